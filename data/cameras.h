@@ -1,0 +1,26 @@
+#pragma once
+// Cameras: OpenCV axes (x right, y down, z forward), pixel coordinates with integer corners (pixel i's centre is i+0.5).
+
+#include <string>
+#include <vector>
+
+namespace duoflow::data {
+
+// LVSM's normalisation over the given views (c2w: views x 16, row-major): the mean camera frame (mean centre, mean forward,
+// mean down orthonormalised) becomes the origin, then translations are divided by 1.35 * max |t|.
+// Returns world_to_norm (4x4, a similarity: rotation, translation, uniform scale on the translation part only, see below):
+// normalised c2w = [R', s t'] with [R' t'] = inverse(mean frame) * c2w and s = 1 / (1.35 max |t'|).
+struct Normalisation {
+  float rigid[16];  // inverse of the mean camera frame
+  float scale = 1;
+};
+Normalisation normalise_over(std::vector<float> const& c2w);
+std::vector<float> apply(Normalisation const& normalisation, std::vector<float> const& c2w);
+// 4x4 acting on points: scale * (rigid * p).
+std::vector<float> world_to_norm(Normalisation const& normalisation);
+Normalisation from_world_to_norm(float const* world_to_norm);
+
+// "" when c2w (16 floats) is a rigid motion with det +1 and fxfycxcy is a camera inside a height x width picture, else why not.
+std::string camera_problem(float const* c2w, float const* fxfycxcy, long height, long width);
+
+}  // namespace duoflow::data

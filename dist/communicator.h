@@ -1,0 +1,73 @@
+#pragma once
+// Communicator: the group of ranks a tensor is reduced over. A value; copying it copies a handle.
+//
+// A null communicator is a world of one: every call below works on it with the same result a group of size one gives.
+// All ranks of the group must make the same calls in the same order. Each call returns at once with a Pending;
+// the tensors given must stay alive and unchanged by others until its wait() returns.
+
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace at {
+class Tensor;
+}
+
+namespace duoflow::dist {
+
+enum class ReduceOp { sum, max, min };
+
+// A collective under way. wait() makes the *current stream* wait on CUDA (no host synchronisation) and blocks the
+// calling thread on CPU. Throws PeerError when a peer failed or the deadline passed. Waiting twice is allowed.
+class Pending {
+ public:
+  class Work {
+   public:
+    virtual ~Work() = default;
+    virtual void wait() = 0;
+  };
+  Pending() = default;  // already done
+  explicit Pending(std::shared_ptr<Work> work) : work_(std::move(work)) {}
+  void wait();
+
+ private:
+  std::shared_ptr<Work> work_;
+};
+
+// What a backend implements; one .cpp each (mpi_backend, nccl_backend, thread_backend), all over c10d::Backend.
+// Tests decorate it (a tracing transport records the order of calls).
+class Transport {
+ public:
+  virtual ~Transport() = default;
+  virtual int rank() const = 0;
+  virtual int size() const = 0;
+  virtual std::string name() const = 0;
+  virtual Pending all_reduce(at::Tensor tensor, ReduceOp op) = 0;
+  virtual Pending reduce_scatter(at::Tensor output, at::Tensor input) = 0;  // sum; input = size x output
+  virtual Pending all_gather(at::Tensor output, at::Tensor input) = 0;      // output = size x input
+  virtual Pending broadcast(at::Tensor tensor, int root) = 0;
+  virtual void barrier() = 0;
+};
+
+class Communicator {
+ public:
+  Communicator() = default;  // null: a world of one
+  explicit Communicator(std::shared_ptr<Transport> transport) : transport_(std::move(transport)) {}
+  int rank() const { return transport_ ? transport_->rank() : 0; }
+  int size() const { return transport_ ? transport_->size() : 1; }
+  Transport* transport() const { return transport_.get(); }
+
+ private:
+  std::shared_ptr<Transport> transport_;
+};
+
+Pending all_reduce(Communicator const& communicator, at::Tensor tensor, ReduceOp op = ReduceOp::sum);
+Pending reduce_scatter(Communicator const& communicator, at::Tensor output, at::Tensor input);
+Pending all_gather(Communicator const& communicator, at::Tensor output, at::Tensor input);
+Pending broadcast(Communicator const& communicator, at::Tensor tensor, int root = 0);
+void barrier(Communicator const& communicator);
+
+// Host-side convenience for start-up and shut-down (never the step path). Every rank gets every rank's string.
+std::vector<std::string> all_gather_strings(Communicator const& communicator, std::string const& mine);
+
+}  // namespace duoflow::dist

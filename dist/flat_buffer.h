@@ -1,0 +1,60 @@
+#pragma once
+// FlatBuffer: trainable parameters and their gradients as views of two flat fp32 tensors.
+//
+// Layout: reverse forward order (the order in which backward finishes), in runs of equal hyper-parameters (group),
+// every parameter aligned to 64 bytes (16 floats): fused AdamW on CPU gives other bits when a split is not a multiple
+// of 16 elements. Padding stays zero. After construction each parameter's storage *is* its range: set_data was called
+// on it and its .grad is defined as a view of the gradient buffer.
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include <ATen/core/Tensor.h>
+
+#include "dist/communicator.h"
+
+namespace duoflow::dist {
+
+struct TrainableParameter {
+  std::string name;
+  at::Tensor tensor;  // leaf, fp32, requires_grad, same device for all
+  int group = 0;      // index of its hyper-parameters (weight decay or none)
+};
+
+struct FlatRange {
+  std::string name;
+  std::int64_t offset = 0;  // in elements of the flat buffer, a multiple of 16
+  std::int64_t numel = 0;   // without padding
+  std::vector<std::int64_t> shape;
+  int group = 0;
+};
+
+struct GroupRun {  // a contiguous range whose parameters share hyper-parameters
+  int group = 0;
+  std::int64_t begin = 0, end = 0;
+};
+
+class FlatBuffer {
+ public:
+  explicit FlatBuffer(std::vector<TrainableParameter> forward_order);
+
+  at::Tensor parameters() const { return parameters_; }
+  at::Tensor gradients() const { return gradients_; }
+  std::vector<FlatRange> const& ranges() const { return ranges_; }           // in buffer order
+  std::vector<GroupRun> const& group_runs() const { return group_runs_; }
+  std::vector<at::Tensor> const& tensors() const { return tensors_; }        // same order as ranges()
+  std::int64_t size() const;
+
+ private:
+  at::Tensor parameters_, gradients_;
+  std::vector<FlatRange> ranges_;
+  std::vector<GroupRun> group_runs_;
+  std::vector<at::Tensor> tensors_;
+};
+
+// Throws PeerError on every rank, naming the first difference in names, shapes, dtypes or order against rank 0,
+// then makes the values of rank 0 everyone's. Collective.
+void agree_on_parameters(Communicator const& communicator, FlatBuffer& buffer);
+
+}  // namespace duoflow::dist

@@ -1,0 +1,46 @@
+#pragma once
+// GradientReducer: SUM all-reduce of the flat gradient buffer in buckets, started while the backward still runs.
+//
+// A post-hook on each parameter's gradient accumulator counts its bucket down; buckets start in index order as they
+// fill. Armed only for the last micro-step of an update, so an update costs one reduction however many micro-steps it has.
+// Per update: zero() -> micro-step backwards -> arm(used) before the last one -> backward -> finish().
+// All ranks must declare the same set. On a world of one nothing is sent and the code path is the same.
+
+#include <cstdint>
+#include <memory>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "dist/communicator.h"
+#include "dist/flat_buffer.h"
+
+namespace duoflow::dist {
+
+struct GradientReducerOptions {
+  double bucket_mib = 25;
+  double first_bucket_mib = 1;  // small, so that communication starts early
+};
+
+class GradientReducer {
+ public:
+  GradientReducer(Communicator communicator, FlatBuffer& buffer, GradientReducerOptions const& options = {});
+  ~GradientReducer();
+  GradientReducer(GradientReducer const&) = delete;
+
+  void zero();  // clears the gradient buffer (one memset)
+  // The next backward is the last of this update. `used` = names expected to receive a gradient (empty: all).
+  // A used parameter without a gradient is an error in finish() naming it; buckets without a used parameter
+  // are not reduced.
+  void arm(std::set<std::string> const& used = {});
+  void finish();  // waits for every bucket on the current stream; afterwards gradients() hold the global sums
+
+  std::int64_t collectives_started() const;  // since construction: what "one reduction per update" is checked by
+  std::int64_t bucket_count() const;
+
+ private:
+  struct State;
+  std::shared_ptr<State> state_;
+};
+
+}  // namespace duoflow::dist

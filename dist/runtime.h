@@ -1,0 +1,53 @@
+#pragma once
+// Runtime: MPI from start to end of the process, signals as flags, one clear message when a rank fails.
+//
+// Under mpirun (or srun --mpi) rank and size come from MPI; without a launcher the world is one rank and MPI is not
+// started. Construct once, in main, before any tensor is made. Not copyable.
+
+#include <functional>
+#include <string>
+
+#include "dist/communicator.h"
+
+namespace duoflow::dist {
+
+enum class Device { cpu, cuda };
+
+struct RuntimeOptions {
+  int threads = 0;            // compute threads per rank; 0: cores of this host / ranks on this host, at least 1
+  double timeout_s = 600;     // deadline of one collective
+};
+
+class Runtime {
+ public:
+  explicit Runtime(RuntimeOptions const& options = {});
+  ~Runtime();  // finishes communication and MPI; only logs on trouble
+  Runtime(Runtime const&) = delete;
+  Runtime& operator=(Runtime const&) = delete;
+
+  int rank() const;
+  int size() const;
+  int local_rank() const;
+  std::string const& host() const;
+  void set_threads(int threads);
+
+  // The group of all ranks for tensors of this device: MPI for CPU tensors; for CUDA tensors NCCL, or MPI staged
+  // through host memory when DUOFLOW_CUDA_TRANSPORT=staged (several ranks on one GPU). Null when the world is one
+  // rank, except that NCCL at size one is a real NCCL group.
+  // Collective: all ranks must call, in the same order.
+  Communicator communicator(Device device);
+
+  // SIGUSR2 or SIGTERM arrived on this rank. Ranks agree on it through the statistics vector, never from this alone.
+  bool stop_requested() const;
+
+ private:
+  struct State;
+  State* state_;
+};
+
+// Runs body(); on an exception prints one message for the job (rank, host, what happened) and ends all ranks with
+// exit_code(exception). Several ranks failing for the same reason still print once. Returns body's value otherwise.
+int run_guarded(Runtime& runtime, std::function<int()> const& body,
+                std::function<int(std::exception const&)> const& exit_code);
+
+}  // namespace duoflow::dist

@@ -1,0 +1,65 @@
+#pragma once
+// SceneModel: reconstructor, flow editor and renderer with the LVSM family's state-dict keys (reference/method.md 1.1;
+// github.com/yiwenchen1999/LVSMExp model/LVSM_scene_encoder_decoder_wEditor.py, model/transformer.py).
+//
+// Shapes: B samples, V input views, T target views, n latent tokens, m light tokens, d width. Images in [0,1].
+// Knows no ranks and opens no file: weights arrive as named tensors.
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <ATen/core/Tensor.h>
+
+#include "model/options.h"
+
+namespace duoflow::model {
+
+enum class Part { reconstructor, editor, renderer };
+
+struct ModelParameter {
+  std::string name;  // the reference's key
+  at::Tensor tensor;
+  Part part = Part::editor;
+  bool trainable = true;  // false: a buffer (latent_mean, latent_std)
+};
+
+class SceneModel {
+ public:
+  // Initialised as method.md 1.1 and 1.6 say, from `seed` alone (same bits on every rank and device).
+  SceneModel(ModelOptions const& options, std::uint64_t seed);
+  ~SceneModel();
+  SceneModel(SceneModel&&) noexcept;
+
+  ModelOptions const& options() const;
+  void to(at::Device device);  // before parameters are handed to a flat buffer
+
+  std::vector<ModelParameter> parameters() const;  // the reference's named_parameters order, then buffers
+  void set_trainable(Part part, bool trainable);   // requires_grad of the part's parameters
+
+  struct LoadReport {
+    std::vector<std::string> missing, unexpected;
+  };
+  // Copies values in place (any float dtype). std::invalid_argument naming key and both shapes on a shape mismatch.
+  // Keys absent from `names` keep their values and are reported as missing.
+  LoadReport load(std::vector<std::pair<std::string, at::Tensor>> const& tensors);
+  void set_latent_statistics(at::Tensor mean_d, at::Tensor std_d);
+
+  // images [B,V,3,H,W] in [0,1], rays [B,V,6,H,W] -> latents [B,n,d] fp32
+  at::Tensor reconstruct(at::Tensor const& images, at::Tensor const& rays) const;
+  // env [B,E,9,h,w] (any h,w; brought to the tokenizer's size) -> [B,m,d]
+  at::Tensor light_tokens(at::Tensor const& env) const;
+  // Flow space: x [B,n,d] already normalised, t [B] -> velocity [B,n,d] fp32
+  at::Tensor velocity(at::Tensor const& x_t, at::Tensor const& t, at::Tensor const& light_tokens) const;
+  // latents [B,n,d] (renderer space), rays [B,T,6,H,W] -> images [B,T,3,H,W] in [0,1], fp32
+  at::Tensor render(at::Tensor const& latents, at::Tensor const& rays) const;
+  at::Tensor to_flow_space(at::Tensor const& latents) const;    // identity when normalize_latents is off
+  at::Tensor from_flow_space(at::Tensor const& latents) const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace duoflow::model
