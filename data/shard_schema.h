@@ -12,7 +12,7 @@
 //                 /pairs i64 [P,2] (rows of x0 and x1: same object and view set)
 //                 attributes: producer (hash), latent_mean f32 [d], latent_std f32 [d]
 //
-// All datasets are contiguous, unfiltered, allocated early, never filled, aligned to 4096. bf16 is a real 16-bit float
+// All datasets are contiguous, unfiltered, allocated early, never filled, aligned to 4096 (from 64 KiB on). bf16 is a real 16-bit float
 // type in the file. HDF5 never converts numbers.
 
 #include <cstddef>
@@ -31,6 +31,8 @@ std::string to_string(DType dtype);          // "u8" ...
 DType dtype_from_string(std::string const&);  // throws DataError
 
 enum class ShardKind { scene, pair };
+std::string to_string(ShardKind kind);           // "scene", "pair"
+ShardKind kind_from_string(std::string const&);  // throws DataError
 
 struct DatasetSpec {
   std::string name;  // "images", "scene/object", ...

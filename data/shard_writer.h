@@ -16,7 +16,7 @@ class ShardWriter {
   ~ShardWriter();
   ShardWriter(ShardWriter const&) = delete;
 
-  // Writes rows [first_row, first_row+rows) from host memory laid out as the dataset's type. Hashes each row (xxh3).
+  // Writes rows [first_row, first_row+rows) from host memory laid out as the dataset's type.
   void write(std::string const& dataset, std::int64_t first_row, std::int64_t rows, void const* bytes);
   void write_names(std::string const& dataset, std::vector<std::string> const& names);  // whole dataset
   void set_attributes(Attributes const& attributes);  // before close(): statistics known only at the end

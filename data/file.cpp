@@ -1,0 +1,140 @@
+#include "data/file.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <xxhash.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <filesystem>
+#include <memory>
+#include <system_error>
+#include <utility>
+#include <vector>
+
+#include "data/error.h"
+
+namespace duoflow::data {
+namespace {
+
+// Linux moves at most 0x7ffff000 bytes in one call.
+constexpr std::size_t kMostPerCall = std::size_t{1} << 30;
+
+std::string reason() { return std::strerror(errno); }
+
+std::string advice() {
+  if (errno == EMFILE || errno == ENFILE) return "raise the limit on open files (ulimit -n)";
+  if (errno == ENOSPC || errno == EDQUOT) return "free some space";
+  return "check the path and its permissions";
+}
+
+[[noreturn]] void fail(char const* doing, std::string const& path) {
+  throw DataError(fmt::format("cannot {} {} ({}), {}", doing, path, reason(), advice()));
+}
+
+void sync(std::string const& path, int flags) {
+  int const fd = ::open(path.c_str(), flags | O_CLOEXEC);
+  if (fd < 0) fail("open", path);
+  int const result = ::fsync(fd);
+  int const error = errno;
+  ::close(fd);
+  errno = error;
+  // Some network file systems cannot sync a folder; they order the rename themselves.
+  bool const folder = (flags & O_DIRECTORY) != 0;
+  if (result != 0 && !(folder && (error == EINVAL || error == ENOTSUP))) fail("sync", path);
+}
+
+}  // namespace
+
+FileDescriptor::FileDescriptor(std::string const& path) : fd_(::open(path.c_str(), O_RDONLY | O_CLOEXEC)) {
+  if (fd_ < 0) fail("open", path);
+}
+
+FileDescriptor::~FileDescriptor() {
+  if (fd_ >= 0) ::close(fd_);
+}
+
+FileDescriptor::FileDescriptor(FileDescriptor&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+
+FileDescriptor& FileDescriptor::operator=(FileDescriptor&& other) noexcept {
+  std::swap(fd_, other.fd_);
+  return *this;
+}
+
+std::uint64_t FileDescriptor::size() const {
+  struct stat info {};
+  if (::fstat(fd_, &info) != 0) throw std::system_error(errno, std::generic_category(), "fstat");
+  return static_cast<std::uint64_t>(info.st_size);
+}
+
+std::size_t FileDescriptor::read_at(std::uint64_t offset, void* destination, std::size_t bytes) const {
+  auto* const out = static_cast<char*>(destination);
+  std::size_t done = 0;
+  while (done < bytes) {
+    ssize_t const got = ::pread(fd_, out + done, std::min(bytes - done, kMostPerCall), static_cast<off_t>(offset + done));
+    if (got == 0) break;
+    if (got > 0) {
+      done += static_cast<std::size_t>(got);
+    } else if (errno != EINTR) {
+      throw std::system_error(errno, std::generic_category(), "pread");
+    }
+  }
+  return done;
+}
+
+std::string read_text(std::string const& path) try {
+  FileDescriptor const file(path);
+  std::string text(file.size(), '\0');
+  text.resize(file.read_at(0, text.data(), text.size()));
+  return text;
+} catch (std::system_error const& error) {
+  throw DataError(fmt::format("cannot read {} ({}), check the disk", path, error.what()));
+}
+
+std::string temporary_name(std::string const& path) { return fmt::format("{}.tmp-{}", path, ::getpid()); }
+
+void sync_and_rename(std::string const& temporary, std::string const& path) {
+  sync(temporary, O_RDONLY);
+  if (std::rename(temporary.c_str(), path.c_str()) != 0) fail("rename to", path);
+  auto const folder = std::filesystem::path(path).parent_path();
+  sync(folder.empty() ? "." : folder.string(), O_RDONLY | O_DIRECTORY);
+}
+
+void write_atomically(std::string const& path, std::string const& text) {
+  auto const temporary = temporary_name(path);
+  try {
+    std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(std::fopen(temporary.c_str(), "wb"), &std::fclose);
+    if (!file) fail("create", temporary);
+    if (std::fwrite(text.data(), 1, text.size(), file.get()) != text.size()) fail("write", temporary);
+    if (std::fclose(file.release()) != 0) fail("write", temporary);
+    sync_and_rename(temporary, path);
+  } catch (...) {
+    std::remove(temporary.c_str());
+    throw;
+  }
+}
+
+std::string xxh3_hex(void const* bytes, std::size_t count) {
+  return fmt::format("{:016x}", static_cast<std::uint64_t>(XXH3_64bits(bytes, count)));
+}
+
+std::string xxh3_of_file(std::string const& path) try {
+  FileDescriptor const file(path);
+  std::unique_ptr<XXH3_state_t, XXH_errorcode (*)(XXH3_state_t*)> state(XXH3_createState(), &XXH3_freeState);
+  XXH3_64bits_reset(state.get());
+  std::vector<char> buffer(std::size_t{1} << 20);
+  std::uint64_t offset = 0;
+  while (auto const got = file.read_at(offset, buffer.data(), buffer.size())) {
+    XXH3_64bits_update(state.get(), buffer.data(), got);
+    offset += got;
+  }
+  return fmt::format("{:016x}", static_cast<std::uint64_t>(XXH3_64bits_digest(state.get())));
+} catch (std::system_error const& error) {
+  throw DataError(fmt::format("cannot read {} ({}), check the disk", path, error.what()));
+}
+
+}  // namespace duoflow::data

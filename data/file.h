@@ -1,0 +1,37 @@
+#pragma once
+// Files as bytes: descriptors, whole reads, names that appear only when the bytes are on disk, hashes. Private to this folder.
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+namespace duoflow::data {
+
+class FileDescriptor {
+ public:
+  FileDescriptor() = default;
+  explicit FileDescriptor(std::string const& path);  // read-only; DataError if it cannot be opened
+  ~FileDescriptor();
+  FileDescriptor(FileDescriptor&& other) noexcept;
+  FileDescriptor& operator=(FileDescriptor&& other) noexcept;
+
+  std::uint64_t size() const;
+  // Reads up to `bytes` bytes at `offset`, fewer only at the end of the file. Retries interrupted and short reads.
+  // Returns the count; a failing disk is a std::system_error.
+  std::size_t read_at(std::uint64_t offset, void* destination, std::size_t bytes) const;
+
+ private:
+  int fd_ = -1;
+};
+
+std::string read_text(std::string const& path);  // DataError if it cannot be read
+// Under a temporary name, synced, renamed, folder synced: readers see the old text or the new one.
+void write_atomically(std::string const& path, std::string const& text);
+// The last three steps alone, for a file written by a library.
+void sync_and_rename(std::string const& temporary, std::string const& path);
+std::string temporary_name(std::string const& path);  // PATH.tmp-<pid>
+
+std::string xxh3_hex(void const* bytes, std::size_t count);  // 16 hex digits
+std::string xxh3_of_file(std::string const& path);
+
+}  // namespace duoflow::data

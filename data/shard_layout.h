@@ -1,0 +1,34 @@
+#pragma once
+// What HDF5 says about one shard: names, types, shapes, byte offsets, attributes. And its rows read through the library,
+// for layouts that a plain read of the file cannot serve. Private to this folder.
+
+#include <map>
+#include <string>
+
+#include "data/hdf5.h"
+#include "data/shard_index.h"
+
+namespace duoflow::data {
+
+struct ShardLayout {
+  ShardKind kind = ShardKind::scene;
+  Attributes attributes;
+  std::map<std::string, DatasetIndex> datasets;  // without hashes
+};
+// Throws DataError naming shard and dataset: not HDF5, newer schema, a type that is none of the schema's.
+// `raw` is true only where the file's bytes at `offset` are proven to be the rows (first and last compared with the library's).
+ShardLayout read_layout(std::string const& path);
+
+// Rows through H5Dread. Not thread-safe by itself: it takes the library's lock for each call.
+class LibraryRows {
+ public:
+  explicit LibraryRows(std::string const& path);
+  void read(DatasetSpec const& spec, std::int64_t first_row, std::int64_t rows, void* destination);
+
+ private:
+  std::string path_;
+  h5::Handle file_;
+  std::map<std::string, h5::Handle> datasets_;
+};
+
+}  // namespace duoflow::data
