@@ -1,0 +1,40 @@
+#pragma once
+// The velocity field: cat(x_t, light tokens) -> AdaLN-Zero blocks -> the latents' outputs -> head. Legend: see model/transformer.h.
+//
+// Condition of AdaLN: MLP(sin, cos of time_scale t), plus MLP(mean light token) with light_in_adaln. With velocity_head
+// v = Linear(LayerNorm(tokens)), the Linear zero at first: v = 0, the identity edit. Without it (the reference) v is the residual
+// stream itself, which starts as x_t.
+
+#include <vector>
+
+#include <ATen/core/Tensor.h>
+
+#include "model/options.h"
+#include "model/transformer.h"
+
+namespace duoflow::model {
+
+struct ConditionMlp {  // Linear, SiLU, Linear with biases, in fp32
+  at::Tensor in_DxD, in_bias_D, out_DxD, out_bias_D;
+  at::Tensor forward(at::Tensor const& x_BD) const;
+};
+
+struct Editor {
+  at::Tensor tokenizer_DxF;
+  std::vector<Block> blocks;
+  ConditionMlp time_mlp, light_mlp;             // light_mlp undefined without light_in_adaln
+  at::Tensor head_norm_D, head_DxD;             // undefined without velocity_head
+
+  // env [B,E,9,h,w] -> [B,L,D] fp32, the maps' tokens after one another. Maps of another size are resized first (bilinear, pixel
+  // centres).
+  at::Tensor light_tokens(at::Tensor const& env, ModelOptions const& options) const;
+  // x_t [B,K,D], t [B] in [0,1] -> velocity [B,K,D] fp32
+  at::Tensor forward(at::Tensor const& x_t_BKD, at::Tensor const& t_B, at::Tensor const& light_BLD, ModelOptions const& options) const;
+};
+
+// [B] -> [B,D]: sines, then cosines of x times 10000^(-i/(D/2-1)); fp32, a zero column when D is odd.
+at::Tensor sinusoidal_embedding(at::Tensor const& x_B, std::int64_t d);
+
+void add_condition_mlp_slots(Slots& slots, ConditionMlp& mlp, std::string const& prefix, std::int64_t d, Part part);
+
+}  // namespace duoflow::model

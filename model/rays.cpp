@@ -1,0 +1,21 @@
+#include "model/rays.h"
+
+#include <ATen/ATen.h>
+
+namespace duoflow::model {
+
+at::Tensor pluecker_rays(at::Tensor const& c2w, at::Tensor const& fxfycxcy, std::int64_t height, std::int64_t width) {
+  at::Tensor const pose = c2w.to(at::kFloat);
+  auto const intrinsic = fxfycxcy.to(at::kFloat).unsqueeze(-1).unsqueeze(-1).unbind(2);  // 4 x [B,V,1,1]
+  auto const options = pose.options();
+  at::Tensor const x = ((at::arange(width, options) + 0.5).view({1, 1, 1, width}) - intrinsic[2]) / intrinsic[0];
+  at::Tensor const y = ((at::arange(height, options) + 0.5).view({1, 1, height, 1}) - intrinsic[3]) / intrinsic[1];
+  // A product written out: a matrix product could be done in TF32 on a GPU, which is coarser than a pixel.
+  auto const column = [&](std::int64_t i) { return pose.narrow(2, 0, 3).select(3, i).unsqueeze(-1).unsqueeze(-1); };  // [B,V,3,1,1]
+  at::Tensor direction = column(0) * x.unsqueeze(2) + column(1) * y.unsqueeze(2) + column(2);
+  direction = direction / at::sqrt(at::sum(direction * direction, 2, true));
+  at::Tensor const origin = column(3).expand_as(direction);
+  return at::cat({at::linalg_cross(origin, direction, 2), direction}, 2);
+}
+
+}  // namespace duoflow::model

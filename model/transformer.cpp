@@ -1,0 +1,166 @@
+#include "model/transformer.h"
+
+#include <cmath>
+#include <utility>
+
+#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
+
+#include "model/recompute.h"
+
+namespace duoflow::model {
+namespace {
+
+constexpr double kAdaLayerNormEps = 1e-6;  // the reference's AdaLN block
+constexpr double kRmsNormEps = 1e-5;
+constexpr std::int64_t kMlpRatio = 4;
+
+at::ScalarType scalar_type(ComputeType compute) { return compute == ComputeType::bf16 ? at::kBFloat16 : at::kFloat; }
+
+bool use_matmul(at::Tensor const& q, AttentionPath path) {
+  if (path != AttentionPath::automatic) return path == AttentionPath::matmul;
+  return q.device().is_cpu() && q.scalar_type() == at::kBFloat16;
+}
+
+// RMS norm over the head width in fp32, times `gain` and `factor`, back in x's type and contiguous.
+at::Tensor head_norm(at::Tensor const& x_BHLC, at::Tensor const& gain_C, double factor) {
+  if (!gain_C.defined()) return factor == 1 ? x_BHLC : x_BHLC * factor;
+  at::Tensor const x = x_BHLC.to(at::kFloat, false, false, at::MemoryFormat::Contiguous);
+  at::Tensor const inverse = at::rsqrt(at::mean(x * x, -1, true) + kRmsNormEps);
+  return (x * inverse * (gain_C * factor)).to(x_BHLC.scalar_type());
+}
+
+// Softmax on scores in the compute type: CPU has no bf16 product with fp32 result, and the kernel sums in fp32 itself.
+at::Tensor attend(at::Tensor const& q_BHKC, at::Tensor const& k_BHLC, at::Tensor const& v_BHLC) {
+  at::Tensor const scores_BHKL = at::matmul(q_BHKC, k_BHLC.transpose(-2, -1));
+  return at::matmul(at::softmax(scores_BHKL, -1), v_BHLC);
+}
+
+at::Tensor heads(at::Tensor const& x_BLD, std::int64_t d_head) {  // -> [B,H,L,C], a view
+  return x_BLD.unflatten(-1, {-1, d_head}).transpose(1, 2);
+}
+
+at::Tensor attention(Block const& block, at::Tensor const& x_BLD, std::int64_t keep, ModelOptions const& options) {
+  auto const d = x_BLD.size(2);
+  at::Tensor q_BKD, kv_BL2D;
+  if (keep == x_BLD.size(1)) {
+    at::Tensor const qkv = linear(x_BLD, block.to_qkv_3DxD, options.compute);
+    q_BKD = qkv.narrow(2, 0, d);
+    kv_BL2D = qkv.narrow(2, d, 2 * d);
+  } else {
+    q_BKD = linear(x_BLD.narrow(1, 0, keep), block.to_qkv_3DxD.narrow(0, 0, d), options.compute);
+    kv_BL2D = linear(x_BLD, block.to_qkv_3DxD.narrow(0, d, 2 * d), options.compute);
+  }
+  bool const by_matmul = use_matmul(q_BKD, options.attention);
+  double const scale = by_matmul ? 1 / std::sqrt(static_cast<double>(options.d_head)) : 1;
+  at::Tensor const q = head_norm(heads(q_BKD, options.d_head), block.q_norm_C, scale);
+  at::Tensor const k = head_norm(heads(kv_BL2D.narrow(2, 0, d), options.d_head), block.k_norm_C, 1);
+  at::Tensor const v = heads(kv_BL2D.narrow(2, d, d), options.d_head);
+  at::Tensor const out_BHKC = by_matmul ? attend(q, k, v) : at::scaled_dot_product_attention(q, k, v);
+  return linear(out_BHKC.transpose(1, 2).flatten(2), block.fc_DxD, options.compute);
+}
+
+at::Tensor mlp(Block const& block, at::Tensor const& x_BLD, ModelOptions const& options) {
+  return linear(at::gelu(linear(x_BLD, block.mlp_in_XxD, options.compute)), block.mlp_out_DxX, options.compute);
+}
+
+at::Tensor forward(Block const& block, at::Tensor const& x_BLD, std::int64_t keep, ModelOptions const& options) {
+  at::Tensor x = x_BLD.narrow(1, 0, keep) +
+                 attention(block, layer_norm(x_BLD, block.norm1_D, kLayerNormEps).to(scalar_type(options.compute)), keep, options);
+  return x + mlp(block, layer_norm(x, block.norm2_D, kLayerNormEps), options);
+}
+
+at::Tensor modulated(at::Tensor const& x_BLD, at::Tensor const& shift_B1D, at::Tensor const& scale_B1D, ComputeType compute) {
+  return at::addcmul(shift_B1D, layer_norm(x_BLD, {}, kAdaLayerNormEps), scale_B1D + 1).to(scalar_type(compute));
+}
+
+at::Tensor forward(Block const& block, at::Tensor const& x_BLD, at::Tensor const& condition_BD, std::int64_t keep,
+                   ModelOptions const& options) {
+  auto const m = at::linear(at::silu(condition_BD), block.adaln_6DxD, block.adaln_bias_6D).unsqueeze(1).chunk(6, 2);
+  at::Tensor const attended = attention(block, modulated(x_BLD, m[0], m[1], options.compute), keep, options);
+  at::Tensor const x = at::addcmul(x_BLD.narrow(1, 0, keep), m[2], attended.to(at::kFloat));
+  return at::addcmul(x, m[5], mlp(block, modulated(x, m[3], m[4], options.compute), options).to(at::kFloat));
+}
+
+at::Tensor recomputed(Block const& block, at::Tensor const& x_BLD, at::Tensor const& condition_BD, std::int64_t keep,
+                      ModelOptions const& options) {
+  Block copy = block;  // the same tensors
+  std::vector<at::Tensor> inputs{x_BLD, condition_BD};
+  if (!condition_BD.defined()) inputs.pop_back();
+  std::size_t const first_weight = inputs.size();
+  for (at::Tensor const* tensor : copy.tensors()) inputs.push_back(*tensor);
+  return recompute_in_backward(
+      [copy, keep, options, first_weight](std::vector<at::Tensor> const& in) {
+        Block local = copy;
+        std::size_t next = first_weight;
+        for (at::Tensor* tensor : local.tensors()) *tensor = in[next++];
+        return first_weight == 1 ? forward(local, in[0], keep, options) : forward(local, in[0], in[1], keep, options);
+      },
+      inputs);
+}
+
+void add_attention_slots(Slots& slots, Block& block, std::string const& prefix, ModelOptions const& options, Initial weights, Part part) {
+  auto const d = options.d;
+  slots.push_back({prefix + "attn.to_qkv.weight", &block.to_qkv_3DxD, {3 * d, d}, weights, part});
+  slots.push_back({prefix + "attn.fc.weight", &block.fc_DxD, {d, d}, weights, part});
+  if (!options.use_qk_norm) return;
+  slots.push_back({prefix + "attn.q_norm.weight", &block.q_norm_C, {options.d_head}, Initial::one(), part});
+  slots.push_back({prefix + "attn.k_norm.weight", &block.k_norm_C, {options.d_head}, Initial::one(), part});
+}
+
+}  // namespace
+
+std::vector<at::Tensor*> Block::tensors() {
+  std::vector<at::Tensor*> defined;
+  for (at::Tensor* tensor : {&norm1_D, &norm2_D, &to_qkv_3DxD, &fc_DxD, &q_norm_C, &k_norm_C, &mlp_in_XxD, &mlp_out_DxX, &adaln_6DxD,
+                             &adaln_bias_6D}) {
+    if (tensor->defined()) defined.push_back(tensor);
+  }
+  return defined;
+}
+
+void add_block_slots(Slots& slots, Block& block, std::string const& prefix, ModelOptions const& options, double weight_std, Part part) {
+  auto const d = options.d;
+  Initial const weights = Initial::normal(weight_std);
+  slots.push_back({prefix + "norm1.weight", &block.norm1_D, {d}, Initial::one(), part});
+  add_attention_slots(slots, block, prefix, options, weights, part);
+  slots.push_back({prefix + "norm2.weight", &block.norm2_D, {d}, Initial::one(), part});
+  slots.push_back({prefix + "mlp.mlp.0.weight", &block.mlp_in_XxD, {kMlpRatio * d, d}, weights, part});
+  slots.push_back({prefix + "mlp.mlp.2.weight", &block.mlp_out_DxX, {d, kMlpRatio * d}, weights, part});
+}
+
+void add_adaln_block_slots(Slots& slots, Block& block, std::string const& prefix, ModelOptions const& options, Part part) {
+  auto const d = options.d;
+  add_attention_slots(slots, block, prefix, options, Initial::fan_in(d), part);
+  slots.push_back({prefix + "mlp.mlp.0.weight", &block.mlp_in_XxD, {kMlpRatio * d, d}, Initial::fan_in(d), part});
+  slots.push_back({prefix + "mlp.mlp.2.weight", &block.mlp_out_DxX, {d, kMlpRatio * d}, Initial::fan_in(kMlpRatio * d), part});
+  slots.push_back({prefix + "adaLN_modulation.1.weight", &block.adaln_6DxD, {6 * d, d}, Initial::zero(), part});
+  slots.push_back({prefix + "adaLN_modulation.1.bias", &block.adaln_bias_6D, {6 * d}, Initial::zero(), part});
+}
+
+at::Tensor run_blocks(std::vector<Block> const& blocks, at::Tensor x_BLD, at::Tensor const& condition_BD, std::int64_t keep,
+                      ModelOptions const& options) {
+  if (blocks.empty()) return x_BLD.narrow(1, 0, keep);
+  for (std::size_t i = 0; i < blocks.size(); ++i) {
+    std::int64_t const wanted = i + 1 == blocks.size() ? keep : x_BLD.size(1);
+    if (options.checkpoint_blocks && at::GradMode::is_enabled()) {
+      x_BLD = recomputed(blocks[i], x_BLD, condition_BD, wanted, options);
+    } else if (condition_BD.defined()) {
+      x_BLD = forward(blocks[i], x_BLD, condition_BD, wanted, options);
+    } else {
+      x_BLD = forward(blocks[i], x_BLD, wanted, options);
+    }
+  }
+  return x_BLD;
+}
+
+at::Tensor linear(at::Tensor const& x, at::Tensor const& weight, ComputeType compute) {
+  auto const type = scalar_type(compute);
+  return at::linear(x.to(type), weight.to(type));
+}
+
+at::Tensor layer_norm(at::Tensor const& x, at::Tensor const& gain_D, double eps) {
+  return at::layer_norm(x, {x.size(-1)}, gain_D, {}, eps);
+}
+
+}  // namespace duoflow::model
