@@ -1,7 +1,9 @@
 #pragma once
 // RawReader: rows of a data folder straight into the caller's memory by pread; H5Dread on one thread where a layout
-// does not allow it (said once). Thread-safe.
+// does not allow it (said once on stderr). Thread-safe. Shards stay open while it lives. 16-bit floats arrive as stored.
 
+#include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <string>
 
@@ -9,6 +11,7 @@
 
 namespace duoflow::data {
 
+// When a row is compared with the manifest's hash. first_touch: once per reader and row.
 enum class Verify { first_touch, always, never };
 
 class RawReader {
@@ -18,6 +21,11 @@ class RawReader {
   // Copies row `row` of `dataset` of shard `shard` (spec.row_bytes() bytes) to `destination`.
   // Throws DataError naming shard, dataset, row and offset: short file, I/O error, hash mismatch.
   void read(std::int64_t shard, std::string const& dataset, std::int64_t row, void* destination) const;
+  // The same for rows [first_row, first_row + rows) at once.
+  void read_rows(std::int64_t shard, std::string const& dataset, std::int64_t first_row, std::int64_t rows, void* destination) const;
+  // Bytes [begin, begin + bytes) of one row; reads and checks the whole row where it has to be compared with its hash.
+  void read_part(std::int64_t shard, std::string const& dataset, std::int64_t row, std::size_t begin, std::size_t bytes,
+                 void* destination) const;
 
  private:
   struct State;

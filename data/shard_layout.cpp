@@ -57,11 +57,13 @@ DatasetIndex describe(h5::Handle const& file, std::string const& path, std::stri
   DatasetIndex result;
   result.spec.name = name;
   result.spec.shape = h5::shape_of(space.get());
-  if (!stored || result.spec.shape.empty())
-    throw DataError(fmt::format("{}: dataset {} is none of the schema's types (u8, i64, f16, bf16, f32, names of {} bytes; at least "
-                                "one dimension), convert it",
+  if (!stored)
+    throw DataError(fmt::format("{}: dataset {} is none of the schema's types (u8, i64, f16, bf16, f32, names of {} bytes), convert it",
                                 path, name, kNameBytes));
   result.spec.dtype = stored->dtype;
+  if (result.spec.shape.empty() || result.spec.row_bytes() == 0)
+    throw DataError(fmt::format("{}: dataset {} has shape [{}] (rows of some size needed), give it one", path, name,
+                                fmt::join(result.spec.shape, ",")));
   if (result.spec.rows() == 0) return result;
   auto const offset = H5Dget_offset(dataset.get());
   result.raw = stored->host_layout && offset != HADDR_UNDEF && contiguous_in_this_file(dataset.get(), where);

@@ -19,7 +19,7 @@ struct ShardLayout {
 // `raw` is true only where the file's bytes at `offset` are proven to be the rows (first and last compared with the library's).
 ShardLayout read_layout(std::string const& path);
 
-// Rows through H5Dread. Not thread-safe by itself: it takes the library's lock for each call.
+// Rows through H5Dread, one thread at a time (it takes the library's lock for each call).
 class LibraryRows {
  public:
   explicit LibraryRows(std::string const& path);

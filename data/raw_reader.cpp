@@ -1,0 +1,170 @@
+#include "data/raw_reader.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstdio>
+#include <cstring>
+#include <map>
+#include <mutex>
+#include <system_error>
+#include <utility>
+#include <vector>
+
+#include "data/error.h"
+#include "data/file.h"
+#include "data/shard_layout.h"
+
+namespace duoflow::data {
+namespace {
+
+// One bit per row: its hash has been found right by this reader. Two threads may both check a row; that is harmless.
+class TouchedRows {
+ public:
+  explicit TouchedRows(std::int64_t rows) : words_(static_cast<std::size_t>(rows + 63) / 64) {}
+  bool has(std::int64_t row) const { return (word(row).load(std::memory_order_relaxed) >> (row % 64) & 1) != 0; }
+  void add(std::int64_t row) { word(row).fetch_or(std::uint64_t{1} << (row % 64), std::memory_order_relaxed); }
+
+ private:
+  std::atomic<std::uint64_t>& word(std::int64_t row) { return words_[static_cast<std::size_t>(row / 64)]; }
+  std::atomic<std::uint64_t> const& word(std::int64_t row) const { return words_[static_cast<std::size_t>(row / 64)]; }
+  std::vector<std::atomic<std::uint64_t>> words_;
+};
+
+struct Source {
+  DatasetIndex const* index = nullptr;
+  std::unique_ptr<TouchedRows> touched;
+};
+
+struct OpenShard {
+  std::string path;
+  FileDescriptor file;
+  std::map<std::string, Source, std::less<>> datasets;
+  std::once_flag library_opened;
+  std::unique_ptr<LibraryRows> library;  // only where some dataset needs it
+};
+
+void say_slow_path(std::string const& path, std::string const& dataset) {
+  static std::once_flag said;
+  std::call_once(said, [&] {
+    fmt::print(stderr,
+               "note: {} (dataset {}) is not laid out for direct reads (chunks, filters or byte order), so it and others like it are "
+               "read through HDF5 on one thread; write them again with `duoflow repack` for full speed\n",
+               path, dataset);
+  });
+}
+
+}  // namespace
+
+struct RawReader::State {
+  std::shared_ptr<ShardIndex const> index;
+  Verify verify;
+  std::vector<std::unique_ptr<OpenShard>> shards;
+
+  State(std::shared_ptr<ShardIndex const> index_, Verify verify_) : index(std::move(index_)), verify(verify_) {
+    for (auto const& info : index->shards()) {
+      auto& shard = *shards.emplace_back(std::make_unique<OpenShard>());
+      shard.path = index->directory() + "/" + info.file;
+      shard.file = FileDescriptor(shard.path);
+      for (auto const& [name, dataset] : info.datasets)
+        shard.datasets[name] = {&dataset, std::make_unique<TouchedRows>(dataset.spec.rows())};
+    }
+  }
+
+  std::pair<OpenShard&, Source&> find(std::int64_t shard, std::string const& dataset, std::int64_t first_row, std::int64_t rows) const {
+    if (shard < 0 || shard >= static_cast<std::int64_t>(shards.size()))
+      throw DataError(fmt::format("{} has no shard {} ({} shards), the index and the request disagree", index->directory(), shard,
+                                  shards.size()));
+    auto& open = *shards[static_cast<std::size_t>(shard)];
+    auto const found = open.datasets.find(dataset);
+    if (found == open.datasets.end())
+      throw DataError(fmt::format("{} has no dataset {} (another kind of shard?), make the shard again", open.path, dataset));
+    auto const available = found->second.index->spec.rows();
+    if (first_row < 0 || rows < 0 || rows > available - first_row)
+      throw DataError(fmt::format("{}: rows {} to {} of dataset {} asked for ({} rows there), a table in the shard points outside",
+                                  open.path, first_row, first_row + rows, dataset, available));
+    return {open, found->second};
+  }
+
+  void fetch(OpenShard& shard, DatasetIndex const& dataset, std::int64_t row, std::size_t begin, std::size_t bytes,
+             void* destination) const {
+    auto const offset = dataset.offset + static_cast<std::uint64_t>(row) * dataset.spec.row_bytes() + begin;
+    std::size_t got = 0;
+    try {
+      got = shard.file.read_at(offset, destination, bytes);
+    } catch (std::system_error const& error) {
+      throw DataError(fmt::format("{}: reading dataset {} row {} at offset {} failed ({}), check the disk", shard.path, dataset.spec.name,
+                                  row, offset, error.what()));
+    }
+    if (got != bytes)
+      throw DataError(fmt::format("{} ends inside dataset {} row {} ({} bytes expected at offset {}, {} found: the file was cut short), "
+                                  "restore it or make it again",
+                                  shard.path, dataset.spec.name, row, bytes, offset, got));
+  }
+
+  void fetch_by_library(OpenShard& shard, DatasetIndex const& dataset, std::int64_t first_row, std::int64_t rows, void* destination) const {
+    say_slow_path(shard.path, dataset.spec.name);
+    std::call_once(shard.library_opened, [&] { shard.library = std::make_unique<LibraryRows>(shard.path); });
+    shard.library->read(dataset.spec, first_row, rows, destination);
+  }
+
+  bool must_check(Source const& source, std::int64_t row) const {
+    return verify == Verify::always || (verify == Verify::first_touch && !source.touched->has(row));
+  }
+
+  void check(OpenShard const& shard, Source const& source, std::int64_t row, void const* bytes) const {
+    auto const& dataset = *source.index;
+    auto const row_bytes = dataset.spec.row_bytes();
+    auto const found = xxh3_hex(bytes, row_bytes);
+    auto const& expected = dataset.row_xxh3[static_cast<std::size_t>(row)];
+    if (found != expected)
+      throw DataError(fmt::format("{}: dataset {} row {} at offset {} is altered (xxh3 {} expected, {} found), restore the file or make "
+                                  "it again",
+                                  shard.path, dataset.spec.name, row, dataset.offset + static_cast<std::uint64_t>(row) * row_bytes,
+                                  expected, found));
+    source.touched->add(row);
+  }
+};
+
+RawReader::RawReader(std::shared_ptr<ShardIndex const> index, Verify verify)
+    : state_(std::make_unique<State>(std::move(index), verify)) {}
+
+RawReader::~RawReader() = default;
+
+void RawReader::read(std::int64_t shard, std::string const& dataset, std::int64_t row, void* destination) const {
+  read_rows(shard, dataset, row, 1, destination);
+}
+
+void RawReader::read_rows(std::int64_t shard_number, std::string const& dataset, std::int64_t first_row, std::int64_t rows,
+                          void* destination) const {
+  auto const [shard, source] = state_->find(shard_number, dataset, first_row, rows);
+  if (rows == 0) return;
+  auto const row_bytes = source.index->spec.row_bytes();
+  if (source.index->raw)
+    state_->fetch(shard, *source.index, first_row, 0, row_bytes * static_cast<std::size_t>(rows), destination);
+  else
+    state_->fetch_by_library(shard, *source.index, first_row, rows, destination);
+  auto const* bytes = static_cast<std::byte const*>(destination);
+  for (std::int64_t row = first_row; row < first_row + rows; ++row, bytes += row_bytes)
+    if (state_->must_check(source, row)) state_->check(shard, source, row, bytes);
+}
+
+void RawReader::read_part(std::int64_t shard_number, std::string const& dataset, std::int64_t row, std::size_t begin, std::size_t bytes,
+                          void* destination) const {
+  auto const [shard, source] = state_->find(shard_number, dataset, row, 1);
+  auto const row_bytes = source.index->spec.row_bytes();
+  if (begin > row_bytes || bytes > row_bytes - begin)
+    throw DataError(fmt::format("{}: bytes {} to {} of a row of dataset {} asked for ({} bytes a row), the index and the request disagree",
+                                shard.path, begin, begin + bytes, dataset, row_bytes));
+  if (source.index->raw && !state_->must_check(source, row)) {
+    state_->fetch(shard, *source.index, row, begin, bytes, destination);
+    return;
+  }
+  thread_local std::vector<std::byte> whole;  // grows to the largest row once per thread
+  whole.resize(std::max(whole.size(), row_bytes));
+  read_rows(shard_number, dataset, row, 1, whole.data());
+  std::memcpy(destination, whole.data() + begin, bytes);
+}
+
+}  // namespace duoflow::data
