@@ -1,0 +1,180 @@
+#!/usr/bin/env bash
+# Brings a machine to the point where duoflow builds: Debian packages, LibTorch from the pip wheel in .venv, and on
+# request the build. Safe to run again: it installs only what is missing.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+torch_version=2.11.0
+python_packages=(numpy h5py safetensors tensorboard pillow pyyaml)
+
+usage() {
+  cat <<'END'
+usage: launch/setup.sh [--full] [--gpu] [--no-apt] [--build | --build-all]
+  (no option)  Debian packages and the libraries of LibTorch that the CPU program needs (1.3 GB)
+  --full       Python's torch with its CUDA libraries (4.8 GB) and the Python packages of the tests;
+               the default where a GPU driver is present
+  --gpu        as --full; a build then makes build-gpu (CUDA, NCCL) besides build
+  --no-apt     install no system package: list what is missing and stop (clusters, systems without apt)
+  --build      build build/duoflow
+  --build-all  build the tests and benchmarks too
+environment: LIBTORCH_DIR=DIR  use this unpacked LibTorch (include/ and lib/) instead of the pip wheel
+             PYTHON=python3.x  the interpreter that makes .venv
+END
+}
+
+say() { printf 'setup: %s\n' "$*"; }
+fail() { printf 'setup: error: %s\n' "$*" >&2; exit 1; }
+
+full=no gpu=no apt=yes target=""
+for argument in "$@"; do
+  case $argument in
+    --full) full=yes ;;
+    --gpu) gpu=yes full=yes ;;
+    --no-apt) apt=no ;;
+    --build) target=duoflow ;;
+    --build-all) target=all ;;
+    -h | --help) usage; exit 0 ;;
+    *) usage >&2; exit 2 ;;
+  esac
+done
+if [[ $full == no && -z ${LIBTORCH_DIR:-} && ( -e /proc/driver/nvidia/version || -n $(command -v nvidia-smi) ) ]]; then
+  say "a GPU driver is present: taking the CUDA libraries too (as --full)"
+  full=yes
+fi
+
+# --- system packages: each is probed by what the build needs of it, so that modules of a cluster count as well ---
+
+has_command() { command -v "$1" >/dev/null; }
+has_module() { has_command pkg-config && pkg-config --exists "$1"; }
+has_header() {
+  has_command g++ && printf '#if !__has_include(<%s>)\n#error missing\n#endif\n' "$1" | g++ -E -x c++ - >/dev/null 2>&1
+}
+has_version() {  # has_version MINIMUM COMMAND...: COMMAND prints a version that is at least MINIMUM
+  local found
+  found=$("${@:2}" 2>/dev/null | grep -oEm1 '[0-9]+(\.[0-9]+)*' | head -n1) &&
+    [[ $(printf '%s\n' "$1" "$found" | sort -V | head -n1) == "$1" ]]
+}
+
+# torch 2.11 wants Python 3.10. The system's own goes first: another one in PATH may vanish under the environment.
+python=${PYTHON:-}
+for candidate in /usr/bin/python3 python3; do
+  if [[ -z $python ]] && has_version 3.10 "$candidate" --version; then python=$candidate; fi
+done
+can_make_environment() {
+  has_version 3.10 "${python:=python3}" --version && "$python" -c 'import ensurepip, venv' 2>/dev/null
+}
+
+missing=()
+need() {  # need PACKAGE PROBE...
+  "${@:2}" || missing+=("$1")
+}
+probe_packages() {
+  missing=()
+  need ca-certificates    test -e /etc/ssl/certs
+  need g++                has_version 12 g++ -dumpfullversion
+  need make               has_command make
+  need cmake              has_version 3.25 cmake --version
+  need ninja-build        has_command ninja
+  need pkg-config         has_command pkg-config
+  need openmpi-bin        has_command mpirun
+  need libopenmpi-dev     has_command mpicxx
+  need libhdf5-dev        has_module hdf5-serial
+  need libyaml-cpp-dev    has_module yaml-cpp
+  need libgtest-dev       has_module gtest
+  need libcli11-dev       has_header CLI/CLI.hpp
+  need libspdlog-dev      has_module spdlog
+  need libfmt-dev         has_module fmt
+  need nlohmann-json3-dev has_header nlohmann/json.hpp
+  need libxxhash-dev      has_module libxxhash
+  need libprotozero-dev   has_header protozero/pbf_writer.hpp
+  need libopenexr-dev     has_module OpenEXR
+  need libstb-dev         has_header stb/stb_image.h
+  need libembree-dev      has_header embree3/rtcore.h
+  if [[ $apt == yes ]]; then need ccache has_command ccache; fi  # only saves time
+  if [[ -z ${LIBTORCH_DIR:-} || $full == yes ]]; then need python3-venv can_make_environment; fi
+}
+
+install_packages() {
+  local as_root=()
+  if [[ $(id -u) -ne 0 ]]; then
+    has_command sudo || fail "missing packages (${missing[*]}), and this is neither root nor is there sudo." \
+      "Have an administrator run: apt-get install --no-install-recommends ${missing[*]}"
+    as_root=(sudo)
+  fi
+  say "installing ${#missing[@]} packages with apt: ${missing[*]}"
+  "${as_root[@]}" apt-get -qq update
+  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
+    apt-get -qq -o Dpkg::Use-Pty=0 install -y --no-install-recommends "${missing[@]}" >/dev/null
+}
+
+if ! has_command apt-get; then apt=no; fi
+probe_packages
+if [[ ${#missing[@]} -eq 0 ]]; then
+  say "system packages: all present"
+elif [[ $apt == no ]]; then
+  fail "missing (Debian's package names): ${missing[*]}. Provide them (modules, Spack, an administrator; with" \
+    "PKG_CONFIG_PATH and CPATH set where they lie elsewhere) and run this again."
+else
+  install_packages
+  probe_packages
+  [[ ${#missing[@]} -eq 0 ]] ||
+    fail "apt installed no sufficient version of: ${missing[*]} (Debian 12 or newer has them). Provide them otherwise."
+fi
+
+# --- LibTorch ---
+
+install_wheels() {  # pip's words, less what is there already
+  .venv/bin/python -m pip install --disable-pip-version-check --progress-bar off "$@" |
+    { grep -Ev '^Requirement already satisfied|^Looking in links' || true; }
+}
+
+# libtorch_cpu.so needs libcudart and libcupti besides itself. torch's own metadata pins them through the extras of
+# cuda-toolkit; a CPU-only torch has no such pin and needs neither.
+cuda_pin() {
+  .venv/bin/python - <<'END'
+import importlib.metadata, re
+for requirement in importlib.metadata.requires("torch") or []:
+    pin = re.match(r"cuda-toolkit\[[^]]*\]==([0-9.]+)", requirement)
+    if pin:
+        print(f"cuda-toolkit[cudart,cupti]=={pin[1]}")
+END
+}
+
+set_up_environment() {
+  if ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
+    say "making .venv with $($python --version)"
+    "$python" -m venv .venv
+  fi
+  if [[ $full == yes ]]; then
+    say "Python packages in .venv: torch $torch_version with its CUDA libraries, ${python_packages[*]}"
+    install_wheels "torch==$torch_version" "${python_packages[@]}"
+  else
+    say "LibTorch $torch_version in .venv: the libraries of the CPU program"
+    install_wheels --no-deps "torch==$torch_version"
+    local pin
+    pin=$(cuda_pin)
+    if [[ -n $pin ]]; then install_wheels "$pin"; fi
+  fi
+}
+
+cmake_options=()
+if [[ -n ${LIBTORCH_DIR:-} ]]; then
+  [[ -d $LIBTORCH_DIR/include && -d $LIBTORCH_DIR/lib ]] ||
+    fail "LIBTORCH_DIR=$LIBTORCH_DIR has no include/ and lib/. Name the folder that an unpacked LibTorch has them in."
+  say "LibTorch: $LIBTORCH_DIR (LIBTORCH_DIR)"
+  cmake_options+=("-DLIBTORCH_DIR=$LIBTORCH_DIR")
+fi
+if [[ -z ${LIBTORCH_DIR:-} || $full == yes ]]; then set_up_environment; fi
+
+# --- build ---
+
+build() {  # build PRESET
+  say "building preset $1, target $target"
+  cmake --preset "$1" "${cmake_options[@]}" >/dev/null
+  cmake --build --preset "$1" --target "$target" --parallel "$(nproc)"
+}
+if [[ -n $target ]]; then
+  build cpu
+  if [[ $gpu == yes ]]; then build gpu; fi
+fi
+say "done (${SECONDS} s)"
