@@ -1,8 +1,9 @@
 #pragma once
-// Render loss: a weighted sum of named image terms, per sample. One table; MSE now, further terms join it.
+// Render loss: a weighted sum of named image terms, per sample. One table of terms, in render.cpp.
 
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <ATen/core/Tensor.h>
@@ -22,11 +23,17 @@ struct RenderLossOptions {
 
 class RenderLoss {
  public:
+  // std::invalid_argument for a negative or non-finite weight, or a non-zero one of a term that is not there.
   explicit RenderLoss(RenderLossOptions const& options);
+
+  // True when every weight is zero: the loss is then identically zero and there is no point in rendering.
+  bool empty() const { return terms_.empty(); }
+
   struct Result {
     at::Tensor loss;   // [B] weighted sum
-    std::vector<std::pair<std::string, at::Tensor>> terms;  // [B] each, unweighted
+    std::vector<std::pair<std::string, at::Tensor>> terms;  // [B] each, unweighted; those of non-zero weight
   };
+  // std::invalid_argument naming both shapes where they differ (broadcasting would hide it).
   Result operator()(at::Tensor const& image_BT3HW, at::Tensor const& target_BT3HW) const;
 
  private:

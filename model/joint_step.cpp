@@ -1,0 +1,173 @@
+#include "model/joint_step.h"
+
+#include <cmath>
+#include <stdexcept>
+
+#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
+#include <fmt/format.h>
+#include <torch/csrc/autograd/autograd.h>
+
+#include "model/flow/path.h"
+#include "model/loss/cut.h"
+#include "model/loss/velocity.h"
+#include "model/metrics.h"
+
+namespace duoflow::model {
+
+namespace {
+
+JointLossOptions const& checked(JointLossOptions const& options) {
+  double const lambda_v = options.lambda_v, lambda_r = options.lambda_r;
+  if (!std::isfinite(lambda_v) || !std::isfinite(lambda_r) || lambda_v < 0 || lambda_r < 0 || lambda_v + lambda_r == 0) {
+    throw std::invalid_argument(fmt::format(
+        "the weights of the velocity and the render loss are {} and {}, use numbers >= 0 that are not both 0", lambda_v, lambda_r));
+  }
+  return options;
+}
+
+struct SampleLosses {
+  at::Tensor velocity, render;  // [B], detached
+  at::Tensor mse, psnr;         // [B] means over the sample's target images
+};
+
+// A picture measured: mean over the target images of each sample.
+void measure_images(SampleLosses& losses, at::Tensor const& image, at::Tensor const& target) {
+  std::int64_t const samples = image.size(0), images = image.size(1);
+  losses.mse = (image - target).square().flatten(1).mean(1);
+  losses.psnr = psnr_per_image(image.flatten(0, 1), target.flatten(0, 1)).view({samples, images}).mean(1);
+}
+
+SampleLosses zero_losses(std::int64_t samples, at::TensorOptions const& options) {
+  at::Tensor const zero = at::zeros({samples}, options.dtype(at::kFloat));
+  return {zero, zero, zero, zero};
+}
+
+// Statistics vector of one micro-step, put together on the device.
+at::Tensor pack(SampleLosses const& losses) {
+  at::Tensor const finite = at::isfinite(losses.velocity).logical_and(at::isfinite(losses.render));
+  at::Tensor sums = at::zeros({kStatisticCount}, losses.velocity.options().dtype(at::kDouble));
+  auto const put = [&sums](StatisticSlot slot, at::Tensor const& per_sample) {
+    sums.select(0, slot).copy_(per_sample.sum(at::kDouble));
+  };
+  put(kVelocityLoss, losses.velocity);
+  put(kRenderLoss, losses.render);
+  put(kMse, losses.mse);
+  put(kPsnr, losses.psnr);
+  put(kNonFinite, finite.logical_not());
+  sums.select(0, kSamples).fill_(losses.velocity.size(0));
+  return sums;
+}
+
+// Adds factor * d(sum over the samples)/d(leaf) to every leaf's .grad.
+void backward_of_sum(at::Tensor const& per_sample, double factor) {
+  torch::autograd::backward({per_sample}, {at::full_like(per_sample, factor)});
+}
+
+}  // namespace
+
+JointStep::JointStep(SceneModel& model, JointLossOptions const& options, Weighting& weighting)
+    : model_(model), options_(checked(options)), weighting_(weighting), render_loss_(options.render) {
+  if (weighting.needs_statistics() && (options.lambda_v == 0 || options.lambda_r == 0 || render_loss_.empty())) {
+    throw std::invalid_argument(fmt::format(
+        "the weighting compares the velocity and the render loss but one of them is off (weights {} and {}{}), "
+        "use weighting 'fixed' or give both a weight",
+        options.lambda_v, options.lambda_r, render_loss_.empty() ? ", no image term" : ""));
+  }
+}
+
+bool JointStep::velocity_counts(std::int64_t step) const {
+  if (options_.lambda_v == 0) return false;
+  return weighting_.needs_statistics() || weighting_.weights_at(step).first != 0;
+}
+
+double JointStep::render_weight(std::int64_t step) const {
+  return render_loss_.empty() ? 0 : options_.lambda_r * weighting_.known_render_weight(step);
+}
+
+at::Tensor JointStep::editor_velocity(JointBatch const& batch, at::Tensor const& x_t) const {
+  return model_.velocity(x_t, batch.t, model_.light_tokens(batch.env));
+}
+
+AtCut JointStep::run_to_cut(JointBatch const& batch, std::int64_t step, std::int64_t global_batch, bool keep_graph,
+                            std::function<void(at::Tensor const& sums)> const& contribute) {
+  PathPoint const point = linear_path(model_.to_flow_space(batch.x0), model_.to_flow_space(batch.x1), batch.t);
+  AtCut at_cut;
+  at_cut.x_t = point.x_t.detach();
+  at::Tensor v_pred;
+  {
+    at::AutoGradMode const grad(keep_graph);
+    v_pred = editor_velocity(batch, at_cut.x_t);
+  }
+  if (keep_graph) at_cut.v_pred = v_pred;
+  at::Tensor const v_cut = v_pred.detach().requires_grad_(true);
+
+  at::Tensor const x_hat = model_.from_flow_space(at_cut.x_t + (1 - batch.t).view({-1, 1, 1}) * v_cut);
+  at_cut.x_hat = x_hat.detach();
+  SampleLosses losses = zero_losses(batch.t.size(0), v_cut.options());
+  double const weight_r = render_weight(step);
+  at::Tensor render_loss;
+  if (weight_r != 0) {
+    at::Tensor const image = model_.render(x_hat, batch.target_rays);
+    render_loss = render_loss_(image, batch.target_image).loss;
+    at_cut.image = image.detach();
+    losses.render = render_loss.detach();
+    measure_images(losses, at_cut.image, batch.target_image);
+  }
+  bool const with_velocity = velocity_counts(step);
+  at::Tensor const v = v_cut.detach();
+  if (with_velocity) losses.velocity = velocity_loss(v, point.target);
+  at_cut.velocity_loss = losses.velocity;
+  at_cut.render_loss = losses.render;
+  contribute(pack(losses));
+
+  if (with_velocity) at_cut.g_velocity = velocity_loss_gradient(v, point.target, global_batch);
+  if (weight_r != 0) {
+    backward_of_sum(render_loss, weight_r / static_cast<double>(global_batch));
+    at_cut.g_render = v_cut.grad();
+  }
+  return at_cut;
+}
+
+LossWeights JointStep::combine(at::Tensor const& global_sums, std::int64_t step) {
+  at::TensorOptions const scalar = global_sums.options().dtype(at::kFloat);
+  if (!weighting_.needs_statistics()) {
+    auto const [w_v, w_r] = weighting_.weights_at(step);
+    return {at::full({}, w_v, scalar), at::full({}, w_r, scalar)};
+  }
+  at::Tensor const samples = global_sums.select(0, kSamples);
+  at::Tensor const velocity_loss = global_sums.select(0, kVelocityLoss) / samples;
+  at::Tensor const render_loss = global_sums.select(0, kRenderLoss) / samples;
+  at::Tensor const finite = (global_sums.select(0, kNonFinite) == 0)
+                                .logical_and(at::isfinite(velocity_loss))
+                                .logical_and(at::isfinite(render_loss));
+  return weighting_.weights(velocity_loss, render_loss, finite.to(at::kDouble));
+}
+
+void JointStep::run_from_cut(JointBatch const& batch, AtCut const& at_cut, LossWeights const& weights, at::Tensor& cut_sums) {
+  at::Tensor g = combine_at_cut(at_cut.g_velocity, options_.lambda_v * weights.velocity, at_cut.g_render, cut_sums);
+  at::Tensor const v_pred = at_cut.v_pred.defined() ? at_cut.v_pred : editor_velocity(batch, at_cut.x_t);
+  // Both losses off at this step of a schedule: the editor's parameters still get their (zero) gradient, as the reducer expects.
+  if (!g.defined()) g = at::zeros_like(v_pred);
+  torch::autograd::backward({v_pred}, {g});
+}
+
+at::Tensor reconstruction_step(SceneModel& model, RenderLoss const& loss, ReconstructionBatch const& batch, std::int64_t global_batch,
+                               std::function<void(at::Tensor const& sums)> const& contribute) {
+  if (loss.empty()) {
+    throw std::invalid_argument("reconstruction with no render loss (every image term has weight 0), give one of them a weight");
+  }
+  at::Tensor const latents = model.reconstruct(batch.input_image, batch.input_rays);
+  at::Tensor const image = model.render(latents, batch.target_rays);
+  at::Tensor const per_sample = loss(image, batch.target_image).loss;
+  at::Tensor const rendered = image.detach();
+
+  SampleLosses losses = zero_losses(rendered.size(0), rendered.options());
+  losses.render = per_sample.detach();
+  measure_images(losses, rendered, batch.target_image);
+  contribute(pack(losses));
+  backward_of_sum(per_sample, 1.0 / static_cast<double>(global_batch));
+  return rendered;
+}
+
+}  // namespace duoflow::model

@@ -1,0 +1,68 @@
+#include "model/metrics.h"
+
+#include <stdexcept>
+
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+namespace duoflow::model {
+
+namespace {
+
+void check_shapes(at::Tensor const& image, at::Tensor const& target) {
+  if (image.sizes() == target.sizes()) return;
+  throw std::invalid_argument(fmt::format("the images to compare are [{}] and [{}], give both the same shape",
+                                          fmt::join(image.sizes(), ","), fmt::join(target.sizes(), ",")));
+}
+
+at::Tensor psnr_of(at::Tensor const& mse) { return (-10 * mse.log10()).clamp_max(100); }
+
+constexpr std::int64_t kWindow = 11;
+constexpr double kSigma = 1.5;
+
+at::Tensor gaussian_window(at::TensorOptions const& options) {
+  at::Tensor const offset = at::arange(kWindow, options) - (kWindow - 1) / 2;
+  at::Tensor const weight = (offset.square() / (-2 * kSigma * kSigma)).exp();
+  return weight / weight.sum();
+}
+
+}  // namespace
+
+at::Tensor psnr_per_image(at::Tensor const& image, at::Tensor const& target) {
+  check_shapes(image, target);
+  return psnr_of((image - target).square().flatten(1).mean(1));
+}
+
+at::Tensor psnr_per_image_masked(at::Tensor const& image, at::Tensor const& target, at::Tensor const& mask) {
+  check_shapes(image, target);
+  at::Tensor const inside = mask.unsqueeze(1);
+  at::Tensor const square = at::where(inside, (image - target).square(), at::zeros({}, image.options()));
+  return psnr_of(square.flatten(1).sum(1) / (mask.flatten(1).sum(1) * image.size(1)));
+}
+
+at::Tensor ssim_per_image(at::Tensor const& image, at::Tensor const& target) {
+  check_shapes(image, target);
+  std::int64_t const height = image.size(2), width = image.size(3);
+  if (height < kWindow || width < kWindow) {
+    throw std::invalid_argument(fmt::format("SSIM's window of {0} x {0} does not fit into {1} x {2} pixels, give larger images",
+                                            kWindow, height, width));
+  }
+  // In fp64: the variances are small differences of large means.
+  at::Tensor const x = image.to(at::kDouble).reshape({-1, 1, height, width});
+  at::Tensor const y = target.to(at::kDouble).reshape({-1, 1, height, width});
+  at::Tensor const window = gaussian_window(x.options());
+  at::Tensor const column = window.view({1, 1, kWindow, 1}), row = window.view({1, 1, 1, kWindow});
+  auto const local_mean = [&](at::Tensor const& map) { return at::conv2d(at::conv2d(map, column), row); };
+
+  at::Tensor const mean_x = local_mean(x), mean_y = local_mean(y);
+  at::Tensor const var_x = local_mean(x * x) - mean_x * mean_x;
+  at::Tensor const var_y = local_mean(y * y) - mean_y * mean_y;
+  at::Tensor const covariance = local_mean(x * y) - mean_x * mean_y;
+  constexpr double c1 = 0.01 * 0.01, c2 = 0.03 * 0.03;  // Wang et al. 2004, data range 1
+  at::Tensor const map = (2 * mean_x * mean_y + c1) * (2 * covariance + c2) /
+                         ((mean_x * mean_x + mean_y * mean_y + c1) * (var_x + var_y + c2));
+  return map.reshape({image.size(0), -1}).mean(1).to(at::kFloat);
+}
+
+}  // namespace duoflow::model
