@@ -7,6 +7,7 @@
 
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace at {
@@ -42,11 +43,14 @@ class Transport {
   virtual int rank() const = 0;
   virtual int size() const = 0;
   virtual std::string name() const = 0;
+  virtual bool moves_host_memory() const { return true; }  // false: tensors on the host cannot be given
   virtual Pending all_reduce(at::Tensor tensor, ReduceOp op) = 0;
   virtual Pending reduce_scatter(at::Tensor output, at::Tensor input) = 0;  // sum; input = size x output
   virtual Pending all_gather(at::Tensor output, at::Tensor input) = 0;      // output = size x input
   virtual Pending broadcast(at::Tensor tensor, int root) = 0;
-  virtual void barrier() = 0;
+  virtual void barrier() = 0;  // blocks
+  // Ends the transport: what is under way is finished or failed, later calls throw. Calling it twice is allowed.
+  virtual void close() {}
 };
 
 class Communicator {
@@ -61,6 +65,8 @@ class Communicator {
   std::shared_ptr<Transport> transport_;
 };
 
+// Tensors are defined, dense, contiguous, of type fp32, fp64, bf16, i64 or u8, and in size as Transport says; anything
+// else is std::invalid_argument before anything is sent.
 Pending all_reduce(Communicator const& communicator, at::Tensor tensor, ReduceOp op = ReduceOp::sum);
 Pending reduce_scatter(Communicator const& communicator, at::Tensor output, at::Tensor input);
 Pending all_gather(Communicator const& communicator, at::Tensor output, at::Tensor input);

@@ -1,8 +1,8 @@
 #pragma once
 // FlatBuffer: trainable parameters and their gradients as views of two flat fp32 tensors.
 //
-// Layout: reverse forward order (the order in which backward finishes), in runs of equal hyper-parameters (group),
-// every parameter aligned to 64 bytes (16 floats): fused AdamW on CPU gives other bits when a split is not a multiple
+// Layout: one run per set of hyper-parameters (group), the group with the most elements first; within a run reverse
+// forward order (the order in which backward finishes); every parameter aligned to 64 bytes (16 floats): fused AdamW on CPU gives other bits when a split is not a multiple
 // of 16 elements. Padding stays zero. After construction each parameter's storage *is* its range: set_data was called
 // on it and its .grad is defined as a view of the gradient buffer.
 

@@ -31,8 +31,9 @@ class GradientReducer {
   void zero();  // clears the gradient buffer (one memset)
   // The next backward is the last of this update. `used` = names expected to receive a gradient (empty: all).
   // A used parameter without a gradient is an error in finish() naming it; buckets without a used parameter
-  // are not reduced.
-  void arm(std::set<std::string> const& used = {});
+  // are not reduced. `complete` = names among them whose gradients earlier backwards of this update have finished already
+  // (a trainable renderer, when all micro-steps' renderers run before the first editor's backward).
+  void arm(std::set<std::string> const& used = {}, std::set<std::string> const& complete = {});
   void finish();  // waits for every bucket on the current stream; afterwards gradients() hold the global sums
 
   std::int64_t collectives_started() const;  // since construction: what "one reduction per update" is checked by

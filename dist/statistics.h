@@ -4,6 +4,8 @@
 // The vector is fp64 on the device of the tensors. Slots are the caller's business (this folder knows no loss).
 // start() packs and launches; await() makes the current stream wait. Between the two the caller keeps computing.
 
+#include <cstdint>
+
 #include <ATen/core/Tensor.h>
 
 #include "dist/communicator.h"
@@ -22,6 +24,7 @@ class StatisticsExchange {
   Communicator communicator_;
   at::Tensor buffer_;
   Pending pending_;
+  bool under_way_ = false;
 };
 
 }  // namespace duoflow::dist

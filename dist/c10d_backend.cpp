@@ -1,0 +1,162 @@
+#include "dist/c10d_backend.h"
+
+#include <stdexcept>
+
+#include <fmt/format.h>
+
+#include "dist/error.h"
+
+namespace duoflow::dist {
+namespace {
+
+char const* kind_name(CollectiveKind kind) {
+  switch (kind) {
+    case CollectiveKind::all_reduce: return "all_reduce";
+    case CollectiveKind::reduce_scatter: return "reduce_scatter";
+    case CollectiveKind::all_gather: return "all_gather";
+    case CollectiveKind::broadcast: return "broadcast";
+    case CollectiveKind::barrier: return "barrier";
+  }
+  return "collective";
+}
+
+c10d::ReduceOp::RedOpType to_c10d(ReduceOp op) {
+  switch (op) {
+    case ReduceOp::sum: return c10d::ReduceOp::SUM;
+    case ReduceOp::max: return c10d::ReduceOp::MAX;
+    case ReduceOp::min: return c10d::ReduceOp::MIN;
+  }
+  throw std::logic_error("unknown reduction");
+}
+
+// What a backend throws means that the group is broken, except for wrong use (std::logic_error).
+template <typename Call>
+auto as_peer_error(std::string const& backend, Call const& call) {
+  try {
+    return call();
+  } catch (PeerError const&) {
+    throw;
+  } catch (std::logic_error const&) {
+    throw;
+  } catch (std::exception const& error) {
+    throw PeerError(fmt::format("communication over {} failed ({}), look at the first message of the other ranks",
+                                backend, error.what()));
+  }
+}
+
+class C10dPending : public Pending::Work {
+ public:
+  C10dPending(std::string backend, c10::intrusive_ptr<c10d::Work> work)
+      : backend_(std::move(backend)), work_(std::move(work)) {}
+  void wait() override {
+    as_peer_error(backend_, [this] { return work_->wait(); });
+  }
+
+ private:
+  std::string backend_;
+  c10::intrusive_ptr<c10d::Work> work_;
+};
+
+class C10dTransport : public Transport {
+ public:
+  explicit C10dTransport(c10::intrusive_ptr<c10d::Backend> backend) : backend_(std::move(backend)) {}
+  ~C10dTransport() override {
+    try {
+      close();
+    } catch (std::exception const& error) {
+      fmt::print(stderr, "duoflow: closing the group over {} failed: {}\n", name(), error.what());
+    }
+  }
+  int rank() const override { return backend_->getRank(); }
+  int size() const override { return backend_->getSize(); }
+  std::string name() const override { return backend_->getBackendName(); }
+  bool moves_host_memory() const override { return name() != "nccl"; }
+
+  Pending all_reduce(at::Tensor tensor, ReduceOp op) override {
+    c10d::AllreduceOptions options;
+    options.reduceOp = to_c10d(op);
+    std::vector<at::Tensor> tensors{std::move(tensor)};
+    return start([&] { return backend_->allreduce(tensors, options); });
+  }
+  Pending reduce_scatter(at::Tensor output, at::Tensor input) override {
+    return start([&] { return backend_->_reduce_scatter_base(output, input, c10d::ReduceScatterOptions()); });
+  }
+  Pending all_gather(at::Tensor output, at::Tensor input) override {
+    return start([&] { return backend_->_allgather_base(output, input, c10d::AllgatherOptions()); });
+  }
+  Pending broadcast(at::Tensor tensor, int root) override {
+    c10d::BroadcastOptions options;
+    options.rootRank = root;
+    std::vector<at::Tensor> tensors{std::move(tensor)};
+    return start([&] { return backend_->broadcast(tensors, options); });
+  }
+  void barrier() override {
+    start([&] { return backend_->barrier(c10d::BarrierOptions()); }).wait();
+  }
+  void close() override {
+    if (!closed_) {
+      closed_ = true;
+      backend_->shutdown();
+    }
+  }
+
+ private:
+  template <typename Call>
+  Pending start(Call const& call) {
+    if (closed_) {
+      throw std::logic_error("collective on a closed communicator (the Runtime that made it has ended)");
+    }
+    return Pending(std::make_shared<C10dPending>(name(), as_peer_error(name(), call)));
+  }
+
+  c10::intrusive_ptr<c10d::Backend> backend_;
+  bool closed_ = false;
+};
+
+}  // namespace
+
+std::shared_ptr<Transport> wrap_backend(c10::intrusive_ptr<c10d::Backend> backend) {
+  return std::make_shared<C10dTransport>(std::move(backend));
+}
+
+std::string Collective::describe() const {
+  if (kind == CollectiveKind::barrier) {
+    return fmt::format("barrier #{}", sequence);
+  }
+  return fmt::format("{} #{} of {} {}", kind_name(kind), sequence, output.numel(), c10::toString(output.scalar_type()));
+}
+
+std::string Collective::elapsed() const {
+  std::chrono::duration<double> const time = std::chrono::steady_clock::now() - issued;
+  return fmt::format("{:.1f} s", time.count());
+}
+
+c10::intrusive_ptr<c10d::Work> HostBackend::broadcast(std::vector<at::Tensor>& tensors,
+                                                      c10d::BroadcastOptions const& options) {
+  Collective collective{CollectiveKind::broadcast, tensors.at(0), {}};
+  collective.root = static_cast<int>(options.rootRank);
+  return submit(std::move(collective));
+}
+
+c10::intrusive_ptr<c10d::Work> HostBackend::allreduce(std::vector<at::Tensor>& tensors,
+                                                      c10d::AllreduceOptions const& options) {
+  Collective collective{CollectiveKind::all_reduce, tensors.at(0), {}};
+  collective.op = options.reduceOp;
+  return submit(std::move(collective));
+}
+
+c10::intrusive_ptr<c10d::Work> HostBackend::_allgather_base(at::Tensor& output, at::Tensor& input,
+                                                            c10d::AllgatherOptions const&) {
+  return submit(Collective{CollectiveKind::all_gather, output, input});
+}
+
+c10::intrusive_ptr<c10d::Work> HostBackend::_reduce_scatter_base(at::Tensor& output, at::Tensor& input,
+                                                                 c10d::ReduceScatterOptions const&) {
+  return submit(Collective{CollectiveKind::reduce_scatter, output, input});
+}
+
+c10::intrusive_ptr<c10d::Work> HostBackend::barrier(c10d::BarrierOptions const&) {
+  return submit(Collective{});
+}
+
+}  // namespace duoflow::dist

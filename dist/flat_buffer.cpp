@@ -1,0 +1,143 @@
+#include "dist/flat_buffer.h"
+
+#include <algorithm>
+#include <map>
+#include <set>
+#include <stdexcept>
+
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <torch/csrc/autograd/variable.h>
+#include <xxhash.h>
+
+#include "dist/error.h"
+
+namespace duoflow::dist {
+namespace {
+
+constexpr std::int64_t alignment = 16;  // floats: 64 bytes
+
+std::string shape_text(std::vector<std::int64_t> const& shape) { return fmt::format("[{}]", fmt::join(shape, ", ")); }
+
+void check_parameters(std::vector<TrainableParameter> const& parameters) {
+  std::set<std::string> names;
+  std::map<void const*, std::string> owners;
+  for (auto const& [name, tensor, group] : parameters) {
+    if (!tensor.defined() || !tensor.is_leaf() || !tensor.requires_grad()) {
+      throw std::invalid_argument(fmt::format("parameter {} is not a leaf that requires a gradient", name));
+    }
+    if (tensor.scalar_type() != at::kFloat) {
+      throw std::invalid_argument(fmt::format("parameter {} is {} (masters are Float), convert it before training", name,
+                                              c10::toString(tensor.scalar_type())));
+    }
+    if (tensor.device() != parameters.front().tensor.device()) {
+      throw std::invalid_argument(fmt::format("parameter {} is on {}, {} on {} (all must be on one device)", name,
+                                              tensor.device().str(), parameters.front().name,
+                                              parameters.front().tensor.device().str()));
+    }
+    if (!names.insert(name).second) {
+      throw std::invalid_argument(fmt::format("two parameters are named {}, names must differ", name));
+    }
+    auto const [owner, is_new] = owners.emplace(tensor.unsafeGetTensorImpl(), name);
+    if (!is_new) {
+      throw std::invalid_argument(
+          fmt::format("{} and {} are the same tensor (its gradient would count twice), give it once", owner->second, name));
+    }
+  }
+}
+
+// Reverse forward order within a group, the groups one after the other, the one with the most elements first.
+// Runs of one group as they fall in reverse order would be hundreds (norm weights lie between matrices), and every run
+// is an optimizer call. The price: a small group at the end (norms, biases) is complete only when the backward ends, so
+// the last bucket starts late; it is small. The large group keeps the order in which the backward finishes.
+std::vector<TrainableParameter> in_buffer_order(std::vector<TrainableParameter> parameters) {
+  std::map<int, std::int64_t> numel_of_group;
+  for (auto const& parameter : parameters) {
+    numel_of_group[parameter.group] += parameter.tensor.numel();
+  }
+  std::reverse(parameters.begin(), parameters.end());
+  std::stable_sort(parameters.begin(), parameters.end(), [&](auto const& a, auto const& b) {
+    auto const key = [&](int group) { return std::pair(-numel_of_group.at(group), group); };
+    return key(a.group) < key(b.group);
+  });
+  return parameters;
+}
+
+// What must be the same on every rank, one line a parameter.
+std::vector<std::string> layout_lines(FlatBuffer const& buffer) {
+  std::vector<std::string> lines;
+  for (std::size_t i = 0; i < buffer.ranges().size(); ++i) {
+    FlatRange const& range = buffer.ranges()[i];
+    lines.push_back(fmt::format("{} {} {} group {}", range.name, shape_text(range.shape),
+                                c10::toString(buffer.tensors()[i].scalar_type()), range.group));
+  }
+  return lines;
+}
+
+std::string first_difference(std::string const& of_rank_0, std::string const& other) {
+  auto const line_end = [](std::string const& text, std::size_t begin) { return std::min(text.find('\n', begin), text.size()); };
+  std::size_t begin = 0;
+  for (int index = 0; begin < std::max(of_rank_0.size(), other.size()); ++index) {
+    std::string const a = begin < of_rank_0.size() ? of_rank_0.substr(begin, line_end(of_rank_0, begin) - begin) : "nothing";
+    std::string const b = begin < other.size() ? other.substr(begin, line_end(other, begin) - begin) : "nothing";
+    if (a != b) {
+      return fmt::format("parameter {} of the flat buffer is \"{}\" on rank 0 and \"{}\"", index, a, b);
+    }
+    begin += a.size() + 1;  // equal so far, so both texts have the next line at the same place
+  }
+  return "";
+}
+
+}  // namespace
+
+FlatBuffer::FlatBuffer(std::vector<TrainableParameter> forward_order) {
+  check_parameters(forward_order);
+  std::vector<TrainableParameter> const ordered = in_buffer_order(std::move(forward_order));
+  std::int64_t offset = 0;
+  for (auto const& [name, tensor, group] : ordered) {
+    ranges_.push_back(FlatRange{name, offset, tensor.numel(), tensor.sizes().vec(), group});
+    std::int64_t const end = offset + (tensor.numel() + alignment - 1) / alignment * alignment;
+    if (group_runs_.empty() || group_runs_.back().group != group) {
+      group_runs_.push_back(GroupRun{group, offset, end});
+    }
+    group_runs_.back().end = end;
+    offset = end;
+  }
+  at::NoGradGuard no_grad;
+  at::Device const device = ordered.empty() ? at::Device(at::kCPU) : ordered.front().tensor.device();
+  parameters_ = at::zeros({offset}, at::TensorOptions(at::kFloat).device(device));
+  gradients_ = at::zeros_like(parameters_);
+  for (std::size_t i = 0; i < ordered.size(); ++i) {
+    FlatRange const& range = ranges_[i];
+    at::Tensor tensor = ordered[i].tensor;
+    at::Tensor const values = parameters_.narrow(0, range.offset, range.numel).view(range.shape);
+    values.copy_(tensor);
+    tensor.set_data(values);
+    // A defined .grad makes autograd add in place (as long as the backward does not build a graph of its own).
+    tensor.mutable_grad() = gradients_.narrow(0, range.offset, range.numel).view(range.shape);
+    tensors_.push_back(tensor);
+  }
+}
+
+std::int64_t FlatBuffer::size() const { return parameters_.numel(); }
+
+void agree_on_parameters(Communicator const& communicator, FlatBuffer& buffer) {
+  std::string const mine = fmt::format("{}", fmt::join(layout_lines(buffer), "\n"));
+  // Lists are long on large models and ranks are many: compare hashes, and the lists only if those differ.
+  std::string const hash = fmt::format("{:016x}", XXH3_64bits(mine.data(), mine.size()));
+  auto const hashes = all_gather_strings(communicator, hash);
+  if (std::any_of(hashes.begin(), hashes.end(), [&](std::string const& other) { return other != hashes.front(); })) {
+    auto const lists = all_gather_strings(communicator, mine);
+    for (std::size_t rank = 1; rank < lists.size(); ++rank) {
+      std::string const difference = first_difference(lists.front(), lists[rank]);
+      if (!difference.empty()) {
+        throw PeerError(fmt::format("{} on rank {} (all ranks must train the same model), start all ranks with the same "
+                                    "configuration and program", difference, rank));
+      }
+    }
+  }
+  broadcast(communicator, buffer.parameters(), 0).wait();
+}
+
+}  // namespace duoflow::dist

@@ -1,0 +1,19 @@
+#pragma once
+// NCCL and the CUDA device of this process. Built with or without CUDA (no_nccl_backend.cpp).
+
+#include <memory>
+
+#include "dist/communicator.h"
+#include "dist/mpi_session.h"
+
+namespace duoflow::dist {
+
+// The device that "cuda" means on this rank: local_rank modulo the devices of the host. Nothing without CUDA.
+void bind_device(int local_rank);
+
+// All ranks over NCCL, one device each; a group of one rank is a real NCCL group too. `session` null: one rank.
+// Collective. Close it on every rank, then meet in a barrier, before the process ends: rank 0 serves the store that
+// the others still use while closing.
+std::shared_ptr<Transport> make_nccl_transport(MpiSession const* session, double timeout_s);
+
+}  // namespace duoflow::dist

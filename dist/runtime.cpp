@@ -1,0 +1,193 @@
+#include "dist/runtime.h"
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <exception>
+#include <optional>
+#include <stdexcept>
+#include <thread>
+
+#include <ATen/Parallel.h>
+#include <c10/core/Device.h>
+#include <fmt/format.h>
+#include <sched.h>
+#include <unistd.h>
+
+#include "dist/error.h"
+#include "dist/mpi_session.h"
+#include "dist/nccl_backend.h"
+
+namespace duoflow::dist {
+namespace {
+
+std::atomic<bool> stop_flag{false};
+static_assert(std::atomic<bool>::is_always_lock_free, "a signal handler may only touch lock-free atomics");
+
+void request_stop(int) { stop_flag = true; }
+
+void install_stop_signals() {
+  struct sigaction action = {};
+  action.sa_handler = request_stop;
+  action.sa_flags = SA_RESTART;  // interrupted reads and writes go on
+  sigemptyset(&action.sa_mask);
+  for (int signal : {SIGUSR2, SIGTERM}) {
+    if (sigaction(signal, &action, nullptr) != 0) {
+      throw std::runtime_error(fmt::format("no handler could be installed for signal {}", signal));
+    }
+  }
+}
+
+// Open MPI's mpirun, PMIx (srun --mpi=pmix), PMI-1 and 2 (srun --mpi=pmi2, MPICH's mpiexec).
+bool under_launcher() {
+  constexpr char const* names[] = {"OMPI_COMM_WORLD_SIZE", "PMIX_RANK", "PMI_RANK", "PMI_SIZE"};
+  return std::any_of(std::begin(names), std::end(names), [](char const* name) { return std::getenv(name) != nullptr; });
+}
+
+// A launcher may have bound this rank to some of the host's cores; then there are no others to use.
+int default_threads(int ranks_on_host) {
+  int const cores = static_cast<int>(sysconf(_SC_NPROCESSORS_ONLN));
+  int share = std::max(1, cores / ranks_on_host);
+  cpu_set_t allowed;
+  if (sched_getaffinity(0, sizeof(allowed), &allowed) == 0) {
+    share = std::min(share, CPU_COUNT(&allowed));
+  }
+  return std::max(1, share);
+}
+
+bool staged_transport_asked_for() {
+  char const* const value = std::getenv("DUOFLOW_CUDA_TRANSPORT");
+  std::string const transport = value != nullptr ? value : "nccl";
+  if (transport != "nccl" && transport != "staged") {
+    throw std::invalid_argument(
+        fmt::format("DUOFLOW_CUDA_TRANSPORT is \"{}\" (known: nccl, staged), correct or unset it", transport));
+  }
+  return transport == "staged";
+}
+
+}  // namespace
+
+struct Runtime::State {
+  std::optional<MpiSession> session;  // none: one rank
+  MpiWorld world;
+  std::string host;
+  double timeout_s = 0;
+  std::shared_ptr<Transport> mpi, nccl;  // made when first asked for
+
+  Communicator over_mpi() {
+    if (world.size == 1) {
+      return Communicator();
+    }
+    if (!mpi) {
+      mpi = make_mpi_transport(timeout_s);
+    }
+    return Communicator(mpi);
+  }
+  Communicator over_nccl() {
+    if (!nccl) {
+      nccl = make_nccl_transport(session ? &*session : nullptr, timeout_s);
+    }
+    return Communicator(nccl);
+  }
+  // NCCL first, then a barrier so that rank 0's store outlives everyone's use of it, then MPI.
+  void close() {
+    if (nccl) {
+      nccl->close();
+      if (session) {
+        session->barrier();
+      }
+      nccl.reset();
+    }
+    if (mpi) {
+      mpi->close();
+      mpi.reset();
+    }
+  }
+};
+
+Runtime::Runtime(RuntimeOptions const& options) : state_(nullptr) {
+  if (options.timeout_s <= 0) {
+    throw std::invalid_argument(fmt::format("the deadline of a collective is {} s, it must be positive", options.timeout_s));
+  }
+  auto state = std::make_unique<State>();
+  if (under_launcher()) {
+    state->session.emplace();
+    state->world = state->session->world();
+  }
+  char name[256] = {};
+  state->host = gethostname(name, sizeof(name) - 1) == 0 ? name : "unknown-host";
+  state->timeout_s = options.timeout_s;
+  bind_device(state->world.local_rank);
+  install_stop_signals();  // after MPI, which installs handlers of its own
+  at::set_num_threads(options.threads > 0 ? options.threads : default_threads(state->world.local_size));
+  static bool const interop_threads_set = (at::set_num_interop_threads(1), true);  // LibTorch allows it once
+  static_cast<void>(interop_threads_set);
+  state_ = state.release();
+}
+
+Runtime::~Runtime() {
+  try {
+    if (std::uncaught_exceptions() == 0) {
+      state_->close();
+    }
+  } catch (std::exception const& error) {
+    mark_job_broken();
+    fmt::print(stderr, "duoflow: rank {} on {}: communication did not end cleanly ({})\n", rank(), host(), error.what());
+  }
+  delete state_;
+}
+
+int Runtime::rank() const { return state_->world.rank; }
+int Runtime::size() const { return state_->world.size; }
+int Runtime::local_rank() const { return state_->world.local_rank; }
+std::string const& Runtime::host() const { return state_->host; }
+void Runtime::set_threads(int threads) {
+  at::set_num_threads(threads > 0 ? threads : default_threads(state_->world.local_size));
+}
+bool Runtime::stop_requested() const { return stop_flag; }
+
+Communicator Runtime::communicator(Device device) {
+  if (device == Device::cpu || staged_transport_asked_for()) {
+    return state_->over_mpi();
+  }
+  return state_->over_nccl();
+}
+
+namespace {
+
+// When all ranks fail for the same reason, rank 0 speaks and ends the job before the others speak; when some fail,
+// the lowest of them. Ending a job took 0.3 s. A PeerError is mostly the echo of another rank's error, so it comes later.
+std::chrono::duration<double> time_before_speaking(int rank, bool is_echo) {
+  double const by_rank = rank == 0 ? 0.0 : 0.7 + 0.4 * std::min(rank, 11);
+  return std::chrono::duration<double>(by_rank + (is_echo ? 1.0 : 0.0));
+}
+
+int fail_job(Runtime const& runtime, std::string const& message, bool is_echo, int exit_code) {
+  if (runtime.size() > 1) {
+    std::this_thread::sleep_for(time_before_speaking(runtime.rank(), is_echo));
+  }
+  fmt::print(stderr, "duoflow: rank {} on {}: {}\n", runtime.rank(), runtime.host(), message);
+  std::fflush(nullptr);
+  if (runtime.size() > 1) {
+    abort_all_ranks(exit_code);
+  }
+  return exit_code;
+}
+
+}  // namespace
+
+int run_guarded(Runtime& runtime, std::function<int()> const& body,
+                std::function<int(std::exception const&)> const& exit_code) {
+  try {
+    return body();
+  } catch (PeerError const& error) {
+    return fail_job(runtime, error.what(), /*is_echo=*/true, exit_code(error));
+  } catch (std::exception const& error) {
+    return fail_job(runtime, error.what(), /*is_echo=*/false, exit_code(error));
+  }
+}
+
+}  // namespace duoflow::dist
