@@ -1,0 +1,59 @@
+#pragma once
+// A path tracer for many lights at once. Light transport is linear in the light, so paths are traced once per pixel without
+// looking at any light: a path that leaves the object gives its throughput to the texel of the sphere it leaves through. A
+// pixel's value under a light is then the sum over texels of throughput * radiance. Two hundred lights cost hardly more than twenty.
+//
+// Lights are piecewise constant over the texels of their maps. The background is not shown; coverage is the alpha.
+// A pixel's random numbers depend on (key, pixel, sample) alone and its sums run in a fixed order: the result does not depend
+// on the number of threads. Bytes are promised for processors with AVX2 and one version of Embree and the C library.
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "data/image_io.h"
+#include "data/synth/scene.h"
+
+namespace duoflow::data {
+
+// The maps of all lights, [texel][3][stride], lights innermost and padded with zeros.
+class LightTable {
+ public:
+  explicit LightTable(std::vector<ImageF> const& maps);  // at least one, all of one size
+  std::int64_t height() const { return height_; }
+  std::int64_t width() const { return width_; }
+  std::int64_t lights() const { return lights_; }
+  std::int64_t stride() const { return stride_; }
+  float const* texel(std::int64_t index) const { return &values_[static_cast<std::size_t>(index * 3 * stride_)]; }
+
+ private:
+  std::int64_t height_, width_, lights_, stride_;
+  std::vector<float> values_;
+};
+
+struct TraceOptions {
+  std::int64_t samples_per_pixel = 64;  // camera rays; 1 to kMostSamples; powers of two are stratified best
+  std::uint64_t key = 0;                // of the random numbers
+  int threads = 0;                      // 0: all cores
+};
+inline constexpr std::int64_t kMostSamples = 2048;  // the sample sequence of the second vertex repeats after this
+
+// Called once per pixel, from any thread, in any order. radiance is [3][stride], linear, the mean over the camera samples
+// that hit the object (zeros where none did).
+using PixelSink = std::function<void(std::int64_t row, std::int64_t column, float coverage, float const* radiance)>;
+
+class PathTracer {
+ public:
+  explicit PathTracer(Object const& object);  // which must stay alive
+  ~PathTracer();
+  PathTracer(PathTracer const&) = delete;
+
+  void trace(Camera const& camera, LightTable const& lights, TraceOptions const& options, PixelSink const& sink) const;
+
+ private:
+  struct Scene;
+  std::unique_ptr<Scene> scene_;
+};
+
+}  // namespace duoflow::data

@@ -1,0 +1,33 @@
+#pragma once
+// Procedural objects and the cameras around them. Z up.
+
+#include <cstdint>
+#include <functional>
+#include <string>
+
+#include "data/synth/materials.h"
+#include "data/synth/mesh.h"
+
+namespace duoflow::data {
+
+struct Object {
+  std::string name;
+  Mesh mesh;                               // longest side of the bounding box 1.4, centred at the origin
+  std::function<Surface(Vec3)> surface_at;  // for points on the mesh; may be called from many threads
+};
+
+// Object `index` of a seed: kinds in an order of the seed's own, those with little light between their parts first;
+// a kind's second use gets the suffix _1. Does not depend on any other object.
+Object make_object(std::uint64_t seed, std::int64_t index);
+
+struct Camera {
+  float c2w[16];      // OpenCV axes, row-major
+  float fxfycxcy[4];  // pixels
+  std::int64_t size;  // height = width
+};
+
+// View `view` of an object: aims at the origin up to a small jitter, far enough to have the whole object in the frame. Every 16
+// consecutive views go once around, in steps of 7/16 turn: so 8 of them, or every 4th, are all around too.
+Camera make_camera(std::uint64_t seed, std::int64_t object, std::int64_t view, std::int64_t size, Mesh const& mesh);
+
+}  // namespace duoflow::data
