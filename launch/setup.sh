@@ -153,7 +153,7 @@ set_up_environment() {
     install_wheels --no-deps "torch==$torch_version"
     local pin
     pin=$(cuda_pin)
-    if [[ -n $pin ]]; then install_wheels "$pin"; fi
+    if [[ -n $pin ]]; then install_wheels --no-warn-conflicts "$pin"; fi
   fi
 }
 
