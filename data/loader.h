@@ -47,7 +47,7 @@ using Allocate = std::function<std::shared_ptr<std::byte>(std::size_t bytes)>;
 struct LoaderOptions {
   int threads = 1;
   int slots = 3;
-  Allocate allocate;  // empty: 4096-aligned host memory
+  Allocate allocate = {};  // empty: 4096-aligned host memory
 };
 
 // What one rank reads: micro-batches as (first global position, samples), in order, without end.
@@ -80,8 +80,8 @@ std::shared_ptr<BatchSource const> make_pair_source(std::shared_ptr<ShardIndex c
 // target_fxfycxcy [T,4]; scene i64 [1].
 struct ViewSelection {
   std::int64_t inputs = 4, targets = 4;
-  std::vector<std::int64_t> input_frames;   // fixed input frames; empty: drawn per sample
-  std::vector<std::int64_t> target_frames;  // frames targets may be drawn from; empty: all frames
+  std::vector<std::int64_t> input_frames = {};   // fixed input frames; empty: drawn per sample
+  std::vector<std::int64_t> target_frames = {};  // frames targets may be drawn from; empty: all frames
   bool target_has_input = true;             // targets may be input frames too
 };
 std::shared_ptr<BatchSource const> make_scene_source(std::shared_ptr<ShardIndex const> index, std::shared_ptr<SceneSet const> scenes,

@@ -23,9 +23,9 @@ using Json = nlohmann::json;
 // Rows are hashed in runs of about this many bytes, so that small rows do not cost a system call each.
 constexpr std::size_t kRunBytes = std::size_t{8} << 20;
 
-std::vector<std::string> hash_rows(DatasetIndex const& dataset, FileDescriptor const& bytes, LibraryRows& library,
-                                   std::string const& path) {
-  auto const& spec = dataset.spec;
+// read(first_row, rows, destination)
+template <class Read>
+std::vector<std::string> hash_rows(DatasetSpec const& spec, Read const& read) {
   auto const row_bytes = spec.row_bytes();
   auto const run = std::max<std::int64_t>(1, static_cast<std::int64_t>(kRunBytes / row_bytes));
   std::vector<std::byte> buffer;
@@ -34,13 +34,7 @@ std::vector<std::string> hash_rows(DatasetIndex const& dataset, FileDescriptor c
   for (std::int64_t first = 0; first < spec.rows(); first += run) {
     auto const rows = std::min(run, spec.rows() - first);
     buffer.resize(static_cast<std::size_t>(rows) * row_bytes);
-    auto const offset = dataset.offset + static_cast<std::uint64_t>(first) * row_bytes;
-    if (!dataset.raw) {
-      library.read(spec, first, rows, buffer.data());
-    } else if (bytes.read_at(offset, buffer.data(), buffer.size()) != buffer.size()) {
-      throw DataError(fmt::format("{} ends inside dataset {} ({} bytes expected at offset {}), make the shard again", path, spec.name,
-                                  buffer.size(), offset));
-    }
+    read(first, rows, buffer);
     for (std::int64_t row = 0; row < rows; ++row)
       hashes.push_back(xxh3_hex(buffer.data() + static_cast<std::size_t>(row) * row_bytes, row_bytes));
   }
@@ -131,6 +125,15 @@ Manifest read_manifest(std::string const& directory) {
   }
 }
 
+std::vector<std::string> hash_direct_rows(DatasetIndex const& dataset, FileDescriptor const& bytes, std::string const& path) {
+  return hash_rows(dataset.spec, [&](std::int64_t first, std::int64_t, std::vector<std::byte>& buffer) {
+    auto const offset = dataset.offset + static_cast<std::uint64_t>(first) * dataset.spec.row_bytes();
+    if (bytes.read_at(offset, buffer.data(), buffer.size()) != buffer.size())
+      throw DataError(fmt::format("{} ends inside dataset {} ({} bytes expected at offset {}), make the shard again", path,
+                                  dataset.spec.name, buffer.size(), offset));
+  });
+}
+
 ShardInfo survey_shard(std::string const& directory, ShardKind kind, std::string const& file) {
   auto const path = directory + "/" + file;
   if (!std::filesystem::is_regular_file(path))
@@ -145,7 +148,11 @@ ShardInfo survey_shard(std::string const& directory, ShardKind kind, std::string
   try {
     FileDescriptor const bytes(path);
     LibraryRows library(path);
-    for (auto& [name, dataset] : shard.datasets) dataset.row_xxh3 = hash_rows(dataset, bytes, library, path);
+    for (auto& [name, dataset] : shard.datasets)
+      dataset.row_xxh3 = dataset.raw ? hash_direct_rows(dataset, bytes, path)
+                                     : hash_rows(dataset.spec, [&](std::int64_t first, std::int64_t rows, std::vector<std::byte>& buffer) {
+                                         library.read(dataset.spec, first, rows, buffer.data());
+                                       });
     shard.bytes = bytes.size();
     shard.xxh3 = xxh3_of_file(path);
   } catch (std::system_error const& error) {

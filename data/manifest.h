@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "data/file.h"
 #include "data/shard_index.h"
 
 namespace duoflow::data {
@@ -24,5 +25,8 @@ Manifest read_manifest(std::string const& directory);
 
 // Everything about one finished shard, hashes included, read from the file.
 ShardInfo survey_shard(std::string const& directory, ShardKind kind, std::string const& file);
+
+// The hashes of a dataset that is read directly, by its offset alone. `bytes` is the file at `path`.
+std::vector<std::string> hash_direct_rows(DatasetIndex const& dataset, FileDescriptor const& bytes, std::string const& path);
 
 }  // namespace duoflow::data

@@ -38,6 +38,7 @@ struct Source {
 };
 
 struct OpenShard {
+  ShardInfo const* info = nullptr;
   std::string path;
   FileDescriptor file;
   std::map<std::string, Source, std::less<>> datasets;
@@ -50,7 +51,7 @@ void say_slow_path(std::string const& path, std::string const& dataset) {
   std::call_once(said, [&] {
     fmt::print(stderr,
                "note: {} (dataset {}) is not laid out for direct reads (chunks, filters or byte order), so it and others like it are "
-               "read through HDF5 on one thread; write them again with `duoflow repack` for full speed\n",
+               "read through HDF5 on one thread; make them again for full speed\n",
                path, dataset);
   });
 }
@@ -65,6 +66,7 @@ struct RawReader::State {
   State(std::shared_ptr<ShardIndex const> index_, Verify verify_) : index(std::move(index_)), verify(verify_) {
     for (auto const& info : index->shards()) {
       auto& shard = *shards.emplace_back(std::make_unique<OpenShard>());
+      shard.info = &info;
       shard.path = index->directory() + "/" + info.file;
       shard.file = FileDescriptor(shard.path);
       for (auto const& [name, dataset] : info.datasets)
@@ -103,9 +105,20 @@ struct RawReader::State {
                                   shard.path, dataset.spec.name, row, bytes, offset, got));
   }
 
+  // The library crashes on some damaged files, so the bytes are proven good before it parses them.
+  void open_library(OpenShard& shard, std::string const& dataset) const {
+    if (verify != Verify::never) {
+      auto const found = xxh3_of_file(shard.path);
+      if (found != shard.info->xxh3)
+        throw DataError(fmt::format("{} is altered (xxh3 {} expected, {} found; dataset {} was wanted), restore the file or make it again",
+                                    shard.path, shard.info->xxh3, found, dataset));
+    }
+    shard.library = std::make_unique<LibraryRows>(shard.path);
+  }
+
   void fetch_by_library(OpenShard& shard, DatasetIndex const& dataset, std::int64_t first_row, std::int64_t rows, void* destination) const {
     say_slow_path(shard.path, dataset.spec.name);
-    std::call_once(shard.library_opened, [&] { shard.library = std::make_unique<LibraryRows>(shard.path); });
+    std::call_once(shard.library_opened, [&] { open_library(shard, dataset.spec.name); });
     shard.library->read(dataset.spec, first_row, rows, destination);
   }
 

@@ -45,7 +45,8 @@ std::uint64_t permute(std::uint64_t index, unsigned half, std::uint64_t seed, st
 
 std::uint64_t random_bits(std::uint64_t seed, std::uint64_t position, std::uint64_t stream, std::uint64_t counter) {
   auto state = mix(seed + kGolden);
-  for (auto const word : {position, stream, counter}) state = mix((state ^ mix(word + kGolden)) + kGolden);
+  // The odd factor keeps a word and the words before it from changing places (the seed with the position, above all).
+  for (auto const word : {position, stream, counter}) state = mix(state * 0xd1342543de82ef95ULL + mix(word + kGolden));
   return state;
 }
 

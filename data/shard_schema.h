@@ -43,9 +43,9 @@ struct DatasetSpec {
 };
 
 struct Attributes {  // of a shard's root group; absent vectors are not written
-  std::string producer;
-  std::vector<float> latent_mean, latent_std;
-  std::string note;  // free text: how it was made
+  std::string producer = {};
+  std::vector<float> latent_mean = {}, latent_std = {};
+  std::string note = {};  // free text: how it was made
 };
 
 }  // namespace duoflow::data

@@ -1,0 +1,111 @@
+#include <fmt/format.h>
+
+#include <filesystem>
+
+#include "data/file.h"
+#include "data/shard_index.h"
+#include "data/shard_writer.h"
+#include "sample_folders.h"
+
+namespace duoflow::data::testing {
+namespace {
+
+std::string verdict(TemporaryFolder const& folder) { return fmt::format("{}", fmt::join(verify_folder(folder.path()), "\n")); }
+
+class VerifyFolderTest : public ::testing::Test {
+ protected:
+  void make(PairShard const& shard) const {
+    write_pair_shard(folder / "p.h5", shard);
+    write_manifest(folder.path(), ShardKind::pair, {"p.h5"});
+  }
+  TemporaryFolder folder;
+};
+
+TEST_F(VerifyFolderTest, GoodFoldersHaveNoProblems) {
+  make({});
+  EXPECT_EQ(verdict(folder), "");
+  TemporaryFolder const scenes;
+  write_scene_shard(scenes / "s.h5", {});
+  write_manifest(scenes.path(), ShardKind::scene, {"s.h5"});
+  EXPECT_EQ(verdict(scenes), "");
+}
+
+TEST_F(VerifyFolderTest, AnyAlteredByteOfTheShardIsFound) {
+  make({.tokens = 1, .dim = 2, .targets = 1, .height = 1, .width = 1, .env_height = 1, .env_width = 1});
+  auto const bytes = std::filesystem::file_size(folder / "p.h5");
+  for (std::uint64_t at = 0; at < bytes; at += 97) {
+    flip_byte(folder / "p.h5", at);
+    EXPECT_TRUE(says(verdict(folder), {"p.h5"})) << "byte " << at;
+    flip_byte(folder / "p.h5", at);
+  }
+  EXPECT_EQ(verdict(folder), "");
+}
+
+TEST_F(VerifyFolderTest, AnAlteredRowIsNamed) {
+  make({});
+  auto const images = ShardIndex(folder.path()).shards()[0].datasets.at("target_images");
+  flip_byte(folder / "p.h5", images.offset + 2 * images.spec.row_bytes());
+  EXPECT_TRUE(says(verdict(folder), {"p.h5: dataset target_images row 2 at offset", "p.h5: the file is altered"}));
+}
+
+TEST_F(VerifyFolderTest, AMissingOrShortShardAndAMissingManifestAreNamed) {
+  make({});
+  std::filesystem::resize_file(folder / "p.h5", 3000);
+  EXPECT_TRUE(says(verdict(folder), {"p.h5: 3000 bytes", "p.h5 ends inside dataset"}));
+  std::filesystem::remove(folder / "p.h5");
+  EXPECT_TRUE(says(verdict(folder), {"p.h5", "missing"}));
+  std::filesystem::remove(folder / "manifest.json");
+  EXPECT_TRUE(says(verdict(folder), {folder.path(), "manifest.json"}));
+}
+
+TEST_F(VerifyFolderTest, AnotherShardUnderTheNameIsFound) {
+  make({});
+  write_pair_shard(folder / "p.h5", {.producer = "producer-b"});
+  EXPECT_TRUE(says(verdict(folder), {"p.h5: the file is altered"}));
+}
+
+// A manifest that is itself intact but tells of another file than the one its hash is of.
+TEST_F(VerifyFolderTest, AManifestThatDisagreesWithTheFileIsFound) {
+  make({});
+  auto const with = [&](std::string const& from, std::string const& to) {
+    auto text = file_bytes(folder / "manifest.json");
+    auto const at = text.find(from);
+    text.replace(at, from.size(), to);
+    auto const key = text.rfind(",\"xxh3\":\"");
+    auto const rest = text.substr(0, key) + "}";
+    put_bytes(folder / "manifest.json", rest.substr(0, rest.size() - 1) + ",\"xxh3\":\"" + xxh3_hex(rest.data(), rest.size()) + "\"}\n");
+    auto const found = verdict(folder);
+    make({});
+    return found;
+  };
+  EXPECT_TRUE(says(with("\"shape\":[4,3,2]", "\"shape\":[4,2,2]"), {"dataset latents is bf16 [4,3,2]", "says bf16 [4,2,2]"}));
+  EXPECT_TRUE(says(with("\"producer\":\"producer-a\"", "\"producer\":\"producer-b\""), {"p.h5: the attributes differ"}));
+  auto const hash = ShardIndex(folder.path()).shards()[0].datasets.at("latents").row_xxh3[2];
+  EXPECT_TRUE(says(with(hash, "0123456789abcdef"), {"dataset latents row 2", "0123456789abcdef"}));
+  EXPECT_TRUE(says(with("\"latents\"", "\"latentz\""), {"latents is not in the manifest", "latentz is in the manifest but not"}));
+}
+
+TEST_F(VerifyFolderTest, SenselessContentIsFoundThoughItsHashIsRight) {
+  make({.camera_scale = 3});
+  EXPECT_TRUE(says(verdict(folder), {"p.h5: dataset target_c2w row 0 view 0 (object_0 under light_0)"}));
+  make({.pairs = {0, 9}});
+  EXPECT_TRUE(says(verdict(folder), {"pair 0", "rows 0 and 9"}));
+}
+
+TEST_F(VerifyFolderTest, NumbersThatAreNotFiniteAreFoundInEveryFloatType) {
+  for (auto const& [dtype, bits] : {std::pair{DType::f32, std::vector<std::uint8_t>{0, 0, 0x80, 0x7f}},
+                                    {DType::f16, {0, 0x7c}},
+                                    {DType::bf16, {0xc0, 0x7f}}}) {
+    ShardWriter writer(folder / "p.h5", ShardKind::pair, {{"values", dtype, {3, 2}}}, {});
+    std::vector<std::uint8_t> bytes(6 * bits.size(), 0x3f);
+    writer.write("values", 0, 3, bytes.data());
+    std::copy(bits.begin(), bits.end(), bytes.begin() + static_cast<std::ptrdiff_t>(bits.size()));
+    writer.write("values", 1, 1, bytes.data());
+    writer.close();
+    write_manifest(folder.path(), ShardKind::pair, {"p.h5"});
+    EXPECT_TRUE(says(verdict(folder), {"p.h5: dataset values row 1 holds a number that is not finite"})) << to_string(dtype);
+  }
+}
+
+}  // namespace
+}  // namespace duoflow::data::testing
