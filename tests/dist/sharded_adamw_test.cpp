@@ -1,0 +1,132 @@
+#include "dist/sharded_adamw.h"
+
+#include <fstream>
+#include <limits>
+#include <stdexcept>
+
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+
+namespace duoflow::dist {
+namespace {
+
+constexpr std::int64_t decayed = 24, plain = 16;
+
+// The inputs of tests/golden/make_adamw.py.
+FlatBuffer golden_buffer() {
+  at::Tensor const all = ((at::arange(decayed + plain, at::kDouble).remainder(9) - 4) / 4).to(at::kFloat);
+  return FlatBuffer({{"decayed", all.narrow(0, 0, decayed).clone().requires_grad_(), 0},
+                     {"plain", all.narrow(0, decayed, plain).clone().requires_grad_(), 1}});
+}
+
+at::Tensor golden_gradient(std::int64_t step, std::int64_t first, std::int64_t count) {
+  at::Tensor const index = at::arange(first, first + count, at::kDouble);
+  return (((index * 7 + step * 5).remainder(11) - 5) / 8 * step).to(at::kFloat);
+}
+
+void set_golden_gradients(FlatBuffer& buffer, std::int64_t step) {
+  buffer.gradients().zero_();  // the padding too
+  for (std::size_t i = 0; i < buffer.tensors().size(); ++i) {
+    bool const is_decayed = buffer.ranges()[i].name == "decayed";
+    buffer.tensors()[i].grad().copy_(golden_gradient(step, is_decayed ? 0 : decayed, is_decayed ? decayed : plain));
+  }
+}
+
+at::Tensor in_golden_order(FlatBuffer const& buffer) {
+  bool const decayed_first = buffer.ranges()[0].name == "decayed";
+  return at::cat({buffer.tensors()[decayed_first ? 0 : 1], buffer.tensors()[decayed_first ? 1 : 0]});
+}
+
+at::Tensor tensor_of(std::vector<double> const& values) { return at::tensor(values, at::kDouble).to(at::kFloat); }
+
+AdamWOptions const options{0.9, 0.95, 1e-8, {0.1, 0.0}};
+
+TEST(ShardedAdamWTest, FollowsTorchWithClipping) {
+  auto const golden = nlohmann::json::parse(std::ifstream(DUOFLOW_SOURCE_DIR "/tests/golden/adamw.json"));
+  ASSERT_EQ(golden.at("magic"), "duoflow-adamw");
+  FlatBuffer buffer = golden_buffer();
+  ShardedAdamW optimizer(buffer, options);
+  for (std::size_t step = 1; step <= 5; ++step) {
+    set_golden_gradients(buffer, static_cast<std::int64_t>(step));
+    float const norm = clip_gradient_norm(buffer, golden.at("max_norm")).item<float>();
+    EXPECT_FLOAT_EQ(norm, golden.at("norm_before_clip").at(step - 1).get<float>());
+    optimizer.step(at::full({}, 0.01 / static_cast<double>(step)), at::zeros({}));
+    at::Tensor const expected = tensor_of(golden.at("parameters_after_step").at(step - 1).get<std::vector<double>>());
+    // The fused kernel orders its operations differently: a few units in the last place of values up to 1.
+    EXPECT_TRUE(at::allclose(in_golden_order(buffer), expected, 1e-6, 5e-7)) << "step " << step;
+  }
+  EXPECT_EQ(optimizer.update_count().item<float>(), 5);
+}
+
+TEST(ShardedAdamWTest, ASkippedStepKeepsEveryBitEvenWithNonFiniteGradients) {
+  for (std::int64_t updates_before : {0, 2}) {
+    FlatBuffer buffer = golden_buffer();
+    ShardedAdamW optimizer(buffer, options);
+    for (std::int64_t step = 1; step <= updates_before; ++step) {
+      set_golden_gradients(buffer, step);
+      optimizer.step(at::full({}, 0.01), at::zeros({}));
+    }
+    at::Tensor const parameters = buffer.parameters().clone(), average = optimizer.exp_avg().clone(),
+                     square = optimizer.exp_avg_sq().clone();
+    buffer.gradients().fill_(std::numeric_limits<float>::quiet_NaN());
+    at::Tensor const norm = clip_gradient_norm(buffer, 1.0);
+    EXPECT_TRUE(norm.isnan().item<bool>());
+    optimizer.step(at::full({}, 0.01), at::ones({}));
+    EXPECT_TRUE(at::equal(buffer.parameters(), parameters));
+    EXPECT_TRUE(at::equal(optimizer.exp_avg(), average));
+    EXPECT_TRUE(at::equal(optimizer.exp_avg_sq(), square));
+    EXPECT_EQ(optimizer.update_count().item<float>(), static_cast<float>(updates_before));
+  }
+}
+
+TEST(ShardedAdamWTest, AStepAfterASkipIsTheStepWithoutIt) {
+  FlatBuffer straight = golden_buffer(), skipping = golden_buffer();
+  ShardedAdamW a(straight, options), b(skipping, options);
+  for (std::int64_t step = 1; step <= 3; ++step) {
+    skipping.gradients().fill_(std::numeric_limits<float>::infinity());
+    b.step(at::full({}, 0.01), at::ones({}));
+    set_golden_gradients(straight, step);
+    set_golden_gradients(skipping, step);
+    a.step(at::full({}, 0.01), at::zeros({}));
+    b.step(at::full({}, 0.01), at::zeros({}));
+    EXPECT_TRUE(at::equal(straight.parameters(), skipping.parameters()));
+  }
+}
+
+TEST(ShardedAdamWTest, PaddingStaysZero) {
+  FlatBuffer buffer = golden_buffer();
+  ShardedAdamW optimizer(buffer, options);
+  set_golden_gradients(buffer, 1);
+  optimizer.step(at::full({}, 0.01), at::zeros({}));
+  EXPECT_TRUE(at::equal(buffer.parameters().narrow(0, decayed, 8), at::zeros({8})));
+}
+
+TEST(ShardedAdamWTest, AGroupWithoutWeightDecayAndWrongScalarsAreRefused) {
+  FlatBuffer buffer = golden_buffer();
+  EXPECT_THROW(ShardedAdamW(buffer, AdamWOptions{0.9, 0.95, 1e-8, {0.1}}), std::invalid_argument);
+  ShardedAdamW optimizer(buffer, options);
+  EXPECT_THROW(optimizer.step(at::zeros({}, at::kDouble), at::zeros({})), std::invalid_argument);
+  EXPECT_THROW(optimizer.step(at::zeros({}), at::zeros({2})), std::invalid_argument);
+}
+
+TEST(ClipGradientNormTest, MeasuresWithoutClippingAndClipsOnlyAboveTheLimit) {
+  FlatBuffer buffer = golden_buffer();
+  buffer.gradients().fill_(0).narrow(0, 0, 2).copy_(at::tensor(std::vector<float>{3, 4}));
+  EXPECT_EQ(clip_gradient_norm(buffer, 0).item<float>(), 5);
+  EXPECT_EQ(clip_gradient_norm(buffer, 5.1).item<float>(), 5);
+  EXPECT_EQ(buffer.gradients()[1].item<float>(), 4);
+  EXPECT_EQ(clip_gradient_norm(buffer, 1).item<float>(), 5);
+  EXPECT_FLOAT_EQ(buffer.gradients()[1].item<float>(), 0.8F);
+}
+
+TEST(ClipGradientNormTest, IsExactOverChunksAndBeyondTheRangeOfFp32Squares) {
+  std::int64_t const numel = (std::int64_t{1} << 22) + 33;  // more than one chunk
+  FlatBuffer buffer({{"large", at::zeros({numel}).requires_grad_(), 0}});
+  buffer.gradients().narrow(0, 0, numel).fill_(1e25F);
+  double const expected = 1e25 * std::sqrt(static_cast<double>(numel));
+  EXPECT_FLOAT_EQ(clip_gradient_norm(buffer, 0).item<float>(), static_cast<float>(expected));
+}
+
+}  // namespace
+}  // namespace duoflow::dist
