@@ -1,0 +1,99 @@
+#!/usr/bin/env bash
+# Packs the program and the shared libraries that a bare machine lacks, so that it runs where only LibTorch 2.11 (Python's
+# torch with its CUDA libraries, or an unpacked LibTorch) is installed: no Debian packages, no compiler.
+#   launch/bundle.sh [BUILD_FOLDER]      default: build-gpu if it has the program, else build
+# Makes BUILD_FOLDER/duoflow-bundle.tar.gz and runs what it unpacks to. There: tar xzf duoflow-bundle.tar.gz, then
+# duoflow-bundle/duoflow, which finds torch through python3, or in LIBTORCH_DIR.
+# Several ranks under mpirun need the machine's own Open MPI and a build there: its plugins are not packed.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+fail() { printf 'bundle: error: %s\n' "$*" >&2; exit 1; }
+
+max_mib=60  # what travels; the folder it unpacks to is two to three times as large
+build=${1:-}
+if [[ -z $build ]]; then
+  build=build
+  if [[ -x build-gpu/duoflow ]]; then build='build-gpu'; fi
+fi
+[[ -x $build/duoflow ]] || fail "$build has no duoflow. Build it first: launch/setup.sh [--gpu] --build"
+torch=$(sed -n 's/^LIBTORCH_DIR:PATH=//p' "$build/CMakeCache.txt")
+# The wheel's version.py, or an unpacked LibTorch's build-version; without the +cu130.
+torch_version=$({ grep '^__version__' "$torch/version.py" || cat "$torch/build-version"; } 2>/dev/null | grep -oEm1 '[0-9]+(\.[0-9]+)+' | head -n1) ||
+  fail "$torch has neither version.py nor build-version. Set up and build again: launch/setup.sh --build"
+
+# The target machine's own, by name.
+system_libraries='^(linux-vdso|ld-linux-x86-64|libc|libm|libdl|librt|libpthread|libresolv|libutil|libgcc_s|libstdc\+\+)\.so'
+
+loaded_libraries() {  # loaded_libraries PROGRAM: "name path" of each; fails when one is not found
+  local loaded missing
+  loaded=$(ldd "$1")
+  missing=$(sed -nE 's/^\s*(\S+) => not found.*/\1/p' <<<"$loaded")
+  [[ -z $missing ]] || fail "$1 needs libraries that are not found: ${missing//$'\n'/ }"
+  sed -nE 's/^\s*(\S+) => (.*\S) \(0x.*$/\1 \2/p' <<<"$loaded"
+}
+is_of_torch() {  # LibTorch's own, or NVIDIA's beside the wheel
+  local file folder
+  file=$(readlink -f "$1")
+  folder=$(readlink -f "$torch")
+  [[ $file == "$folder"/lib/* || $file == "${folder%/*}"/nvidia/* ]]
+}
+
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+bundle=$scratch/duoflow-bundle
+mkdir -p "$bundle/bin" "$bundle/lib"
+install -s "$build/duoflow" "$bundle/bin/duoflow"
+loaded=$(loaded_libraries "$build/duoflow")
+while read -r name path; do
+  if [[ ! $name =~ $system_libraries ]] && ! is_of_torch "$path"; then install -s -m 644 "$path" "$bundle/lib/$name"; fi
+done <<<"$loaded"
+
+cat >"$bundle/duoflow" <<END
+#!/bin/sh
+# Runs bin/duoflow with the libraries of this folder and of LibTorch $torch_version, whose C++ interface it was built for.
+built_for=$torch_version
+END
+cat >>"$bundle/duoflow" <<'END'
+here=$(dirname "$(readlink -f "$0")")
+if [ -z "$LIBTORCH_DIR" ]; then
+  LIBTORCH_DIR=$(python3 -c 'import importlib.util; print(importlib.util.find_spec("torch").submodule_search_locations[0])' 2>/dev/null) || {
+    echo "duoflow: python3 has no torch. Install torch $built_for for it, or set LIBTORCH_DIR to a folder with LibTorch's lib/." >&2
+    exit 2
+  }
+fi
+found=$({ grep '^__version__' "$LIBTORCH_DIR/version.py" || cat "$LIBTORCH_DIR/build-version"; } 2>/dev/null | grep -oEm1 '[0-9]+(\.[0-9]+)+' | head -n1)
+if [ "$found" != "$built_for" ]; then
+  echo "duoflow: $LIBTORCH_DIR has LibTorch ${found:-of unknown version}, this program was built for $built_for. Install that, or set LIBTORCH_DIR to one." >&2
+  exit 2
+fi
+path=$here/lib:$LIBTORCH_DIR/lib
+for folder in "$LIBTORCH_DIR"/../nvidia/*/lib; do
+  [ ! -d "$folder" ] || path=$path:$folder
+done
+export LD_LIBRARY_PATH="$path${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
+exec "$here/bin/duoflow" "$@"
+END
+chmod 755 "$bundle/duoflow"
+
+archive=$build/duoflow-bundle.tar.gz
+tar -C "$scratch" -czf "$archive" duoflow-bundle
+mib=$(du -m "$archive" | cut -f1)
+[[ $mib -le $max_mib ]] ||
+  fail "$archive takes $mib MiB, more than $max_mib. Its largest files (MiB): $(du -m "$bundle"/*/* | sort -rn | head -n5 | tr '\t\n' '  ')"
+
+# Check what comes out of the archive: it runs in an empty environment, and takes nothing else from this machine.
+mkdir "$scratch/check"
+tar -C "$scratch/check" -xzf "$archive"
+unpacked=$scratch/check/duoflow-bundle
+version=$(cd / && env -i PATH=/usr/bin:/bin LIBTORCH_DIR="$torch" "$unpacked/duoflow" --version)
+loaded=$(LD_LIBRARY_PATH=$unpacked/lib:$torch/lib loaded_libraries "$unpacked/bin/duoflow")
+while read -r name path; do
+  [[ $name =~ $system_libraries || $path == "$unpacked"/* ]] || is_of_torch "$path" ||
+    fail "$name comes from $path, not from the bundle"
+done <<<"$loaded"
+
+glibc=$(objdump -T "$unpacked"/bin/* "$unpacked"/lib/* | grep -oE 'GLIBC_[0-9.]+' | sort -uV | tail -n1)
+libstdcxx=$(objdump -T "$unpacked"/bin/* "$unpacked"/lib/* | grep -oE 'GLIBCXX_[0-9.]+' | sort -uV | tail -n1)
+printf 'bundle: %s (%d MiB, unpacked %d MiB): version %s, for LibTorch %s, %s, %s or newer\n' \
+  "$archive" "$mib" "$(du -sm "$unpacked" | cut -f1)" "$version" "$torch_version" "$glibc" "$libstdcxx"
