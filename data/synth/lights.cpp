@@ -22,12 +22,12 @@ Vec3 from_angles(float elevation, float azimuth) {
   return {std::cos(elevation) * std::cos(azimuth), std::cos(elevation) * std::sin(azimuth), std::sin(elevation)};
 }
 
-// A sun of angular radius 9 to 16 degrees with a soft edge (a small hard disc would need far more samples), a sky that
+// A sun of angular radius 13 to 20 degrees with a soft edge (a small hard disc would need far more samples), a sky that
 // fades from horizon to zenith, and ground.
 Sky make_sky(KeyedRandom random) {
-  float const radius = random.uniform(9, 16) * kDegree, hue = random.uniform();
+  float const radius = random.uniform(13, 20) * kDegree, hue = random.uniform();
   Vec3 const sun = from_angles(std::asin(random.uniform(-0.1F, 0.97F)), random.uniform(0, 360) * kDegree);
-  float const sun_share = random.uniform(0.6F, 0.85F);  // of the light of the whole sphere
+  float const sun_share = random.uniform(0.33F, 0.58F);  // of the light of the whole sphere
   Vec3 const sun_colour = colour_of(hue, random.uniform(0.2F, 0.75F), 1);
   Vec3 const zenith = colour_of(hue + random.uniform(0.3F, 0.7F), random.uniform(0.3F, 0.8F), 1);
   Vec3 const horizon = colour_of(hue + random.uniform(-0.15F, 0.15F), random.uniform(0.1F, 0.6F), random.uniform(0.5F, 1));
@@ -66,7 +66,7 @@ Sky make_area(KeyedRandom random) {
   for (int p = 0; p < count; ++p) {
     Vec3 const centre = from_angles(std::asin(random.uniform(-0.35F, 0.95F)), random.uniform(0, 360) * kDegree);
     float const turn = random.uniform(0, 180) * kDegree;
-    Panel panel{Frame(centre), std::tan(random.uniform(10, 28) * kDegree), std::tan(random.uniform(10, 28) * kDegree), random.below(2) == 0, {}};
+    Panel panel{Frame(centre), std::tan(random.uniform(15, 35) * kDegree), std::tan(random.uniform(15, 35) * kDegree), random.below(2) == 0, {}};
     Vec3 const s = panel.frame.s, t = panel.frame.t;
     panel.frame.s = s * std::cos(turn) + t * std::sin(turn);
     panel.frame.t = cross(centre, panel.frame.s);
@@ -75,7 +75,7 @@ Sky make_area(KeyedRandom random) {
     panel.radiance = colour * (power / (panel.half_width * panel.half_height));
     panels.push_back(panel);
   }
-  Vec3 const room = colour_of(random.uniform(), random.uniform(0.1F, 0.6F), random.uniform(0.02F, 0.1F));
+  Vec3 const room = colour_of(random.uniform(), random.uniform(0.1F, 0.6F), random.uniform(0.12F, 0.3F));
   return [panels, room](Vec3 d) {
     Vec3 sum = room * (0.7F + 0.3F * d.z);
     for (Panel const& panel : panels) {

@@ -29,7 +29,7 @@ float specular_share(Surface const& surface, Vec3 outgoing) {
     return 0;
   }
   float const specular = mean(fresnel(surface.specular, outgoing.z)), diffuse = mean(surface.diffuse);
-  return diffuse <= 0 ? 1 : std::clamp(specular / (specular + diffuse), 0.25F, 0.9F);
+  return diffuse <= 0 ? 1 : std::clamp(specular / (specular + diffuse), 0.1F, 0.9F);
 }
 
 // A half vector from the distribution of normals seen from `outgoing`: stretch to the unit hemisphere, pick a uniform point on

@@ -16,7 +16,7 @@ namespace {
 
 // Directions followed from the 1st, 2nd, ... surface a path meets. Splitting at the first ones is where noise is bought off
 // cheapest: small lights are found by many directions, and most of these leave the object at once.
-constexpr std::uint32_t kBranches[] = {8, 4, 1, 1};
+constexpr std::uint32_t kBranches[] = {16, 2, 1, 1};
 constexpr std::size_t kMostVertices = std::size(kBranches);
 
 // AVX-512 variants round differently, so they are switched off; one thread builds the same tree every time.

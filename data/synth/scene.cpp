@@ -14,7 +14,7 @@ namespace {
 
 constexpr float kPi = std::numbers::pi_v<float>;
 constexpr float kHalfExtent = 1.15F;  // every field below stays inside this cube
-constexpr int kCells = 84;            // of the meshing grid, a side: a cell is smaller than a pixel of a 64 px picture
+constexpr int kCells = 64;            // of the meshing grid, a side: a cell is smaller than a pixel of a 64 px picture
 constexpr float kLongestSide = 1.4F;
 
 struct Shape {
@@ -78,8 +78,10 @@ struct Parts {
 
 Shape make_dice(KeyedRandom random) {
   float const hue = random.uniform();
-  Surface const body = plastic(vivid(random, hue), 0.4F), pip = plastic(pale(random), 0.45F);
-  Surface const stripe = metal({0.95F, 0.75F, 0.4F}, 0.45F);
+  // Opposite faces share a colour.
+  Surface const x_face = plastic(vivid(random, hue), 0.4F), y_face = plastic(vivid(random, hue + 0.36F), 0.4F);
+  Surface const z_face = plastic(vivid(random, hue + 0.63F), 0.4F), pip = plastic(pale(random), 0.45F);
+  Surface const edge = metal({0.92F, 0.85F, 0.75F}, 0.45F);
   std::vector<Vec3> pips;
   auto const face = [&](Vec3 n, Vec3 u, Vec3 v, std::vector<std::array<float, 2>> const& places) {
     for (auto const& place : places) {
@@ -107,18 +109,26 @@ Shape make_dice(KeyedRandom random) {
             }
             Vec3 const a = absolute(p);
             float const middle = a.x + a.y + a.z - std::max({a.x, a.y, a.z}) - std::min({a.x, a.y, a.z});
-            return middle > 0.565F ? stripe : body;  // the edges
+            if (middle > 0.565F) {
+              return edge;
+            }
+            return a.x > a.y && a.x > a.z ? x_face : a.y > a.z ? y_face : z_face;
           }};
 }
 
 Shape make_pebble(KeyedRandom random) {
   std::uint64_t const key = random.bits();
-  float const hue = random.uniform(), frequency = random.uniform(1.6F, 2.4F), depth = random.uniform(0.35F, 0.5F);
+  float const hue = random.uniform(), frequency = random.uniform(2.6F, 3.8F), depth = random.uniform(0.1F, 0.16F);
+  Vec3 const phase{random.uniform(0, 6), random.uniform(0, 6), random.uniform(0, 6)};
   Surface const low = plastic(vivid(random, hue), 0.45F), high = plastic(pale(random), 0.4F), spots = matte(vivid(random, hue + 0.5F));
-  return {[=](Vec3 p) { return 0.7F * (length(p) - 0.62F - depth * (noise(normalised(p) * frequency + Vec3{7, 7, 7}, key) - 0.2F)); },
+  auto const height = [=](Vec3 p) {  // in [-1, 1], a function of direction
+    Vec3 const d = normalised(p) * frequency + phase;
+    return (std::sin(d.x + 1.3F * std::sin(d.y)) + std::sin(d.y + 1.3F * std::sin(d.z)) + std::sin(d.z + 1.3F * std::sin(d.x))) / 3;
+  };
+  return {[=](Vec3 p) { return 0.7F * (length(p) - 0.8F - depth * height(p)); },
           [=](Vec3 p) {
-            float const height = noise(normalised(p) * frequency + Vec3{7, 7, 7}, key), spot = noise(p * 4.5F + Vec3{20, 20, 20}, key + 1);
-            return mix(mix(low, high, smooth_step(0.42F, 0.52F, height)), spots, smooth_step(0.6F, 0.66F, spot));
+            float const spot = noise(p * 3.5F + Vec3{20, 20, 20}, key);
+            return mix(mix(low, high, smooth_step(-0.04F, 0.04F, height(p))), spots, smooth_step(0.62F, 0.67F, spot));
           }};
 }
 
