@@ -94,28 +94,26 @@ probe_packages() {
   if [[ -z ${LIBTORCH_DIR:-} || $full == yes ]]; then need python3-venv can_make_environment; fi
 }
 
-install_packages() {
-  local as_root=()
-  if [[ $(id -u) -ne 0 ]]; then
-    has_command sudo || fail "missing packages (${missing[*]}), and this is neither root nor is there sudo." \
-      "Have an administrator run: apt-get install --no-install-recommends ${missing[*]}"
-    as_root=(sudo)
-  fi
-  say "installing ${#missing[@]} packages with apt: ${missing[*]}"
-  "${as_root[@]}" apt-get -qq update
-  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
-    apt-get -qq -o Dpkg::Use-Pty=0 install -y --no-install-recommends "${missing[@]}" >/dev/null
-}
+as_root=()
+why="--no-apt was given"
+if ! has_command apt-get; then
+  apt=no why="there is no apt"
+elif [[ $apt == yes && $(id -u) -ne 0 ]]; then
+  as_root=(sudo)
+  has_command sudo || apt=no why="this is not root and there is no sudo"
+fi
 
-if ! has_command apt-get; then apt=no; fi
 probe_packages
 if [[ ${#missing[@]} -eq 0 ]]; then
   say "system packages: all present"
 elif [[ $apt == no ]]; then
-  fail "missing (Debian's package names): ${missing[*]}. Provide them (modules, Spack, an administrator; with" \
-    "PKG_CONFIG_PATH and CPATH set where they lie elsewhere) and run this again."
+  fail "missing system packages, by Debian's names: ${missing[*]}. They are not installed here, since $why. Have an" \
+    "administrator install them, or provide them by modules or Spack (PKG_CONFIG_PATH, CPATH), and run this again."
 else
-  install_packages
+  say "installing ${#missing[@]} packages with apt: ${missing[*]}"
+  "${as_root[@]}" apt-get -qq update
+  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
+    apt-get -qq -o Dpkg::Use-Pty=0 install -y --no-install-recommends "${missing[@]}" >/dev/null
   probe_packages
   [[ ${#missing[@]} -eq 0 ]] ||
     fail "apt installed no sufficient version of: ${missing[*]} (Debian 12 or newer has them). Provide them otherwise."
