@@ -27,7 +27,7 @@ Vec3 from_angles(float elevation, float azimuth) {
 Sky make_sky(KeyedRandom random) {
   float const radius = random.uniform(13, 20) * kDegree, hue = random.uniform();
   Vec3 const sun = from_angles(std::asin(random.uniform(-0.1F, 0.97F)), random.uniform(0, 360) * kDegree);
-  float const sun_share = random.uniform(0.33F, 0.58F);  // of the light of the whole sphere
+  float const sun_share = random.uniform(0.38F, 0.62F);  // of the light of the whole sphere
   Vec3 const sun_colour = colour_of(hue, random.uniform(0.2F, 0.75F), 1);
   Vec3 const zenith = colour_of(hue + random.uniform(0.3F, 0.7F), random.uniform(0.3F, 0.8F), 1);
   Vec3 const horizon = colour_of(hue + random.uniform(-0.15F, 0.15F), random.uniform(0.1F, 0.6F), random.uniform(0.5F, 1));
@@ -75,7 +75,7 @@ Sky make_area(KeyedRandom random) {
     panel.radiance = colour * (power / (panel.half_width * panel.half_height));
     panels.push_back(panel);
   }
-  Vec3 const room = colour_of(random.uniform(), random.uniform(0.1F, 0.6F), random.uniform(0.12F, 0.3F));
+  Vec3 const room = colour_of(random.uniform(), random.uniform(0.1F, 0.6F), random.uniform(0.1F, 0.25F));
   return [panels, room](Vec3 d) {
     Vec3 sum = room * (0.7F + 0.3F * d.z);
     for (Panel const& panel : panels) {

@@ -11,7 +11,7 @@
 namespace duoflow::data {
 
 // Every map, procedural or read, has this solid-angle mean luminance: a white matte object then comes out near middle grey.
-inline constexpr float kMeanLuminance = 0.45F;
+inline constexpr float kMeanLuminance = 0.48F;
 
 // Procedural light `index` of a seed, height x 2 height, scaled, not rounded. Does not depend on any other light.
 ImageF procedural_light(std::uint64_t seed, std::int64_t index, std::int64_t height);
