@@ -115,6 +115,44 @@ ImageF exposed(ImageF map) {
   return map;
 }
 
+// A photographed sun or lamp can be one texel that outshines the rest, which no affordable number of samples finds evenly.
+// What exceeds kCap times the mean is spread over a soft disc of the size of a procedural sun, keeping its power and colour.
+ImageF softened(ImageF const& map) {
+  constexpr float kCap = 6, kRadius = 14 * kDegree;
+  float const cap = kCap * mean_luminance(map);
+  auto const direction = [&](std::int64_t texel) {
+    auto const d = map_direction(texel / map.width, texel % map.width, map.height, map.width);
+    return Vec3{d[0], d[1], d[2]};
+  };
+  auto const solid_angle = [&](Vec3 d) { return std::sqrt(std::max(0.0F, 1 - d.z * d.z)); };  // up to a factor
+  ImageF soft = map;
+  std::int64_t const texels = map.height * map.width;
+  std::vector<float> disc(static_cast<std::size_t>(texels));
+  for (std::int64_t source = 0; source < texels; ++source) {
+    float const* const from = &map.pixels[static_cast<std::size_t>(source * 3)];
+    float const peak = std::max({from[0], from[1], from[2]});
+    if (peak <= cap) {
+      continue;
+    }
+    Vec3 const centre = direction(source);
+    float total = 0;
+    for (std::int64_t t = 0; t < texels; ++t) {
+      Vec3 const d = direction(t);
+      float const angle = std::acos(std::clamp(dot(d, centre), -1.0F, 1.0F));
+      disc[static_cast<std::size_t>(t)] = 1 - smooth_step(0.65F * kRadius, 1.3F * kRadius, angle);
+      total += disc[static_cast<std::size_t>(t)] * solid_angle(d);
+    }
+    float const kept = cap / peak, spread = (1 - kept) * solid_angle(centre) / total;
+    for (std::size_t c = 0; c < 3; ++c) {
+      soft.pixels[static_cast<std::size_t>(source * 3) + c] -= from[c] * (1 - kept);
+      for (std::size_t t = 0; t < disc.size(); ++t) {
+        soft.pixels[t * 3 + c] += from[c] * spread * disc[t];
+      }
+    }
+  }
+  return soft;
+}
+
 }  // namespace
 
 ImageF procedural_light(std::uint64_t seed, std::int64_t index, std::int64_t height) {
@@ -141,13 +179,14 @@ std::vector<ImageF> file_lights(std::string const& folder, std::uint64_t seed, s
   for (std::int64_t k = 0; k < count; ++k) {
     auto const file = static_cast<std::size_t>(k) % files.size();
     if (file == originals.size()) {
-      originals.push_back(resize_map(read_exr(files[file]), height, 2 * height));
+      originals.push_back(softened(resize_map(read_exr(files[file]), height, 2 * height)));
     }
-    float const yaw = static_cast<std::size_t>(k) < files.size()
-                          ? 0.0F
-                          : KeyedRandom(make_key(seed, "yaw", static_cast<std::uint64_t>(k))).uniform(0, 360) * kDegree;
+    auto const round = static_cast<float>(static_cast<std::size_t>(k) / files.size());
+    float const shake = KeyedRandom(make_key(seed, "yaw", static_cast<std::uint64_t>(k))).uniform(-0.08F, 0.08F);
+    // Golden-ratio steps keep the turns of one file apart.
+    float const yaw = round == 0 ? 0 : (round * 0.618034F - std::floor(round * 0.618034F) + shake) * 360 * kDegree;
     float const c = std::cos(yaw), s = std::sin(yaw);
-    lights.push_back(exposed(yaw == 0 ? originals[file] : rotate_map(originals[file], {c, -s, 0, s, c, 0, 0, 0, 1})));
+    lights.push_back(exposed(round == 0 ? originals[file] : rotate_map(originals[file], {c, -s, 0, s, c, 0, 0, 0, 1})));
   }
   return lights;
 }

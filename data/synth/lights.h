@@ -17,7 +17,8 @@ inline constexpr float kMeanLuminance = 0.48F;
 ImageF procedural_light(std::uint64_t seed, std::int64_t index, std::int64_t height);
 
 // Light k is file k mod files (sorted by name), resized to height x 2 height and scaled; from the second round on turned about the
-// vertical axis by a yaw of its own. DataError when the folder holds no EXR file.
+// vertical axis by a yaw of its own. Small bright sources are widened to a soft disc of about 14 degrees (same power), so that
+// they can be rendered without noise. DataError when the folder holds no EXR file.
 std::vector<ImageF> file_lights(std::string const& folder, std::uint64_t seed, std::int64_t count, std::int64_t height);
 
 std::string light_name(std::int64_t index);  // env_000, env_001, ...

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <filesystem>
 
 #include "data/environment_map.h"
@@ -72,6 +73,28 @@ TEST_F(FileLightsTest, FilesComeInNameOrderThenAgainTurned) {
     EXPECT_NEAR(mean_luminance(light), kMeanLuminance, 1e-3F);
   }
   EXPECT_EQ(lights[2].pixels, file_lights(folder_.string(), 5, 3, 8)[2].pixels);
+}
+
+TEST_F(FileLightsTest, ASmallSunIsWidenedAroundItsPlaceKeepingItsColour) {
+  ImageF map{16, 32, std::vector<float>(16 * 32 * 3, 0.1F)};
+  std::size_t const sun = 8 * 32 + 8;  // towards +Y
+  map.pixels[sun * 3] = 900;
+  write_exr((folder_ / "sun.exr").string(), map);
+  ImageF const light = file_lights(folder_.string(), 0, 1, 16)[0];
+  EXPECT_NEAR(light.pixels[(sun - 1) * 3] / light.pixels[sun * 3], 1, 0.3);
+  EXPECT_NEAR(light.pixels[0], light.pixels[1], 1e-4F);  // far away nothing was added to any channel
+  double red = 0, green = 0;
+  for (std::int64_t t = 0; t < 16 * 32; ++t) {
+    double const weight = std::sin(3.14159265 * (static_cast<double>(t / 32) + 0.5) / 16);
+    red += weight * static_cast<double>(light.pixels[static_cast<std::size_t>(t) * 3]);
+    green += weight * static_cast<double>(light.pixels[static_cast<std::size_t>(t) * 3 + 1]);
+  }
+  double sines = 0;
+  for (int row = 0; row < 16; ++row) {
+    sines += 32 * std::sin(3.14159265 * (row + 0.5) / 16);
+  }
+  double const centre = std::sin(3.14159265 * 8.5 / 16);
+  EXPECT_NEAR(red / green, (0.1 * sines + 899.9 * centre) / (0.1 * sines), 1.0);  // about 29
 }
 
 TEST_F(FileLightsTest, AFolderWithoutMapsIsAnErrorThatNamesIt) {
