@@ -4,6 +4,8 @@
 // A post-hook on each parameter's gradient accumulator counts its bucket down; buckets start in index order as they
 // fill. Armed only for the last micro-step of an update, so an update costs one reduction however many micro-steps it has.
 // Per update: zero() -> micro-step backwards -> arm(used) before the last one -> backward -> finish().
+// Several backwards may follow arm() (the two halves of a cut graph), as long as each parameter belongs to one of them:
+// a gradient that grows after its bucket left (also by a re-entrant checkpoint) is an error in finish() naming it.
 // All ranks must declare the same set. On a world of one nothing is sent and the code path is the same.
 
 #include <cstdint>
@@ -36,7 +38,7 @@ class GradientReducer {
   void arm(std::set<std::string> const& used = {}, std::set<std::string> const& complete = {});
   void finish();  // waits for every bucket on the current stream; afterwards gradients() hold the global sums
 
-  std::int64_t collectives_started() const;  // since construction: what "one reduction per update" is checked by
+  std::int64_t collectives_started() const;  // buckets handed to all_reduce (on a null communicator too) since construction: what "one reduction per update" is checked by
   std::int64_t bucket_count() const;
 
  private:

@@ -46,7 +46,8 @@ class Runtime {
 };
 
 // Runs body(); on an exception prints one message for the job (rank, host, what happened) and ends all ranks with
-// exit_code(exception). Several ranks failing for the same reason still print once. Returns body's value otherwise.
+// exit_code(exception). In a world of one it returns that code instead. Errors of Runtime's own constructor come before
+// it: main catches them itself. Several ranks failing for the same reason still print once. Returns body's value otherwise.
 int run_guarded(Runtime& runtime, std::function<int()> const& body,
                 std::function<int(std::exception const&)> const& exit_code);
 
