@@ -219,6 +219,21 @@ ImageF recover_linear(Image8 const& ldr, Image8 const& log_map) {
   return out;
 }
 
+EncodedMap encode_pair(ImageF const& linear) {
+  check(linear);
+  double largest = 0;
+  for (float const value : linear.pixels) { largest = std::max(largest, static_cast<double>(value)); }
+  double const scale = std::log1p(10 * largest);
+  Image8 const empty{linear.height, linear.width, 3, std::vector<std::uint8_t>(linear.pixels.size())};
+  EncodedMap out{empty, empty};
+  for (std::size_t i = 0; i < linear.pixels.size(); ++i) {
+    double const value = std::max(0.0, static_cast<double>(linear.pixels[i]));
+    out.ldr.pixels[i] = static_cast<std::uint8_t>(255 * std::pow(std::min(value, 1.0), 1 / 2.2));
+    if (scale > 0) { out.log_map.pixels[i] = static_cast<std::uint8_t>(255 * (std::log1p(10 * value) / scale)); }
+  }
+  return out;
+}
+
 std::uint16_t to_half(float value) {
   std::uint32_t const bits = std::bit_cast<std::uint32_t>(value);
   std::uint32_t const sign = bits >> 16 & 0x8000U;

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <string>
 #include <utility>
 #include <vector>
@@ -28,7 +29,10 @@ struct IngestProblem {
   std::string problem;
 };
 struct IngestReport {
-  std::int64_t objects = 0, scenes = 0, frames = 0, pairs = 0;  // pairs: ordered, same object, other base map
+  // Of the scenes without a problem, over all workers. pairs: ordered, same object, other base map.
+  std::int64_t objects = 0, scenes = 0, frames = 0, pairs = 0;
+  std::map<std::string, std::int64_t> lights;  // object -> number of its scenes
+  std::vector<std::string> other_lights;       // scenes lit by something else than an environment map: left out
   std::vector<std::string> shards;       // file names written by this worker
   std::vector<std::string> all_shards;   // in index order, over all workers
   std::vector<IngestProblem> problems;   // every missing or corrupt file, every bad camera
@@ -37,8 +41,14 @@ struct IngestReport {
 std::pair<std::string, std::string> split_scene_name(std::string const& scene);
 std::string base_light(std::string const& light);
 
-// Throws DataError after listing all problems when there are any and neither dry_run nor skip_bad is set (nothing is written then).
-// The caller writes the manifest once all workers are done.
+// Lists, metadata, cameras and the bytes of every picture are checked before anything is written, by every worker for all
+// scenes: so all agree on what goes into which shard, and one worker's bad file stops all. Shards hold the good scenes in
+// order of (object, light); their bytes do not depend on the number of workers.
+// Pictures: shorter side to `size` (Lanczos), centre square, over white, alpha kept when all pictures have it. Light maps:
+// the per-frame pairs of <root>/envmaps/<scene>/, as stored or resized in linear radiance; all must have one size.
+// Throws DataError after listing all problems when there are any and neither dry_run nor skip_bad is set (nothing is written
+// then). If writing fails later, the shards of this call are removed.
+// The caller writes the manifest once all workers are done. Worker 0 writes OUT/skipped.txt.
 IngestReport ingest_lvsm(IngestOptions const& options);
 
 }  // namespace duoflow::data
