@@ -1,0 +1,102 @@
+// Which checkpoint to load.
+
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+#include "dist/checkpoint/checkpoint.h"
+#include "dist/checkpoint/file_io.h"
+#include "dist/checkpoint/folders.h"
+#include "dist/checkpoint/manifest.h"
+#include "dist/error.h"
+
+namespace duoflow::dist {
+namespace {
+
+struct Choice {
+  std::string folder;
+  std::vector<CheckpointProblem> rejected;
+};
+
+Choice choose(std::string const& directory) {
+  Choice choice;
+  auto const folders = step_folders(directory);
+  if (std::string const latest = read_latest(directory); !latest.empty() && !path_exists(directory + "/" + latest)) {
+    choice.rejected.push_back({directory + "/" + latest, "`latest` names it, but there is no such folder"});
+  }
+  for (StepFolder const& folder : folders) {
+    std::string const problem = verify_checkpoint(folder.path);
+    if (problem.empty()) {
+      choice.folder = folder.path;
+      break;
+    }
+    choice.rejected.push_back({folder.path, problem});
+  }
+  return choice;
+}
+
+// What all ranks must see alike: the own hash of the manifest.
+std::string seen_by_this_rank(std::string const& folder) {
+  try {
+    return read_checkpoint_manifest(folder).at("manifest_xxh3").get<std::string>();
+  } catch (CheckpointError const& error) {
+    return error.what();
+  }
+}
+
+std::string list_rejected(std::vector<CheckpointProblem> const& rejected) {
+  std::string text;
+  for (auto const& [folder, problem] : rejected) text += fmt::format("; rejected {}: {}", folder, problem);
+  return text;
+}
+
+}  // namespace
+
+std::string newest_valid_checkpoint(Communicator const& communicator, std::string const& directory,
+                                    std::vector<CheckpointProblem>* rejected) {
+  nlohmann::json mine = nlohmann::json::object();
+  if (communicator.rank() == 0) {
+    try {
+      Choice const choice = choose(directory);
+      mine["folder"] = choice.folder;
+      mine["rejected"] = nlohmann::json::array();
+      for (auto const& [folder, problem] : choice.rejected) mine["rejected"].push_back({folder, problem});
+    } catch (CheckpointError const& error) {
+      mine = {{"failed", error.what()}};
+    }
+  }
+  // A damaged file's text, quoted in a problem, need not be UTF-8.
+  auto const replace = nlohmann::json::error_handler_t::replace;
+  auto const choice = nlohmann::json::parse(all_gather_strings(communicator, mine.dump(-1, ' ', false, replace)).front());
+  if (choice.contains("failed")) throw CheckpointError(choice["failed"].get<std::string>());
+  if (rejected) {
+    rejected->clear();
+    for (auto const& item : choice["rejected"]) {
+      rejected->push_back({item[0].get<std::string>(), item[1].get<std::string>()});
+    }
+  }
+  auto folder = choice["folder"].get<std::string>();
+  if (folder.empty()) return folder;
+  auto const seen = all_gather_strings(communicator, seen_by_this_rank(folder));
+  for (std::size_t r = 1; r < seen.size(); ++r) {
+    if (seen[r] != seen[0]) {
+      throw CheckpointError(fmt::format("{}: rank 0 sees manifest {}, rank {} sees {} (the folder must be the same on "
+                                        "all hosts)", folder, seen[0], r, seen[r]));
+    }
+  }
+  return folder;
+}
+
+std::string resolve_checkpoint(std::string const& path) {
+  if (path_exists(manifest_path(path))) return path;
+  std::string const inner = path + "/checkpoints";
+  std::string const directory = path_exists(inner) ? inner : path;
+  std::vector<CheckpointProblem> rejected;
+  std::string const folder = newest_valid_checkpoint(Communicator(), directory, &rejected);
+  if (folder.empty()) {
+    throw CheckpointError(fmt::format("{}: no checkpoint found (looked for {}, and for a valid step_* folder in {}{})", path,
+                                      manifest_path(path), directory, list_rejected(rejected)));
+  }
+  return folder;
+}
+
+}  // namespace duoflow::dist
