@@ -100,11 +100,6 @@ Scattered scatter(Surface const& surface, Vec3 outgoing, Point2 sample) {
   return {incoming, bsdf_times_cosine(surface, outgoing, incoming) * (1 / density)};
 }
 
-float checker(Vec3 p, float cell) {
-  auto const parity = [&](float x) { return static_cast<int>(std::floor(x / cell)) & 1; };
-  return static_cast<float>(parity(p.x) ^ parity(p.y) ^ parity(p.z));
-}
-
 float noise(Vec3 p, std::uint64_t key) {
   float const floors[3] = {std::floor(p.x), std::floor(p.y), std::floor(p.z)};
   float const tx = smooth_step(0, 1, p.x - floors[0]), ty = smooth_step(0, 1, p.y - floors[1]), tz = smooth_step(0, 1, p.z - floors[2]);

@@ -27,8 +27,7 @@ Scattered scatter(Surface const& surface, Vec3 outgoing, Point2 sample);
 Vec3 bsdf_times_cosine(Surface const& surface, Vec3 outgoing, Vec3 incoming);
 float scatter_density(Surface const& surface, Vec3 outgoing, Vec3 incoming);  // per solid angle
 
-// Solid patterns, values in [0, 1].
-float checker(Vec3 p, float cell);
-float noise(Vec3 p, std::uint64_t key);  // smooth value noise, features of size about 1
+// Smooth value noise in [0, 1], features of size about 1: for solid textures.
+float noise(Vec3 p, std::uint64_t key);
 
 }  // namespace duoflow::data
