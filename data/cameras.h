@@ -14,7 +14,9 @@ struct Normalisation {
   float rigid[16];  // inverse of the mean camera frame
   float scale = 1;
 };
+// All views in one place (a single view): scale 1. DataError when the views have no mean direction (they face each other).
 Normalisation normalise_over(std::vector<float> const& c2w);
+// Called as data::apply: argument-dependent look-up would find std::apply too.
 std::vector<float> apply(Normalisation const& normalisation, std::vector<float> const& c2w);
 // 4x4 acting on points: scale * (rigid * p).
 std::vector<float> world_to_norm(Normalisation const& normalisation);

@@ -30,7 +30,8 @@ void write_png(std::string const& path, Image8 const& image);  // 1 to 4 channel
 ImageF read_exr(std::string const& path);
 void write_exr(std::string const& path, ImageF const& image);  // 32-bit floats, lossless, atomically
 
-// Pillow's Image.resize(LANCZOS), bit for bit (8-bit fixed-point two-pass; RGBA premultiplied as Pillow does).
+// Pillow 13's Image.resize(LANCZOS), bit for bit (8-bit fixed-point two-pass; RGBA premultiplied as Pillow does). Earlier versions
+// give the same bits unless the height loses more than twice as many pixels as the width.
 Image8 resize_lanczos(Image8 const& image, std::int64_t height, std::int64_t width);
 // Composited in encoded values, as LVSM's loader does, to the nearest of 256 steps. A picture of 3 channels comes back as it is.
 Image8 over_white(Image8 const& rgba);

@@ -9,6 +9,7 @@
 #include <map>
 #include <span>
 #include <string_view>
+#include <tuple>
 
 #include <fmt/format.h>
 

@@ -1,10 +1,12 @@
 #include "data/lvsm_scene.h"
 
-#include <cmath>
+#include <algorithm>
 #include <cstddef>
 #include <filesystem>
+#include <limits>
 #include <set>
 #include <sstream>
+#include <tuple>
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
