@@ -1,5 +1,6 @@
 #include "data/loader.h"
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstring>
@@ -45,8 +46,8 @@ struct Copy {
 Copy copy_of(Batch const& batch) {
   auto const samples = static_cast<std::size_t>(batch.samples);
   Copy copy{batch.first_position, std::vector<std::byte>(3 * samples), std::vector<std::int64_t>(samples)};
-  std::memcpy(copy.bytes.data(), batch.fields.at("bytes"), copy.bytes.size());
-  std::memcpy(copy.numbers.data(), batch.fields.at("number"), 8 * samples);
+  std::copy_n(batch.fields.at("bytes"), copy.bytes.size(), copy.bytes.data());
+  std::copy_n(batch.fields.at("number"), 8 * samples, reinterpret_cast<std::byte*>(copy.numbers.data()));
   return copy;
 }
 
