@@ -13,6 +13,8 @@ get_filename_component(site_packages "${LIBTORCH_DIR}" DIRECTORY)
 add_library(libtorch INTERFACE)
 target_include_directories(libtorch SYSTEM INTERFACE
   "${LIBTORCH_DIR}/include" "${LIBTORCH_DIR}/include/torch/csrc/api/include")
+# LibTorch's include folder carries fmt headers newer than Debian's libfmt and comes before it: no library, headers only.
+target_compile_definitions(libtorch INTERFACE FMT_HEADER_ONLY=1)
 target_link_directories(libtorch INTERFACE "${LIBTORCH_DIR}/lib")
 target_link_options(libtorch INTERFACE "-Wl,-rpath,${LIBTORCH_DIR}/lib")
 if(DUOFLOW_CUDA)

@@ -3,6 +3,7 @@
 #include <atomic>
 #include <cstdlib>
 #include <exception>
+#include <new>
 
 #include "dist/mpi_check.h"
 
@@ -12,7 +13,34 @@ namespace {
 
 std::atomic<bool> job_is_broken{false};
 
+// A flag in memory that the ranks of this host share; it outlives the rank that sets it.
+MPI_Win last_word_window = MPI_WIN_NULL;
+std::atomic<int>* last_word_taken = nullptr;
+static_assert(std::atomic<int>::is_always_lock_free, "other processes see this memory");
+
+void share_last_word(MPI_Comm host, bool is_first) {
+  void* mine = nullptr;
+  MPI_Aint const bytes = is_first ? static_cast<MPI_Aint>(sizeof(std::atomic<int>)) : 0;
+  DUOFLOW_MPI_CHECK(MPI_Win_allocate_shared(bytes, 1, MPI_INFO_NULL, host, static_cast<void*>(&mine), &last_word_window));
+  MPI_Aint size = 0;
+  int unit = 0;
+  void* of_first = nullptr;
+  DUOFLOW_MPI_CHECK(MPI_Win_shared_query(last_word_window, 0, &size, &unit, static_cast<void*>(&of_first)));
+  last_word_taken = is_first ? new (of_first) std::atomic<int>(0) : static_cast<std::atomic<int>*>(of_first);
+  DUOFLOW_MPI_CHECK(MPI_Barrier(host));
+}
+
 }  // namespace
+
+bool claim_last_word() { return last_word_taken == nullptr || last_word_taken->exchange(1) == 0; }
+
+std::string mpi_version() {
+  char text[MPI_MAX_LIBRARY_VERSION_STRING];
+  int length = 0;
+  MPI_Get_library_version(text, &length);  // allowed before MPI_Init
+  std::string const version(text, static_cast<std::size_t>(length));
+  return version.substr(0, version.find(','));
+}
 
 void mark_job_broken() { job_is_broken = true; }
 
@@ -30,11 +58,14 @@ MpiSession::MpiSession() {
   DUOFLOW_MPI_CHECK(MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, world_.rank, MPI_INFO_NULL, &host));
   DUOFLOW_MPI_CHECK(MPI_Comm_rank(host, &world_.local_rank));
   DUOFLOW_MPI_CHECK(MPI_Comm_size(host, &world_.local_size));
+  share_last_word(host, world_.local_rank == 0);
   DUOFLOW_MPI_CHECK(MPI_Comm_free(&host));
 }
 
 MpiSession::~MpiSession() {
   if (!job_is_broken && std::uncaught_exceptions() == 0) {
+    last_word_taken = nullptr;
+    MPI_Win_free(&last_word_window);
     MPI_Finalize();
   }
 }

@@ -31,8 +31,13 @@ class MpiSession {
   MpiWorld world_;
 };
 
+std::string mpi_version();  // of the library this process runs with; "none" in a build without MPI
+
 // From now on MPI is not finalized by this process (a collective failed and may still be under way inside MPI).
 void mark_job_broken();
+
+// True once per host and job: for the first rank there that asks. Whoever gets it prints why the job ends.
+bool claim_last_word();
 
 // Ends all ranks; the launcher exits with this code.
 [[noreturn]] void abort_all_ranks(int exit_code);

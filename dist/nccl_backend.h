@@ -2,6 +2,7 @@
 // NCCL and the CUDA device of this process. Built with or without CUDA (no_nccl_backend.cpp).
 
 #include <memory>
+#include <string>
 
 #include "dist/communicator.h"
 #include "dist/mpi_session.h"
@@ -15,5 +16,7 @@ void bind_device(int local_rank);
 // Collective. Close it on every rank, then meet in a barrier, before the process ends: rank 0 serves the store that
 // the others still use while closing.
 std::shared_ptr<Transport> make_nccl_transport(MpiSession const* session, double timeout_s);
+
+std::string nccl_version();  // built against; "none" in a build without CUDA
 
 }  // namespace duoflow::dist

@@ -12,4 +12,6 @@ std::shared_ptr<Transport> make_nccl_transport(MpiSession const*, double) {
       "on the cpu");
 }
 
+std::string nccl_version() { return "none"; }
+
 }  // namespace duoflow::dist

@@ -158,20 +158,27 @@ Communicator Runtime::communicator(Device device) {
 
 namespace {
 
-// When all ranks fail for the same reason, rank 0 speaks and ends the job before the others speak; when some fail,
-// the lowest of them. Ending a job took 0.3 s. A PeerError is mostly the echo of another rank's error, so it comes later.
+// When all ranks fail for the same reason, one rank of each host may speak; between hosts the lower rank comes first and
+// ends the job (that took 0.3 s) before the others. A PeerError is mostly the echo of another rank's error: it waits longer.
 std::chrono::duration<double> time_before_speaking(int rank, bool is_echo) {
   double const by_rank = rank == 0 ? 0.0 : 0.7 + 0.4 * std::min(rank, 11);
   return std::chrono::duration<double>(by_rank + (is_echo ? 1.0 : 0.0));
 }
 
+constexpr std::chrono::seconds time_to_be_ended{20};  // by the rank that speaks; then the silent ones end the job too
+
 int fail_job(Runtime const& runtime, std::string const& message, bool is_echo, int exit_code) {
-  if (runtime.size() > 1) {
+  bool const alone = runtime.size() == 1;
+  if (!alone) {
     std::this_thread::sleep_for(time_before_speaking(runtime.rank(), is_echo));
   }
-  fmt::print(stderr, "duoflow: rank {} on {}: {}\n", runtime.rank(), runtime.host(), message);
-  std::fflush(nullptr);
-  if (runtime.size() > 1) {
+  if (alone || claim_last_word()) {
+    fmt::print(stderr, "duoflow: rank {} on {}: {}\n", runtime.rank(), runtime.host(), message);
+    std::fflush(nullptr);
+  } else {
+    std::this_thread::sleep_for(time_to_be_ended);
+  }
+  if (!alone) {
     abort_all_ranks(exit_code);
   }
   return exit_code;

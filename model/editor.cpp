@@ -11,9 +11,9 @@ namespace duoflow::model {
 at::Tensor sinusoidal_embedding(at::Tensor const& x_B, std::int64_t d) {
   auto const half = d / 2;
   double const step = std::log(10000.0) / static_cast<double>(half - 1);
-  at::Tensor const x = x_B.to(at::kFloat).unsqueeze(1);
+  at::Tensor const x = x_B.to(at::kDouble).unsqueeze(1);  // an fp32 angle of 1000 radians is off by 6e-5
   at::Tensor const angle = x * at::exp(at::arange(half, x.options()) * -step);
-  at::Tensor const embedding = at::cat({angle.sin(), angle.cos()}, 1);
+  at::Tensor const embedding = at::cat({angle.sin(), angle.cos()}, 1).to(at::kFloat);
   return d % 2 == 0 ? embedding : at::constant_pad_nd(embedding, {0, 1});
 }
 

@@ -91,18 +91,24 @@ at::Tensor JointStep::editor_velocity(JointBatch const& batch, at::Tensor const&
 
 AtCut JointStep::run_to_cut(JointBatch const& batch, std::int64_t step, std::int64_t global_batch, bool keep_graph,
                             std::function<void(at::Tensor const& sums)> const& contribute) {
+  bool const attached = batch.x0.requires_grad();
+  if (attached && !keep_graph) {
+    throw std::invalid_argument("x0 carries the reconstructor's graph but graphs are not kept (the reconstructor would get no gradient), "
+                                "use one micro-step per step or detach x0");
+  }
   PathPoint const point = linear_path(model_.to_flow_space(batch.x0), model_.to_flow_space(batch.x1), batch.t);
   AtCut at_cut;
   at_cut.x_t = point.x_t.detach();
   at::Tensor v_pred;
   {
     at::AutoGradMode const grad(keep_graph);
-    v_pred = editor_velocity(batch, at_cut.x_t);
+    v_pred = editor_velocity(batch, point.x_t);
   }
   if (keep_graph) at_cut.v_pred = v_pred;
   at::Tensor const v_cut = v_pred.detach().requires_grad_(true);
+  at::Tensor const x_t_cut = attached ? point.x_t.detach().requires_grad_(true) : at_cut.x_t;
 
-  at::Tensor const x_hat = model_.from_flow_space(at_cut.x_t + (1 - batch.t).view({-1, 1, 1}) * v_cut);
+  at::Tensor const x_hat = model_.from_flow_space(x_t_cut + (1 - batch.t).view({-1, 1, 1}) * v_cut);
   at_cut.x_hat = x_hat.detach();
   SampleLosses losses = zero_losses(batch.t.size(0), v_cut.options());
   double const weight_r = render_weight(step);
@@ -115,16 +121,21 @@ AtCut JointStep::run_to_cut(JointBatch const& batch, std::int64_t step, std::int
     measure_images(losses, at_cut.image, batch.target_image);
   }
   bool const with_velocity = velocity_counts(step);
-  at::Tensor const v = v_cut.detach();
-  if (with_velocity) losses.velocity = velocity_loss(v, point.target);
+  at::Tensor const v = v_cut.detach(), target = point.target.detach();
+  if (with_velocity) losses.velocity = velocity_loss(v, target);
   at_cut.velocity_loss = losses.velocity;
   at_cut.render_loss = losses.render;
   contribute(pack(losses));
 
-  if (with_velocity) at_cut.g_velocity = velocity_loss_gradient(v, point.target, global_batch);
+  if (with_velocity) at_cut.g_velocity = velocity_loss_gradient(v, target, global_batch);
   if (weight_r != 0) {
     backward_of_sum(render_loss, weight_r / static_cast<double>(global_batch));
     at_cut.g_render = v_cut.grad();
+  }
+  if (attached) {
+    at_cut.x_t_graph = point.x_t;
+    at_cut.target_graph = point.target;
+    at_cut.g_x_t = weight_r != 0 ? x_t_cut.grad() : at::zeros_like(at_cut.x_t);
   }
   return at_cut;
 }
@@ -149,7 +160,13 @@ void JointStep::run_from_cut(JointBatch const& batch, AtCut const& at_cut, LossW
   at::Tensor const v_pred = at_cut.v_pred.defined() ? at_cut.v_pred : editor_velocity(batch, at_cut.x_t);
   // Both losses off at this step of a schedule: the editor's parameters still get their (zero) gradient, as the reducer expects.
   if (!g.defined()) g = at::zeros_like(v_pred);
-  torch::autograd::backward({v_pred}, {g});
+  if (!at_cut.x_t_graph.defined()) {
+    torch::autograd::backward({v_pred}, {g});
+    return;
+  }
+  // L_v depends on the target as it does on v_pred, with the other sign.
+  at::Tensor const g_target = at_cut.g_velocity.defined() ? -options_.lambda_v * weights.velocity * at_cut.g_velocity : at::zeros_like(g);
+  torch::autograd::backward({v_pred, at_cut.x_t_graph, at_cut.target_graph}, {g, at_cut.g_x_t, g_target});
 }
 
 at::Tensor reconstruction_step(SceneModel& model, RenderLoss const& loss, ReconstructionBatch const& batch, std::int64_t global_batch,

@@ -32,7 +32,7 @@ enum StatisticSlot : int {
 };
 
 struct JointBatch {
-  at::Tensor x0, x1;           // [B,n,d] fp32, renderer space (un-normalised)
+  at::Tensor x0, x1;           // [B,n,d] fp32, renderer space (un-normalised); x0 may carry the graph of a trainable reconstructor
   at::Tensor t;                // [B] fp32
   at::Tensor env;              // [B,E,9,h,w]
   at::Tensor target_rays;      // [B,T,6,H,W]
@@ -55,6 +55,10 @@ struct AtCut {
   // Undefined when the loss is not computed.
   at::Tensor g_velocity, g_render;
   at::Tensor velocity_loss, render_loss;  // [B] per sample, detached, unweighted
+  // Only when x0 carries a graph: the cut is then at v_pred, x_t and the target together (the three ways to the
+  // reconstructor), and run_from_cut goes on into it.
+  at::Tensor x_t_graph, target_graph;  // [B,n,d] with their graphs
+  at::Tensor g_x_t;                    // [B,n,d] gradient of lambda_r w_r L_r at x_t beside the way through v_pred
 };
 
 class JointStep {
@@ -64,7 +68,8 @@ class JointStep {
   JointStep(SceneModel& model, JointLossOptions const& options, Weighting& weighting);
 
   // `contribute` gets this micro-step's fp64 [kStatisticCount] sums between the forward and the renderer's backward:
-  // the launcher starts its all-reduce there. `global_batch` = G. keep_graph: false re-runs the editor in run_from_cut.
+  // the launcher starts its all-reduce there. `global_batch` = G. keep_graph: false re-runs the editor in run_from_cut
+  // (std::invalid_argument with an x0 that carries a graph).
   AtCut run_to_cut(JointBatch const& batch, std::int64_t step, std::int64_t global_batch, bool keep_graph,
                    std::function<void(at::Tensor const& sums)> const& contribute);
 

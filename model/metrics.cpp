@@ -49,8 +49,8 @@ at::Tensor ssim_per_image(at::Tensor const& image, at::Tensor const& target) {
                                             kWindow, height, width));
   }
   // In fp64: the variances are small differences of large means.
-  at::Tensor const x = image.to(at::kDouble).reshape({-1, 1, height, width});
-  at::Tensor const y = target.to(at::kDouble).reshape({-1, 1, height, width});
+  at::Tensor const x = image.to(at::kDouble).flatten(0, 1).unsqueeze(1);
+  at::Tensor const y = target.to(at::kDouble).flatten(0, 1).unsqueeze(1);
   at::Tensor const window = gaussian_window(x.options());
   at::Tensor const column = window.view({1, 1, kWindow, 1}), row = window.view({1, 1, 1, kWindow});
   auto const local_mean = [&](at::Tensor const& map) { return at::conv2d(at::conv2d(map, column), row); };
@@ -62,7 +62,7 @@ at::Tensor ssim_per_image(at::Tensor const& image, at::Tensor const& target) {
   constexpr double c1 = 0.01 * 0.01, c2 = 0.03 * 0.03;  // Wang et al. 2004, data range 1
   at::Tensor const map = (2 * mean_x * mean_y + c1) * (2 * covariance + c2) /
                          ((mean_x * mean_x + mean_y * mean_y + c1) * (var_x + var_y + c2));
-  return map.reshape({image.size(0), -1}).mean(1).to(at::kFloat);
+  return map.view({image.size(0), image.size(1), map.size(2), map.size(3)}).flatten(1).mean(1).to(at::kFloat);
 }
 
 }  // namespace duoflow::model

@@ -1,13 +1,15 @@
 #include "dist/checkpoint/file_io.h"
 
+#include <dirent.h>
 #include <fcntl.h>
+#include <ftw.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
-#include <filesystem>
+#include <memory>
 #include <system_error>
 #include <utility>
 
@@ -58,11 +60,16 @@ int open_for_reading(std::string const& path, int flags) {
   return descriptor;
 }
 
+bool is_folder(std::string const& path) {
+  struct stat status {};
+  return ::stat(path.c_str(), &status) == 0 && S_ISDIR(status.st_mode);
+}
+
 void make_folder(std::string const& path) {
   announce(FileOperation::make_folder, "make folder", path);
   if (::mkdir(path.c_str(), 0777) != 0) {
     int const error = errno;  // another process may have made it meanwhile
-    if (std::error_code ignored; !std::filesystem::is_directory(path, ignored)) fail("make folder", path, error);
+    if (!is_folder(path)) fail("make folder", path, error);
   }
   sync_folder(parent_folder(path));
 }
@@ -152,7 +159,7 @@ bool path_exists(std::string const& path) {
 }
 
 void make_folders(std::string const& path) {
-  if (std::error_code ignored; std::filesystem::is_directory(path, ignored)) return;
+  if (is_folder(path)) return;
   std::string const parent = parent_folder(path);
   if (parent != path) make_folders(parent);
   make_folder(path);
@@ -187,19 +194,22 @@ void swap_folders(std::string const& from, std::string const& to, std::string co
 
 void remove_tree(std::string const& path) {
   announce(FileOperation::remove, "remove", path);
-  std::error_code error;
-  std::filesystem::remove_all(path, error);
-  if (error) fail("remove", path, error.value());
+  auto const remove_one = [](char const* name, struct stat const*, int, FTW*) { return ::remove(name); };
+  if (::nftw(path.c_str(), remove_one, 16, FTW_DEPTH | FTW_PHYS) != 0 && errno != ENOENT) fail("remove", path, errno);
 }
 
 std::vector<std::string> list_folder(std::string const& path) {
   std::vector<std::string> names;
   if (!path_exists(path)) return names;
-  std::error_code error;
-  for (std::filesystem::directory_iterator entry(path, error), end; !error && entry != end; entry.increment(error)) {
-    names.push_back(entry->path().filename().string());
+  std::unique_ptr<DIR, int (*)(DIR*)> const folder(::opendir(path.c_str()), &::closedir);
+  if (!folder) fail("list", path, errno);
+  for (;;) {
+    errno = 0;
+    dirent const* entry = ::readdir(folder.get());
+    if (entry == nullptr) break;
+    if (std::string name = entry->d_name; name != "." && name != "..") names.push_back(std::move(name));
   }
-  if (error) fail("list", path, error.value());
+  if (errno != 0) fail("list", path, errno);
   std::sort(names.begin(), names.end());
   return names;
 }

@@ -3,6 +3,7 @@
 // survive a power cut synced. All failures throw CheckpointError naming the path, the call and the system's reason.
 //
 // Durable means: file synced, then its folder synced (a new name lives in the folder, not in the file).
+// Plain POSIX: the wheel's LibTorch exports a std::filesystem of its own, and a program linked in an unlucky order gets that one.
 
 #include <cstddef>
 #include <cstdint>

@@ -107,9 +107,9 @@ class ConditionMlp(nn.Module):
 
 def sinusoid(t, d):
     half = d // 2
-    frequencies = torch.tensor([10000.0 ** (-i / (half - 1)) for i in range(half)])
-    angles = t[:, None] * frequencies[None]
-    return torch.cat([angles.sin(), angles.cos()], dim=1)
+    frequencies = torch.tensor([10000.0 ** (-i / (half - 1)) for i in range(half)], dtype=torch.float64)
+    angles = t.double()[:, None] * frequencies[None]
+    return torch.cat([angles.sin(), angles.cos()], dim=1).float()
 
 
 def patches(pictures, p):

@@ -1,0 +1,30 @@
+#pragma once
+// Batches: the loader's bytes become tensors the model takes. The only place that knows both.
+
+#include <cstdint>
+#include <string>
+
+#include <ATen/core/Tensor.h>
+
+#include "data/loader.h"
+#include "model/joint_step.h"
+#include "model/light_encoding.h"
+#include "model/scene_model.h"
+
+namespace duoflow::launch {
+
+// View of one field as a tensor [samples, sample_shape...] of its own type; valid until the batch is released.
+at::Tensor field_tensor(data::Batch const& batch, data::Field const& field);
+at::Tensor field_tensor(data::Batch const& batch, data::BatchSource const& source, std::string const& name);
+
+at::Tensor image_tensor(at::Tensor const& pixels_u8, at::Device device);  // [...,H,W,3] u8 -> [...,3,H,W] fp32 in [0,1]
+// Linear light maps [B,h,w,3] (any float type) -> [B,1,9,H,2H]; brought to height H (bilinear) when it differs.
+at::Tensor light_tensor(at::Tensor const& env, at::Tensor const& world_to_norm, std::int64_t env_height,
+                        model::LightEncoding encoding, at::Device device);
+
+// x0, x1 keep renderer space; t from (seed, position). May start copies that read the batch's memory asynchronously (CUDA).
+model::JointBatch joint_batch(data::Batch const& batch, data::BatchSource const& source, model::ModelOptions const& options,
+                              model::LightEncoding encoding, std::uint64_t seed, at::Device device);
+model::ReconstructionBatch reconstruction_batch(data::Batch const& batch, data::BatchSource const& source, at::Device device);
+
+}  // namespace duoflow::launch

@@ -1,0 +1,217 @@
+// duoflow step: one joint step (or N) on a batch given as tensors, every intermediate and gradient written out. What agreement
+// with other implementations is measured by.
+
+#include <map>
+#include <set>
+
+#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
+#include <CLI/CLI.hpp>
+#include <fmt/format.h>
+
+#include "dist/checkpoint/safetensors.h"
+#include "dist/error.h"
+#include "dist/flat_buffer.h"
+#include "dist/sharded_adamw.h"
+#include "launch/commands/commands.h"
+#include "launch/logging.h"
+#include "launch/model_setup.h"
+#include "launch/schedule.h"
+#include "model/joint_step.h"
+#include "model/metrics.h"
+#include "model/rays.h"
+
+namespace duoflow::launch {
+namespace {
+
+struct Arguments {
+  std::string config, weights, batch, out;
+  std::int64_t steps = 0;
+  std::vector<std::string> overrides;
+};
+
+class BatchFile {
+ public:
+  BatchFile(std::string path, at::Device device) : path_(std::move(path)) {
+    for (auto const& [name, tensor] : dist::read_safetensors(path_)) tensors_[name] = tensor.to(device, at::kFloat);
+  }
+  bool has(std::string const& name) const { return tensors_.contains(name); }
+  at::Tensor get(std::string const& name) const {
+    auto const found = tensors_.find(name);
+    if (found == tensors_.end()) throw dist::CheckpointError(fmt::format("{}: tensor {} is missing (the batch of `step` needs it); add it", path_, name));
+    return found->second;
+  }
+
+ private:
+  std::string path_;
+  std::map<std::string, at::Tensor> tensors_;
+};
+
+void load_step_weights(model::SceneModel& model, std::string const& path) {
+  std::vector<dist::NamedTensor> tensors;
+  std::size_t losses = 0;
+  for (auto& tensor : dist::read_safetensors(path)) {
+    if (tensor.name.starts_with("loss_computer.")) ++losses;  // the reference keeps its frozen VGG in its state dict
+    else tensors.push_back(std::move(tensor));
+  }
+  if (losses > 0) log_info(fmt::format("{}: {} tensors of the reference's loss networks set aside", path, losses));
+  std::vector<std::string> missing;
+  load_tensors(model, tensors, path, &missing);
+  std::erase_if(missing, [](std::string const& name) { return name == "latent_mean" || name == "latent_std"; });
+  if (!missing.empty())
+    throw dist::CheckpointError(fmt::format("{}: {} tensors of the model are missing, the first is {} (their values would be random); give all of them", path, missing.size(), missing.front()));
+}
+
+// The reference's data: LDR and log map follow the direction map's size.
+at::Tensor read_light(BatchFile const& batch) {
+  auto const direction = batch.get("env_dir");
+  auto like_direction = [&](std::string const& name) {
+    auto map = batch.get(name);
+    if (map.sizes() == direction.sizes()) return map;
+    auto const resized = at::upsample_bilinear2d(map.flatten(0, 1), {direction.size(3), direction.size(4)}, /*align_corners=*/false);
+    return resized.view(direction.sizes());
+  };
+  return at::cat({like_direction("env_ldr"), like_direction("env_hdr"), direction}, 2);
+}
+
+class StepRun {
+ public:
+  StepRun(Config const& config, Arguments const& arguments, at::Device device)
+      : config_(config), model_(config.model, config.training.seed), batch_(arguments.batch, device),
+        weighting_(model::make_weighting(weighting_options(config), device)),
+        step_(model_, {config.flow.velocity_loss_weight, config.flow.render_loss_weight,
+                       {config.training.l2_loss_weight, config.training.lpips_loss_weight, config.training.perceptual_loss_weight}}, *weighting_) {
+    load_step_weights(model_, arguments.weights);
+    model_.to(device);
+    for (auto const part : {model::Part::reconstructor, model::Part::editor, model::Part::renderer}) model_.set_trainable(part, true);
+  }
+
+  void run(std::int64_t steps, std::string const& out) {
+    once(0);
+    for (auto const& parameter : model_.parameters())
+      if (parameter.trainable && parameter.tensor.grad().defined()) add("grad." + parameter.name, parameter.tensor.grad().clone());
+    if (steps > 0) optimize(steps);
+    dist::write_safetensors(out, outputs_);
+    log_info(fmt::format("{} tensors written to {}", outputs_.size(), out));
+  }
+
+ private:
+  void add(std::string const& name, at::Tensor const& tensor) { outputs_.push_back({name, tensor.detach().to(at::kCPU).contiguous()}); }
+
+  model::JointBatch inputs() {
+    model::JointBatch inputs;
+    inputs.target_image = batch_.get("target_image");
+    auto rays = [&](std::string const& prefix, at::Tensor const& image) {
+      return model::pluecker_rays(batch_.get(prefix + "_c2w"), batch_.get(prefix + "_fxfycxcy"), image.size(-2), image.size(-1));
+    };
+    inputs.target_rays = rays("target", inputs.target_image);
+    if (batch_.has("x0")) {
+      inputs.x0 = batch_.get("x0");
+      inputs.x1 = batch_.get("x1");
+    } else {
+      auto const input_rays = rays("input", batch_.get("input_image"));
+      inputs.x0 = model_.reconstruct(batch_.get("input_image"), input_rays);
+      at::NoGradGuard const no_grad;
+      inputs.x1 = model_.reconstruct(batch_.get("relit_image"), input_rays);
+    }
+    inputs.t = batch_.get("t");
+    inputs.env = read_light(batch_);
+    return inputs;
+  }
+
+  struct Numbers {
+    at::Tensor total, velocity, render, psnr;
+  };
+
+  // One forward and backward; the first one's intermediates are the outputs.
+  Numbers once(std::int64_t step) {
+    auto const batch = inputs();
+    auto const samples = batch.t.size(0);
+    at::Tensor sums;
+    auto const cut = step_.run_to_cut(batch, step, samples, true, [&](at::Tensor const& s) { sums = s; });
+    auto const weights = step_.combine(sums, step);
+    auto cut_sums = at::zeros({3}, sums.options());
+    auto const v_pred = cut.v_pred.detach();
+    step_.run_from_cut(batch, cut, weights, cut_sums);
+    auto const lambda_v = config_.flow.velocity_loss_weight, lambda_r = config_.flow.render_loss_weight;
+    Numbers numbers;
+    numbers.velocity = cut.velocity_loss.mean();
+    numbers.render = cut.render_loss.mean();
+    numbers.total = lambda_v * weights.velocity * numbers.velocity + lambda_r * weights.render * numbers.render;
+    numbers.psnr = (sums[model::kPsnr] / sums[model::kSamples]).to(at::kFloat);
+    if (!outputs_.empty()) return numbers;
+    add("x0", batch.x0);
+    add("x1", batch.x1);
+    add("x_t", cut.x_t);
+    add("velocity", v_pred);
+    add("x_hat", cut.x_hat);
+    if (cut.image.defined()) {
+      add("render", cut.image);
+      add("psnr_batch", -10 * at::log10((cut.image - batch.target_image).square().mean()));
+    }
+    add("velocity_loss", numbers.velocity);
+    add("render_loss", numbers.render);
+    add("total_loss", numbers.total);
+    add("psnr", numbers.psnr);
+    if (cut.g_velocity.defined()) add("g_velocity", lambda_v * weights.velocity * cut.g_velocity);
+    if (cut.g_render.defined()) add("g_render", cut.g_render);
+    return numbers;
+  }
+
+  // Optimizer steps with the config's schedule, groups and clip, from the weights given.
+  void optimize(std::int64_t steps) {
+    bool const encodes = !batch_.has("x0"), frozen = config_.training.freeze_reconstructor_renderer;
+    std::vector<dist::TrainableParameter> trainable;
+    for (auto const& parameter : model_.parameters()) {
+      bool const editor = parameter.part == model::Part::editor;
+      bool const other = !frozen && (encodes || parameter.part == model::Part::renderer);
+      if (parameter.trainable && (editor || other)) trainable.push_back({parameter.name, parameter.tensor, parameter.tensor.dim() == 1 ? 1 : 0});
+    }
+    dist::FlatBuffer buffer(std::move(trainable));
+    auto const& t = config_.training;
+    dist::ShardedAdamW optimizer(buffer, {t.beta1, t.beta2, 1e-8, {t.weight_decay, 0}});
+    ScheduleOptions const schedule{t.lr, t.warmup, t.train_steps, t.scheduler_type};
+    std::vector<at::Tensor> trajectory;
+    for (std::int64_t step = 0; step < steps; ++step) {
+      buffer.gradients().zero_();
+      auto const numbers = once(step);
+      auto const norm = dist::clip_gradient_norm(buffer, t.grad_clip_norm);
+      auto skip = at::logical_not(at::isfinite(norm));
+      if (t.grad_clip_norm > 0 && t.allowed_gradnorm_factor > 0) skip = at::logical_or(skip, norm > t.grad_clip_norm * t.allowed_gradnorm_factor);
+      optimizer.step(learning_rate(schedule, optimizer.update_count()), skip.to(at::kFloat));
+      trajectory.push_back(at::stack({numbers.total, numbers.velocity, numbers.render, numbers.psnr, norm.to(at::kFloat)}));
+    }
+    add("trajectory", at::stack(trajectory));
+    for (auto const& parameter : model_.parameters())
+      if (parameter.trainable) add("param." + parameter.name, parameter.tensor);
+  }
+
+  Config const& config_;
+  model::SceneModel model_;
+  BatchFile batch_;
+  std::unique_ptr<model::Weighting> weighting_;
+  model::JointStep step_;
+  std::vector<dist::NamedTensor> outputs_;
+};
+
+}  // namespace
+
+Command add_step(CLI::App& root) {
+  auto arguments = std::make_shared<Arguments>();
+  auto* app = root.add_subcommand("step", "run one joint step on given tensors and write every intermediate and gradient");
+  app->add_option("--config", arguments->config, "YAML file")->required();
+  app->add_option("--weights", arguments->weights, "safetensors file with the model's state dict")->required();
+  app->add_option("--batch", arguments->batch, "safetensors file with the batch")->required();
+  app->add_option("--out", arguments->out, "safetensors file to write")->required();
+  app->add_option("--steps", arguments->steps, "also run this many optimizer steps and add trajectory and parameters");
+  app->add_option("overrides", arguments->overrides, "key=value, after the config file");
+  return {app, [arguments](dist::Runtime& runtime) {
+            if (runtime.size() > 1) throw ConfigError("step runs as one process; start it without mpirun");
+            auto const config = load_config(arguments->config, arguments->overrides);
+            if (config.dist.threads > 0) runtime.set_threads(config.dist.threads);
+            StepRun(config, *arguments, choose_device(config.dist.device)).run(arguments->steps, arguments->out);
+            return 0;
+          }};
+}
+
+}  // namespace duoflow::launch

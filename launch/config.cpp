@@ -1,0 +1,347 @@
+#include "launch/config.h"
+
+#include <algorithm>
+#include <charconv>
+#include <fstream>
+#include <map>
+#include <sstream>
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <yaml-cpp/yaml.h>
+
+namespace duoflow::launch {
+namespace {
+
+// Other spellings of a key -> the key. Both written out with different values is an error.
+std::vector<std::pair<std::string, std::string>> const kAliases = {
+    {"model.transformer.freeze_reconstructor_renderer", "training.freeze_reconstructor_renderer"},
+    {"training.flow_loss_weight", "model.transformer.editor.flow_matching.velocity_loss_weight"},
+    {"model.transformer.editor.flow_matching.flow_loss_weight", "model.transformer.editor.flow_matching.velocity_loss_weight"},
+    {"training.LVSM_checkpoint_dir", "training.init_from"},
+};
+
+constexpr char const* kCommandLine = "command line";
+
+struct Leaf {
+  std::string spelling;  // the key as the user wrote it
+  YAML::Node value;
+  std::string where;
+};
+
+void collect_leaves(YAML::Node const& node, std::string const& prefix, std::string const& origin, std::vector<Leaf>& leaves) {
+  for (auto const& item : node) {
+    auto const name = item.first.as<std::string>();
+    auto const key = prefix.empty() ? name : prefix + "." + name;
+    auto const where = fmt::format("{}:{}", origin, item.first.Mark().line + 1);
+    if (item.second.IsMap())
+      collect_leaves(item.second, key, origin, leaves);
+    else
+      leaves.push_back({key, item.second, where});
+  }
+}
+
+std::size_t edit_distance(std::string const& a, std::string const& b) {
+  std::vector<std::size_t> row(b.size() + 1);
+  for (std::size_t j = 0; j <= b.size(); ++j) row[j] = j;
+  for (std::size_t i = 1; i <= a.size(); ++i) {
+    std::size_t diagonal = row[0];
+    row[0] = i;
+    for (std::size_t j = 1; j <= b.size(); ++j) {
+      auto const substitute = diagonal + (a[i - 1] != b[j - 1] ? 1 : 0);
+      diagonal = row[j];
+      row[j] = std::min({row[j] + 1, row[j - 1] + 1, substitute});
+    }
+  }
+  return row[b.size()];
+}
+
+std::string const* unused_reason(std::string const& key) {
+  for (auto const& [pattern, reason] : unused_keys()) {
+    bool const section = pattern.ends_with(".*");
+    auto const stem = section ? pattern.substr(0, pattern.size() - 2) : pattern;
+    if (key == stem || (section && key.starts_with(stem + "."))) return &reason;
+  }
+  return nullptr;
+}
+
+class Loader {
+ public:
+  explicit Loader(Config& config) : config_(config), keys_(config_keys(config)) {}
+
+  void apply(Leaf const& leaf) {
+    auto name = leaf.spelling;
+    for (auto const& [alias, key] : kAliases)
+      if (leaf.spelling == alias) name = key;
+    auto const found = std::find_if(keys_.begin(), keys_.end(), [&](ConfigKey const& k) { return k.name == name; });
+    if (found == keys_.end()) return note_unused(leaf);
+    set(*found, leaf);
+  }
+
+ private:
+  void set(ConfigKey const& key, Leaf const& leaf) {
+    if (leaf.value.IsNull()) return;  // `key:` with nothing keeps the default
+    auto const before = key.get();
+    try {
+      key.set(leaf.value);
+    } catch (YAML::Exception const&) {
+      throw ConfigError(fmt::format("{}: {} = {} is not a {} ({}); write one, for example {}", leaf.where, leaf.spelling,
+                                    YAML::Dump(leaf.value), key.type, key.description, key.get()));
+    }
+    auto const [previous, first] = spelled_.try_emplace(key.name, leaf.spelling);
+    if (!first && previous->second != leaf.spelling && before != key.get() && leaf.where != kCommandLine)
+      throw ConfigError(fmt::format("{}: {} = {} contradicts {} = {} (they are one setting); keep one", leaf.where, leaf.spelling,
+                                    key.get(), previous->second, before));
+    config_.written.insert(key.name);
+  }
+
+  void note_unused(Leaf const& leaf) {
+    if (auto const* reason = unused_reason(leaf.spelling)) {
+      config_.notes.push_back(fmt::format("{}: {} is not used ({})", leaf.where, leaf.spelling, *reason));
+      return;
+    }
+    auto const near = nearest_key(leaf.spelling);
+    throw ConfigError(fmt::format("{}: unknown key {} (it would be ignored silently); {}", leaf.where, leaf.spelling,
+                                  near.empty() ? "see docs/config.md for the keys" : "did you mean " + near + "?"));
+  }
+
+  Config& config_;
+  std::vector<ConfigKey> keys_;
+  std::map<std::string, std::string> spelled_;  // key -> the spelling that set it
+};
+
+// The reference's flow editor: what a YAML that names it gets unless it says otherwise.
+void apply_reference_behaviour(Config& c) {
+  if (c.class_name.find("FlowMatchEditor") == std::string::npos) {
+    if (!c.class_name.empty())
+      throw ConfigError(fmt::format("model.class_name = {} is not a flow editor duoflow has (the reference's others have no velocity loss); "
+                                    "name model.LVSM_flow_match_editor.FlowMatchEditor or leave it out", c.class_name));
+    return;
+  }
+  if (c.class_name != "model.LVSM_flow_match_editor.FlowMatchEditor")
+    throw ConfigError(fmt::format("model.class_name = {} is a variant of the flow editor that this version does not have; "
+                                  "model.LVSM_flow_match_editor.FlowMatchEditor is there", c.class_name));
+  std::string const e = "model.transformer.editor.";
+  auto unless_written = [&](std::string const& key, auto& field, auto value) {
+    if (!c.written.contains(key)) field = value;
+  };
+  unless_written(e + "time_scale", c.model.time_scale, 1.0);
+  unless_written(e + "velocity_head", c.model.velocity_head, false);
+  unless_written(e + "light_in_adaln", c.model.light_in_adaln, false);
+  unless_written(e + "normalize_latents", c.model.normalize_latents, false);
+  unless_written("training.freeze_reconstructor_renderer", c.training.freeze_reconstructor_renderer, false);
+  c.env_image_size = 256;  // the reference never reads env_tokenizer.image_size
+}
+
+template <class T>
+void require(bool holds, char const* key, T const& value, char const* rule) {
+  if (!holds) throw ConfigError(fmt::format("{} = {} (violated: {}); change it in the config or on the command line", key, value, rule));
+}
+
+void require_one_of(char const* key, std::string const& value, std::vector<std::string> const& valid, char const* note = "") {
+  if (std::find(valid.begin(), valid.end(), value) == valid.end())
+    throw ConfigError(fmt::format("{} = {} (not one of: {}){}; choose one of them", key, value, fmt::join(valid, ", "), note));
+}
+
+void validate_model(Config const& c) {
+  auto const& m = c.model;
+  require(m.d > 0 && m.d_head > 0 && m.d % m.d_head == 0, "model.transformer.d", m.d, "a positive multiple of d_head");
+  require(m.d % 2 == 0, "model.transformer.d", m.d, "even (time embedding)");
+  require(m.patch_size > 0 && m.image_size > 0 && m.image_size % m.patch_size == 0, "model.image_tokenizer.image_size", m.image_size, "a positive multiple of patch_size");
+  require(m.env_height > 0 && m.env_height % m.patch_size == 0, "model.env_tokenizer.image_size", m.env_height, "a positive multiple of patch_size");
+  require(c.target_image_size == 0 || c.target_image_size == m.image_size, "model.target_pose_tokenizer.image_size", c.target_image_size, "equal to image_tokenizer.image_size");
+  require(m.n_latent_vectors > 0, "model.transformer.n_latent_vectors", m.n_latent_vectors, "> 0");
+  require(m.encoder_n_layer > 0 && m.decoder_n_layer > 0 && m.editor_n_layer > 0, "model.transformer.*_n_layer", m.editor_n_layer, "> 0");
+}
+
+void validate_training(Config const& c) {
+  auto const& t = c.training;
+  require(t.batch_size_per_gpu > 0, "training.batch_size_per_gpu", t.batch_size_per_gpu, "> 0");
+  require(t.grad_accum_steps > 0, "training.grad_accum_steps", t.grad_accum_steps, "> 0");
+  require(t.global_batch_size >= 0, "training.global_batch_size", t.global_batch_size, ">= 0");
+  require(t.lr >= 0, "training.lr", t.lr, ">= 0");
+  require(t.beta1 >= 0 && t.beta1 < 1, "training.beta1", t.beta1, "in [0, 1)");
+  require(t.beta2 >= 0 && t.beta2 < 1, "training.beta2", t.beta2, "in [0, 1)");
+  require(t.train_steps >= 0, "training.train_steps", t.train_steps, ">= 0");
+  require(t.warmup >= 0, "training.warmup", t.warmup, ">= 0");
+  require(t.num_input_views > 0, "training.num_input_views", t.num_input_views, "> 0");
+  require(t.num_target_views > 0, "training.num_target_views", t.num_target_views, "> 0");
+  require(t.print_every > 0, "training.print_every", t.print_every, "> 0");
+  require(t.checkpoint_every > 0, "training.checkpoint_every", t.checkpoint_every, "> 0");
+  require(t.keep_last > 0, "training.keep_last", t.keep_last, "> 0");
+  require_one_of("training.scheduler_type", t.scheduler_type, {"cosine", "linear", "constant"});
+  require_one_of("training.amp_dtype", t.amp_dtype, {"bf16"}, " - fp16 needs loss scaling, which is left out");
+  require(t.lpips_loss_weight == 0, "training.lpips_loss_weight", t.lpips_loss_weight, "0, LPIPS is not in this version");
+  require(t.perceptual_loss_weight == 0, "training.perceptual_loss_weight", t.perceptual_loss_weight, "0, the VGG19 loss is not in this version");
+}
+
+void validate_flow(Config const& c) {
+  auto const& f = c.flow;
+  std::string const p = "model.transformer.editor.flow_matching.";
+  require_one_of((p + "weighting").c_str(), f.weighting, {"fixed", "normalized", "schedule"});
+  require_one_of((p + "statistics").c_str(), f.statistics, {"current"});
+  require_one_of((p + "schedule_form").c_str(), f.schedule_form, {"step", "linear"});
+  require_one_of((p + "time_sampling").c_str(), f.time_sampling, {"uniform"});
+  require_one_of((p + "ode_solver").c_str(), f.ode_solver, {"euler"});
+  require(f.num_ode_steps > 0, (p + "num_ode_steps").c_str(), f.num_ode_steps, "> 0");
+  require(f.weight_ema >= 0 && f.weight_ema < 1, (p + "weight_ema").c_str(), f.weight_ema, "in [0, 1)");
+  require(f.weight_clamp.size() <= 2, (p + "weight_clamp").c_str(), fmt::format("[{}]", fmt::join(f.weight_clamp, ", ")), "at most two numbers");
+  require(f.velocity_loss_weight >= 0, (p + "velocity_loss_weight").c_str(), f.velocity_loss_weight, ">= 0");
+  require(f.render_loss_weight >= 0, (p + "render_loss_weight").c_str(), f.render_loss_weight, ">= 0");
+}
+
+void validate(Config& c) {
+  require_one_of("objective", c.objective, {"reconstruction", "joint"});
+  require_one_of("latents", c.latents, {"cached"}, " - online latents are not in this version");
+  validate_model(c);
+  validate_training(c);
+  validate_flow(c);
+  require_one_of("data.verify", c.data.verify, {"first_touch", "always", "never"});
+  require_one_of("data.light_encoding", c.data.light_encoding, {"lvsm", "cosmos", "raw"});
+  require(c.data.threads > 0, "data.threads", c.data.threads, "> 0");
+  parse_frames(c.data.input_frames, "data.input_frames");
+  parse_frames(c.data.target_frames, "data.target_frames");
+  require(!c.dist.reproducible, "dist.reproducible", c.dist.reproducible, "false, reproducible mode is not in this version");
+  require(c.dist.zero == 0, "dist.zero", c.dist.zero, "0, ZeRO-1 is not in this version");
+  require(c.dist.bucket_mib > 0 && c.dist.first_bucket_mib > 0, "dist.bucket_mib", c.dist.bucket_mib, "> 0");
+  require(c.dist.timeout_s > 0, "dist.timeout_s", c.dist.timeout_s, "> 0");
+  require_one_of("dist.device", c.dist.device, {"auto", "cpu", "cuda"});
+}
+
+void resolve(Config& c) {
+  apply_reference_behaviour(c);
+  std::string const weighting = "model.transformer.editor.flow_matching.weighting";
+  if (c.flow.normalize_losses && c.written.contains(weighting) && c.flow.weighting != "normalized")
+    throw ConfigError(fmt::format("normalize_losses: true contradicts weighting: {} (normalize_losses is the seed's spelling of weighting: normalized); keep one",
+                                  c.flow.weighting));
+  if (c.flow.normalize_losses) c.flow.weighting = "normalized";
+  c.model.env_height = c.env_image_size;
+  c.model.compute = c.training.use_amp ? model::ComputeType::bf16 : model::ComputeType::fp32;
+  c.model.checkpoint_blocks = c.training.grad_checkpoint_every > 0;
+}
+
+}  // namespace
+
+std::string nearest_key(std::string const& key) {
+  Config scratch;
+  std::string best;
+  std::size_t best_distance = std::max<std::size_t>(3, key.size() / 3);
+  auto consider = [&](std::string const& candidate) {
+    auto const distance = edit_distance(key, candidate);
+    if (distance < best_distance) best = candidate, best_distance = distance;
+  };
+  for (auto const& valid : config_keys(scratch)) consider(valid.name);
+  for (auto const& [alias, target] : kAliases) consider(alias);
+  if (best.empty()) {  // the right name in the wrong section
+    auto const leaf = key.substr(key.rfind('.') + 1);
+    for (auto const& valid : config_keys(scratch))
+      if (valid.name.substr(valid.name.rfind('.') + 1) == leaf) return valid.name;
+  }
+  return best;
+}
+
+Config parse_config(std::string const& yaml, std::string const& origin, std::vector<std::string> const& overrides) {
+  Config config;
+  Loader loader(config);
+  std::vector<Leaf> leaves;
+  try {
+    auto const root = YAML::Load(yaml);
+    if (root.IsDefined() && !root.IsNull()) {
+      if (!root.IsMap()) throw ConfigError(fmt::format("{}: not a YAML mapping (a config is `key: value` lines)", origin));
+      collect_leaves(root, "", origin, leaves);
+    }
+  } catch (YAML::Exception const& error) {
+    throw ConfigError(fmt::format("{}: not valid YAML ({}); correct that line", origin, error.what()));
+  }
+  for (auto const& leaf : leaves) loader.apply(leaf);
+  for (auto const& text : overrides) {
+    auto const equals = text.find('=');
+    if (equals == std::string::npos || equals == 0)
+      throw ConfigError(fmt::format("argument {} is not key=value (overrides look like training.lr=1e-3)", text));
+    YAML::Node value;
+    try {
+      value = YAML::Load(text.substr(equals + 1));
+    } catch (YAML::Exception const& error) {
+      throw ConfigError(fmt::format("override {} is not a YAML value ({})", text, error.what()));
+    }
+    loader.apply({text.substr(0, equals), value, kCommandLine});
+  }
+  resolve(config);
+  validate(config);
+  return config;
+}
+
+Config load_config(std::string const& path, std::vector<std::string> const& overrides) {
+  std::ifstream file(path);
+  if (!file) throw ConfigError(fmt::format("config {} cannot be read (missing or no permission); give an existing file with --config", path));
+  std::stringstream text;
+  text << file.rdbuf();
+  return parse_config(text.str(), path, overrides);
+}
+
+std::string effective_yaml(Config const& config) {
+  Config copy = config;
+  YAML::Node root;
+  for (auto const& key : config_keys(copy)) {
+    YAML::Node node = root;
+    std::stringstream path(key.name);
+    std::vector<std::string> parts;
+    for (std::string part; std::getline(path, part, '.');) parts.push_back(part);
+    for (std::size_t i = 0; i + 1 < parts.size(); ++i) {
+      YAML::Node child = node[parts[i]];
+      node.reset(child);
+    }
+    node[parts.back()] = YAML::Load(key.get());
+  }
+  return YAML::Dump(root) + "\n";
+}
+
+std::string config_table_markdown() {
+  Config defaults;
+  std::string text = "| key | type | default | meaning |\n|---|---|---|---|\n";
+  for (auto const& key : config_keys(defaults))
+    text += fmt::format("| `{}` | {} | `{}` | {} |\n", key.name, key.type, key.get(), key.description);
+  text += "\n| spelling | is |\n|---|---|\n";
+  for (auto const& [alias, key] : kAliases) text += fmt::format("| `{}` | `{}` |\n", alias, key);
+  text += "\n| known, not used | why |\n|---|---|\n";
+  for (auto const& [key, reason] : unused_keys()) text += fmt::format("| `{}` | {} |\n", key, reason);
+  return text;
+}
+
+std::vector<std::int64_t> parse_frames(std::string const& text, std::string const& key) {
+  std::vector<std::int64_t> frames;
+  std::stringstream stream(text);
+  auto number = [&](std::string const& part) {
+    std::int64_t value = -1;
+    auto const [end, error] = std::from_chars(part.data(), part.data() + part.size(), value);
+    if (error != std::errc() || end != part.data() + part.size() || value < 0)
+      throw ConfigError(fmt::format("{} = {} (\"{}\" is not a frame number); write for example 0,4,8-11", key, text, part));
+    return value;
+  };
+  for (std::string part; std::getline(stream, part, ',');) {
+    auto const dash = part.find('-');
+    auto const first = number(part.substr(0, dash));
+    auto const last = dash == std::string::npos ? first : number(part.substr(dash + 1));
+    if (last < first) throw ConfigError(fmt::format("{} = {} (range {} runs backwards)", key, text, part));
+    for (auto frame = first; frame <= last; ++frame) frames.push_back(frame);
+  }
+  return frames;
+}
+
+model::WeightingOptions weighting_options(Config const& config) {
+  auto const& f = config.flow;
+  model::WeightingOptions options;
+  options.name = f.weighting;
+  if (f.weight_clamp.size() == 1) options.clamp_max = f.weight_clamp[0];
+  if (f.weight_clamp.size() == 2) options.clamp_min = f.weight_clamp[0], options.clamp_max = f.weight_clamp[1];
+  options.ema = f.weight_ema;
+  options.warmup_steps = f.warmup_steps;
+  options.schedule_form = f.schedule_form;
+  options.velocity_start = f.velocity_start;
+  options.velocity_end = f.velocity_end;
+  options.render_start = f.render_start;
+  options.render_end = f.render_end;
+  return options;
+}
+
+}  // namespace duoflow::launch

@@ -1,0 +1,62 @@
+#pragma once
+// Encoder: scene shards -> pair shards. Latents are stored once per scene; pairs are all ordered pairs of an object's lights with
+// another base light. The environment map of each light is stored once per shard.
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "data/environment_map.h"
+#include "data/raw_reader.h"
+#include "data/shard_index.h"
+#include "dist/communicator.h"
+#include "launch/model_setup.h"
+
+namespace duoflow::launch {
+
+struct EncodeOptions {
+  std::string data, out;
+  std::string dtype = "bf16";
+  std::string lights = "*", exclude_lights;  // globs on light names
+  std::string target_frames;                 // overrides the config's data.target_frames
+  std::int64_t batch = 8;
+};
+
+// One shard per object; objects are divided over the ranks.
+// Collective: all ranks call; rank 0 writes the manifest.
+void encode(dist::Communicator const& communicator, LoadedModel const& loaded, EncodeOptions const& options);
+
+// The view set of one object: which frames are inputs and which are targets.
+struct ViewSet {
+  std::vector<std::int64_t> inputs, targets;
+};
+// Config's frames, or inputs spread evenly and all others as targets (num_target_views at most, spread evenly).
+// DataError naming the object when it has too few frames.
+ViewSet choose_views(Config const& config, std::string const& target_frames, std::int64_t frames, std::string const& object);
+
+// One scene's cameras normalised over its input views, and its latents.
+struct EncodedScene {
+  at::Tensor latents;              // [n,d] fp32, on the model's device
+  std::vector<float> target_c2w, target_fxfycxcy, world_to_norm;
+};
+
+// The linear, world-frame light map of a scene at the given height (its own map, or recovered from the per-frame pair of its first frame).
+data::ImageF scene_light(data::RawReader const& reader, data::SceneSet const& set, data::SceneEntry const& scene, std::int64_t height);
+
+class SceneEncoder {
+ public:
+  SceneEncoder(LoadedModel const& loaded, std::string const& directory, at::Device device);
+  data::SceneSet const& scenes() const { return *scenes_; }
+  data::RawReader const& reader() const { return *reader_; }
+  // Scenes with the same views (one object): latents of each, in order.
+  std::vector<EncodedScene> encode(std::vector<std::int64_t> const& scenes, ViewSet const& views) const;
+
+ private:
+  LoadedModel const& loaded_;
+  at::Device device_;
+  std::shared_ptr<data::ShardIndex const> index_;
+  std::shared_ptr<data::SceneSet const> scenes_;
+  std::shared_ptr<data::RawReader const> reader_;
+};
+
+}  // namespace duoflow::launch

@@ -1,0 +1,254 @@
+#include "launch/evaluator.h"
+
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+#include <map>
+
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <nlohmann/json.hpp>
+
+#include "data/error.h"
+#include "launch/batches.h"
+#include "launch/logging.h"
+#include "launch/pair_reader.h"
+#include "launch/pictures.h"
+#include "model/flow/solver.h"
+#include "model/metrics.h"
+
+namespace duoflow::launch {
+namespace {
+
+using Row = std::vector<double>;  // one number per column of kColumns
+std::vector<std::string> const kAnswers = {"", "no_edit_", "oracle_", "shuffled_light_", "mean_light_"};
+std::vector<std::string> const kMetrics = {"psnr", "psnr_masked", "ssim"};
+
+std::vector<std::string> columns() {
+  std::vector<std::string> names;
+  for (auto const& answer : kAnswers)
+    for (auto const& metric : kMetrics) names.push_back(answer + metric);
+  return names;
+}
+
+// An undefined picture (an answer that does not exist) measures as NaN.
+void append_metrics(Row& row, at::Tensor const& image_T3HW, at::Tensor const& target_T3HW, at::Tensor const& mask) {
+  if (!image_T3HW.defined()) {
+    row.insert(row.end(), kMetrics.size(), std::nan(""));
+    return;
+  }
+  row.push_back(model::psnr_per_image(image_T3HW, target_T3HW).mean().item<double>());
+  row.push_back(model::psnr_per_image_masked(image_T3HW, target_T3HW, mask).nanmean().item<double>());
+  row.push_back(model::ssim_per_image(image_T3HW, target_T3HW).mean().item<double>());
+}
+
+class Evaluation {
+ public:
+  Evaluation(LoadedModel const& loaded, EvaluateOptions const& options)
+      : loaded_(loaded), options_(options), device_(loaded.model.parameters().front().tensor.device()), test_(options.data, device_),
+        encoding_(model::light_encoding_from_string(loaded.config.data.light_encoding)),
+        solver_(options.solver.empty() ? loaded.config.flow.ode_solver : options.solver),
+        steps_(static_cast<int>(options.steps > 0 ? options.steps : loaded.config.flow.num_ode_steps)) {
+    if (!options.train_data.empty()) train_ = std::make_unique<PairReader>(options.train_data, device_);
+    auto const& model = loaded.config.model;
+    auto const& set = test_.set();
+    if (set.tokens != model.n_latent_vectors || set.dim != model.d)
+      throw data::DataError(fmt::format("{}: latents are {} x {}, the model's are {} x {}; encode with this model", options.data, set.tokens, set.dim, model.n_latent_vectors, model.d));
+    if (set.producer != producer_of(loaded.model) && !loaded.config.data.allow_other_producer)
+      throw data::DataError(fmt::format("{}: encoded by another reconstructor (producer {}, this checkpoint's is {}); encode again with this checkpoint, or data.allow_other_producer=true",
+                                        options.data, set.producer, producer_of(loaded.model)));
+  }
+
+  std::int64_t pairs() const { return std::ssize(test_.set().pairs); }
+  PairReader const& test() const { return test_; }
+
+  // Metrics of the given pairs; edited pictures [T,3,H,W] of each go to *edited when given.
+  std::vector<Row> run(std::vector<std::int64_t> const& pairs, std::vector<at::Tensor>* edited) {
+    at::NoGradGuard const no_grad;
+    auto const own = edit(pairs, pairs);
+    std::vector<std::int64_t> others;
+    for (auto const pair : pairs) others.push_back(other_light(pair));
+    auto const shuffled = edit(pairs, others);
+    std::vector<Row> rows;
+    for (std::size_t i = 0; i < pairs.size(); ++i) {
+      auto const& pair = test_.set().pairs[static_cast<std::size_t>(pairs[i])];
+      auto const target = test_.images(pair.x1), mask = test_.mask(pair.x1);
+      Row row;
+      append_metrics(row, own[i], target, mask);
+      append_metrics(row, rendered(pair.x0), target, mask);
+      append_metrics(row, rendered(pair.x1), target, mask);
+      append_metrics(row, others[i] == pairs[i] ? at::Tensor() : shuffled[i], target, mask);
+      append_metrics(row, mean_light(pair.x1), target, mask);
+      rows.push_back(std::move(row));
+      if (edited) edited->push_back(own[i]);
+    }
+    return rows;
+  }
+
+ private:
+  at::Tensor render(at::Tensor const& latents_Bnd, at::Tensor const& rays) const { return loaded_.model.render(latents_Bnd, rays); }
+
+  // Pictures of each pair's x0 under the light of the x1 of `lights`.
+  std::vector<at::Tensor> edit(std::vector<std::int64_t> const& pairs, std::vector<std::int64_t> const& lights) const {
+    std::vector<at::Tensor> x0, env, to_norm, rays;
+    for (std::size_t i = 0; i < pairs.size(); ++i) {
+      auto const& pair = test_.set().pairs[static_cast<std::size_t>(pairs[i])];
+      x0.push_back(test_.latents(pair.x0));
+      env.push_back(test_.env(test_.set().pairs[static_cast<std::size_t>(lights[i])].x1));
+      to_norm.push_back(test_.world_to_norm(pair.x0));
+      rays.push_back(test_.rays(pair.x1));
+    }
+    auto const light = light_tensor(at::stack(env), at::stack(to_norm), loaded_.config.env_image_size, encoding_, device_);
+    auto const moved = edit_latents(loaded_.model, at::stack(x0), light, solver_, steps_);
+    return render(moved, at::stack(rays)).unbind(0);
+  }
+
+  at::Tensor rendered(std::int64_t row) {
+    auto& picture = rendered_[row];
+    if (!picture.defined()) picture = render(test_.latents(row).unsqueeze(0), test_.rays(row).unsqueeze(0))[0];
+    return picture;
+  }
+
+  // The next pair (cyclic) whose target light is another one; `pair` itself when there is none.
+  std::int64_t other_light(std::int64_t pair) const {
+    auto const& set = test_.set();
+    auto light = [&](std::int64_t p) { return set.rows[static_cast<std::size_t>(set.pairs[static_cast<std::size_t>(p)].x1)].light; };
+    auto start_light = [&](std::int64_t p) { return set.rows[static_cast<std::size_t>(set.pairs[static_cast<std::size_t>(p)].x0)].light; };
+    for (std::int64_t k = 1; k < pairs(); ++k) {
+      auto const other = (pair + k * 7) % pairs();  // a stride, so that neighbours do not share their other light
+      if (light(other) != light(pair) && light(other) != start_light(pair)) return other;
+    }
+    return pair;
+  }
+
+  at::Tensor mean_light(std::int64_t row) {
+    if (!train_) return {};
+    auto const& entry = test_.set().rows[static_cast<std::size_t>(row)];
+    auto const key = std::pair(entry.object, entry.view_set);
+    if (auto const found = means_.find(key); found != means_.end()) return found->second;
+    at::Tensor sum;
+    std::int64_t lights = 0;
+    auto const rays = test_.rays(row).unsqueeze(0);
+    for (std::int64_t r = 0; r < std::ssize(train_->set().rows); ++r) {
+      auto const& candidate = train_->set().rows[static_cast<std::size_t>(r)];
+      if (candidate.object != entry.object || candidate.view_set != entry.view_set) continue;
+      auto const picture = render(train_->latents(r).unsqueeze(0), rays)[0];
+      sum = sum.defined() ? sum + picture : picture;
+      ++lights;
+    }
+    return means_[key] = lights > 0 ? sum / static_cast<double>(lights) : at::Tensor();
+  }
+
+  LoadedModel const& loaded_;
+  EvaluateOptions const& options_;
+  at::Device device_;
+  PairReader test_;
+  std::unique_ptr<PairReader> train_;
+  model::LightEncoding encoding_;
+  std::string solver_;
+  int steps_;
+  std::map<std::int64_t, at::Tensor> rendered_;
+  std::map<std::pair<std::string, std::int64_t>, at::Tensor> means_;
+};
+
+std::vector<Row> gather(dist::Communicator const& communicator, std::map<std::int64_t, Row> const& mine, std::int64_t pairs) {
+  nlohmann::json json = nlohmann::json::array();
+  for (auto const& [pair, row] : mine) json.push_back({pair, row});
+  std::vector<Row> rows(static_cast<std::size_t>(pairs));
+  for (auto const& text : dist::all_gather_strings(communicator, json.dump()))
+    for (auto const& item : nlohmann::json::parse(text)) {
+      auto& row = rows[item[0].get<std::size_t>()];
+      for (auto const& value : item[1]) row.push_back(value.is_null() ? std::nan("") : value.get<double>());
+    }
+  return rows;
+}
+
+void write_csv(std::string const& path, Evaluation const& evaluation, std::vector<Row> const& rows) {
+  std::ofstream file(path);
+  file << "pair,object,light_x0,light_x1," << fmt::format("{}", fmt::join(columns(), ",")) << "\n";
+  auto const& set = evaluation.test().set();
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    auto const &x0 = set.rows[static_cast<std::size_t>(set.pairs[i].x0)], &x1 = set.rows[static_cast<std::size_t>(set.pairs[i].x1)];
+    file << fmt::format("{},{},{},{}", i, x1.object, x0.light, x1.light);
+    for (auto const value : rows[i]) std::isfinite(value) ? file << fmt::format(",{:.6g}", value) : file << ",";
+    file << "\n";
+  }
+}
+
+nlohmann::ordered_json summary(std::vector<Row> const& rows) {
+  nlohmann::ordered_json json;
+  auto const names = columns();
+  for (std::size_t c = 0; c < names.size(); ++c) {
+    double sum = 0;
+    std::size_t count = 0;
+    for (auto const& row : rows)
+      if (std::isfinite(row[c])) sum += row[c], ++count;
+    json[names[c]] = count > 0 ? nlohmann::ordered_json(sum / static_cast<double>(count)) : nlohmann::ordered_json(nullptr);
+    if (names[c].ends_with("ssim")) json[names[c].substr(0, names[c].size() - 4) + "lpips"] = nullptr;
+  }
+  json["pairs"] = rows.size();
+  return json;
+}
+
+data::Image8 light_thumbnail(at::Tensor const& env_hw3, std::int64_t size) {
+  auto const ldr = env_hw3.clamp(0, 1).pow(1 / 2.2).permute({2, 0, 1}).unsqueeze(0);
+  auto const small = at::upsample_nearest2d(ldr, {size / 2, size});
+  return to_image(at::constant_pad_nd(small, {0, 0, size / 4, size - size / 2 - size / 4}, 1)[0]);
+}
+
+void write_sheet(std::string const& path, Evaluation& evaluation, std::int64_t wanted) {
+  auto const pairs = evaluation.pairs(), shown = std::min(wanted, pairs);
+  std::vector<std::vector<data::Image8>> rows;
+  std::vector<std::string> captions;
+  for (std::int64_t i = 0; i < shown; ++i) {
+    auto const pair = (2 * i + 1) * pairs / (2 * shown);
+    std::vector<at::Tensor> edited;
+    auto const metrics = evaluation.run({pair}, &edited)[0];
+    auto const& entry = evaluation.test().set().pairs[static_cast<std::size_t>(pair)];
+    auto const view = i % evaluation.test().set().targets;
+    auto const input = evaluation.test().images(entry.x0)[view], target = evaluation.test().images(entry.x1)[view];
+    rows.push_back({to_image(input), light_thumbnail(evaluation.test().env(entry.x1), target.size(-1)), to_image(edited[0][view]), to_image(target),
+                    to_image(error_picture(edited[0][view], target))});
+    captions.push_back(fmt::format("{:.1f} dB", metrics[1]));
+  }
+  data::write_png(path, picture_grid(rows, {"input", "light", "edited", "target", "error x4"}, captions, 2));
+}
+
+}  // namespace
+
+at::Tensor edit_latents(model::SceneModel const& model, at::Tensor const& x0, at::Tensor const& env, std::string const& solver, int steps) {
+  at::NoGradGuard const no_grad;
+  auto const light = model.light_tokens(env);
+  auto const field = [&](at::Tensor const& x, double t) { return model.velocity(x, at::full({x.size(0)}, t, x.options()), light); };
+  return model.from_flow_space(model::solve(solver, field, model.to_flow_space(x0), steps));
+}
+
+void evaluate(dist::Communicator const& communicator, LoadedModel const& loaded, EvaluateOptions const& options) {
+  Evaluation evaluation(loaded, options);
+  std::map<std::int64_t, Row> mine;
+  std::vector<std::int64_t> batch;
+  auto flush = [&] {
+    auto const rows = evaluation.run(batch, nullptr);
+    for (std::size_t i = 0; i < batch.size(); ++i) mine[batch[i]] = rows[i];
+    batch.clear();
+  };
+  for (std::int64_t pair = communicator.rank(); pair < evaluation.pairs(); pair += communicator.size()) {
+    batch.push_back(pair);
+    if (std::ssize(batch) == options.batch) flush();
+  }
+  if (!batch.empty()) flush();
+  auto const rows = gather(communicator, mine, evaluation.pairs());
+  if (communicator.rank() == 0) {
+    std::filesystem::create_directories(options.out);
+    write_csv(options.out + "/pairs.csv", evaluation, rows);
+    write_sheet(options.out + "/contact_sheet.png", evaluation, options.sheet_rows);
+    auto const json = summary(rows);
+    std::ofstream(options.out + "/metrics.json") << json.dump(2) << "\n";
+    log_info(fmt::format("{} pairs: edit {:.2f} dB masked, no edit {:.2f}, oracle {:.2f} -> {}", rows.size(), json["psnr_masked"].get<double>(),
+                         json["no_edit_psnr_masked"].get<double>(), json["oracle_psnr_masked"].get<double>(), options.out));
+  }
+  dist::barrier(communicator);
+}
+
+}  // namespace duoflow::launch

@@ -1,0 +1,51 @@
+// duoflow: one binary, one subcommand per job (DESIGN section 9). Only here are errors caught and turned into exit codes.
+
+#include <cstdio>
+#include <filesystem>
+#include <stdexcept>
+
+#include <CLI/CLI.hpp>
+
+#include "data/error.h"
+#include "dist/error.h"
+#include "dist/runtime.h"
+#include "launch/commands/commands.h"
+#include "launch/config.h"
+#include "launch/logging.h"
+
+namespace {
+
+using namespace duoflow;
+
+int exit_code(std::exception const& error) {
+  if (dynamic_cast<launch::ConfigError const*>(&error)) return 2;
+  if (dynamic_cast<data::DataError const*>(&error) || dynamic_cast<dist::CheckpointError const*>(&error)) return 3;
+  if (dynamic_cast<dist::PeerError const*>(&error)) return 4;
+  return 1;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  CLI::App app("duoflow trains latent-token editors: relighting and editing of multi-view scenes");
+  app.set_version_flag("--version", DUOFLOW_VERSION);
+  app.require_subcommand(1);
+  std::vector<launch::Command> const commands = {
+      launch::add_synth(app), launch::add_ingest(app), launch::add_train(app),   launch::add_encode(app), launch::add_evaluate(app),
+      launch::add_edit(app),  launch::add_step(app),   launch::add_inspect(app), launch::add_verify(app), launch::add_doctor(app)};
+  try {
+    app.parse(argc, argv);
+  } catch (CLI::ParseError const& error) {
+    return app.exit(error) == 0 ? 0 : 2;
+  }
+  dist::Runtime runtime;
+  launch::start_logging(runtime.rank(), runtime.size());
+  return dist::run_guarded(
+      runtime,
+      [&] {
+        for (auto const& command : commands)
+          if (command.app->parsed()) return command.run(runtime);
+        return 2;
+      },
+      exit_code);
+}

@@ -1,0 +1,83 @@
+#include "launch/model_setup.h"
+
+#include <filesystem>
+
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include "dist/checkpoint/checkpoint.h"
+#include "dist/error.h"
+
+namespace duoflow::launch {
+namespace {
+
+std::string first_few(std::vector<std::string> const& names) {
+  std::vector<std::string> const head(names.begin(), names.begin() + std::min<std::ptrdiff_t>(3, std::ssize(names)));
+  return fmt::format("{}{}", fmt::join(head, ", "), names.size() > 3 ? fmt::format(" and {} more", names.size() - 3) : "");
+}
+
+}  // namespace
+
+at::Device choose_device(std::string const& name) {
+  bool const available = at::hasCUDA() && at::getNumGPUs() > 0;
+  if (name == "cuda" && !available)
+    throw ConfigError("dist.device = cuda but no CUDA device can be used (no GPU, no driver, or a CPU build); use dist.device=cpu or the gpu preset");
+  return name == "cpu" || !available ? at::Device(at::kCPU) : at::Device(at::kCUDA);
+}
+
+void load_tensors(model::SceneModel& model, std::vector<dist::NamedTensor> const& tensors, std::string const& origin,
+                  std::vector<std::string>* missing) {
+  std::vector<std::pair<std::string, at::Tensor>> named;
+  for (auto const& [name, tensor] : tensors) named.emplace_back(name, tensor);
+  model::SceneModel::LoadReport report;
+  try {
+    report = model.load(named);
+  } catch (std::invalid_argument const& error) {
+    throw ConfigError(fmt::format("{}: {} (the config describes another model); use the config these weights were made with", origin, error.what()));
+  }
+  if (!report.unexpected.empty())
+    throw ConfigError(fmt::format("{}: holds {} tensors the model does not have: {} (the config describes another model); use the config these "
+                                  "weights were made with", origin, report.unexpected.size(), first_few(report.unexpected)));
+  if (missing) *missing = report.missing;
+}
+
+std::vector<std::string> load_weights(model::SceneModel& model, std::string const& path) {
+  std::vector<std::string> missing;
+  if (path.ends_with(".safetensors")) {
+    load_tensors(model, dist::read_safetensors(path), path, &missing);
+  } else {
+    auto const folder = dist::resolve_checkpoint(path);
+    load_tensors(model, dist::read_checkpoint_model(folder), folder, &missing);
+  }
+  return missing;
+}
+
+LoadedModel load_checkpoint_model(std::string const& path, std::vector<std::string> const& overrides) {
+  auto const folder = dist::resolve_checkpoint(path);
+  auto const state = dist::read_checkpoint(folder);
+  auto config = parse_config(state.config_yaml, folder + "/manifest.json (config)", overrides);
+  model::SceneModel model(config.model, config.training.seed);
+  std::vector<std::string> missing;
+  load_tensors(model, state.model, folder, &missing);
+  if (!missing.empty())
+    throw dist::CheckpointError(fmt::format("{}: {} tensors of the model are missing: {} (not a complete checkpoint); use another", folder,
+                                            missing.size(), first_few(missing)));
+  for (auto const part : {model::Part::reconstructor, model::Part::editor, model::Part::renderer}) model.set_trainable(part, false);
+  return {std::move(config), std::move(model), folder, state.step};
+}
+
+std::vector<dist::NamedTensor> model_tensors(model::SceneModel const& model) {
+  std::vector<dist::NamedTensor> tensors;
+  for (auto const& parameter : model.parameters()) tensors.push_back({parameter.name, parameter.tensor.detach()});
+  return tensors;
+}
+
+std::string producer_of(model::SceneModel const& model) {
+  std::vector<dist::NamedTensor> tensors;
+  for (auto const& parameter : model.parameters())
+    if (parameter.part == model::Part::reconstructor && parameter.trainable) tensors.push_back({parameter.name, parameter.tensor.detach()});
+  return dist::model_fingerprint(tensors);
+}
+
+}  // namespace duoflow::launch

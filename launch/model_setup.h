@@ -1,0 +1,36 @@
+#pragma once
+// From a config, a safetensors file, a checkpoint or a run folder to a model with weights.
+
+#include <string>
+#include <vector>
+
+#include "dist/checkpoint/safetensors.h"
+#include "launch/config.h"
+#include "model/scene_model.h"
+
+namespace duoflow::launch {
+
+// auto: CUDA when this build and machine have it. ConfigError when cuda is asked for and absent.
+at::Device choose_device(std::string const& name);
+
+// Copies `path`'s tensors into the model: a .safetensors file, a checkpoint folder, or a run folder (its newest valid
+// checkpoint). Returns what the file did not hold (kept as initialised). ConfigError: nothing matches, a tensor has another
+// shape, or a key is not the model's. CheckpointError: the file itself is bad.
+std::vector<std::string> load_weights(model::SceneModel& model, std::string const& path);
+void load_tensors(model::SceneModel& model, std::vector<dist::NamedTensor> const& tensors, std::string const& origin,
+                  std::vector<std::string>* missing);
+
+struct LoadedModel {
+  Config config;
+  model::SceneModel model;
+  std::string folder;  // the checkpoint it came from
+  std::int64_t step = 0;
+};
+// `CK` of encode, evaluate, edit: checkpoint or run folder, with the config stored in it; `overrides` on top.
+LoadedModel load_checkpoint_model(std::string const& path, std::vector<std::string> const& overrides);
+
+std::vector<dist::NamedTensor> model_tensors(model::SceneModel const& model);
+// Identity of the reconstructor's weights: the `producer` of a pair shard.
+std::string producer_of(model::SceneModel const& model);
+
+}  // namespace duoflow::launch

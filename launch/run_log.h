@@ -1,0 +1,37 @@
+#pragma once
+// RunLog: the run folder's text and curves (config.yaml, log.txt, metrics.jsonl, TensorBoard events, images/) and the progress
+// line. Rank 0 writes; on other ranks every call does nothing.
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <ATen/core/Tensor.h>
+
+#include "launch/config.h"
+#include "launch/step_record.h"
+#include "launch/training_data.h"
+
+namespace duoflow::launch {
+
+class RunLog {
+ public:
+  // Lines beyond `step` (the checkpoint resumed from) are dropped from metrics.jsonl first.
+  RunLog(std::string const& run, Config const& config, int rank, LineOptions const& line, std::int64_t step);
+  ~RunLog();
+
+  void start(std::uint64_t samples, std::int64_t global_batch, std::int64_t parameters, std::string const& device);
+  // `next`: the statistics sent after this step. Writes on every print_every-th step, and on skipped ones.
+  void step(StepNumbers const& numbers, std::vector<double> const& next);
+  void skipped(StepNumbers const& numbers, BatchPlan const& plan);
+  void pictures(std::int64_t step, at::Tensor const& image_BT3HW, at::Tensor const& target_BT3HW);
+  void checkpoint(std::string const& folder, double ms);
+  void finish(std::string const& how);
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace duoflow::launch

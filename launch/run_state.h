@@ -1,0 +1,36 @@
+#pragma once
+// RunState: everything a resumed run needs to go on as if it had not been stopped, to and from a checkpoint.
+
+#include <string>
+#include <vector>
+
+#include "dist/checkpoint/checkpoint.h"
+#include "dist/flat_buffer.h"
+#include "dist/sharded_adamw.h"
+#include "launch/config.h"
+#include "model/loss/weighting.h"
+#include "model/scene_model.h"
+
+namespace duoflow::launch {
+
+struct Counters {
+  std::int64_t step = 0, samples = 0;
+  std::int64_t skips_in_a_row = 0;
+  std::string data_fingerprint;
+};
+
+// Views of live tensors; nothing is copied. Optimizer moments are named by parameter, so any layout or world size reads them.
+struct RunTensors {
+  model::SceneModel& model;
+  dist::FlatBuffer& buffer;
+  dist::ShardedAdamW& optimizer;
+  model::Weighting& weighting;
+};
+
+dist::CheckpointState pack_run(RunTensors const& run, Counters const& counters, Config const& config);
+// Restores in place. CheckpointError: a tensor missing or of another shape, other data (fingerprints), other objective.
+// Returns the counters; what differs between the stored and the present config goes to *changes, one line each.
+Counters unpack_run(dist::CheckpointState const& state, RunTensors const& run, Config const& config, std::string const& data_fingerprint,
+                    std::vector<std::string>* changes);
+
+}  // namespace duoflow::launch

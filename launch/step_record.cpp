@@ -1,0 +1,99 @@
+#include "launch/step_record.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include <ATen/ATen.h>
+
+namespace duoflow::launch {
+
+StepRecords::StepRecords(int size, at::Device device) : device_(device), statistics_(statistic_slots(size)) {
+  for (auto& slot : slots_) {
+    slot.host = at::zeros({statistics_ + kOwnCount}, at::TensorOptions().dtype(at::kDouble).pinned_memory(device.is_cuda()));
+    if (device.is_cuda()) slot.event.emplace(device.type());
+  }
+}
+
+void StepRecords::push(std::int64_t step, std::int64_t samples, at::Tensor const& statistics, at::Tensor const& own, double comm_wait_ms) {
+  auto& slot = slots_[static_cast<std::size_t>(pushed_++ % 2)];
+  slot.host.narrow(0, 0, statistics_).copy_(statistics, /*non_blocking=*/true);
+  slot.host.narrow(0, statistics_, kOwnCount).copy_(own, /*non_blocking=*/true);
+  if (slot.event) slot.event->record(c10::impl::VirtualGuardImpl(device_.type()).getStream(device_));
+  slot.numbers = {step, samples, {}, {}, comm_wait_ms};
+  slot.unread = true;
+}
+
+std::optional<StepNumbers> StepRecords::take(bool latest) {
+  if (pushed_ == 0) return std::nullopt;
+  auto& slot = slots_[static_cast<std::size_t>((pushed_ - (latest ? 1 : 0)) % 2)];
+  if (!slot.unread) return std::nullopt;
+  if (slot.event) slot.event->synchronize();  // launched a step ago: long done
+  auto const* values = slot.host.const_data_ptr<double>();
+  slot.numbers.statistics.assign(values, values + statistics_);
+  std::copy_n(values + statistics_, static_cast<std::size_t>(kOwnCount), slot.numbers.own.begin());
+  slot.unread = false;
+  return slot.numbers;
+}
+
+namespace {
+
+double per_rank(std::vector<double> const& statistics, int rank, PerRankSlot slot) {
+  return statistics[static_cast<std::size_t>(kFirstPerRank + kPerRank * rank + slot)];
+}
+
+void add_cut(nlohmann::ordered_json& line, std::vector<double> const& next) {
+  auto const v = std::sqrt(next[model::kGradVelocitySq]), r = std::sqrt(next[model::kGradRenderSq]);
+  line["grad_ratio"] = v > 0 ? r / v : std::nan("");
+  line["grad_cosine"] = v > 0 && r > 0 ? next[model::kGradDot] / (v * r) : std::nan("");
+}
+
+void add_times(nlohmann::ordered_json& line, StepNumbers const& numbers, std::vector<double> const& next, int size) {
+  int slowest = 0;
+  double waited = 0;
+  for (int rank = 0; rank < size; ++rank) {
+    if (per_rank(next, rank, kStepMs) > per_rank(next, slowest, kStepMs)) slowest = rank;
+    waited = std::max(waited, per_rank(next, rank, kDataWaitMs));
+  }
+  auto const step_ms = per_rank(next, slowest, kStepMs);
+  line["step_ms"] = step_ms;
+  line["data_wait_ms"] = waited;
+  line["comm_wait_ms"] = numbers.comm_wait_ms;
+  line["samples_per_s"] = step_ms > 0 ? 1e3 * numbers.statistics[model::kSamples] / step_ms : std::nan("");
+  line["slowest_rank"] = slowest;
+}
+
+}  // namespace
+
+nlohmann::ordered_json metrics_line(StepNumbers const& numbers, std::vector<double> const& next, LineOptions const& options) {
+  auto const& s = numbers.statistics;
+  auto const mean = [&](int slot) { return s[static_cast<std::size_t>(slot)] / s[model::kSamples]; };
+  auto const& own = numbers.own;
+  nlohmann::ordered_json line;
+  line["step"] = numbers.step;
+  line["samples"] = numbers.samples;
+  double const none = std::nan("");
+  auto const velocity = options.joint ? mean(model::kVelocityLoss) : none;
+  auto const render = mean(model::kRenderLoss);
+  auto const weighted_v = options.joint ? options.lambda_v * own[kVelocityWeight] * velocity : 0;
+  auto const total = weighted_v + options.lambda_r * own[kRenderWeight] * render;
+  line["velocity_loss"] = velocity;
+  line["render_loss"] = render;
+  line["total_loss"] = total;
+  line["velocity_loss_ratio"] = options.joint ? weighted_v / total : none;
+  line["mse"] = mean(model::kMse);
+  line["lpips"] = none;
+  line["perceptual"] = none;
+  line["psnr"] = mean(model::kPsnr);
+  line["velocity_weight"] = options.joint ? own[kVelocityWeight] : none;
+  line["render_weight"] = own[kRenderWeight];
+  line["grad_norm"] = own[kGradNorm];
+  if (options.joint) add_cut(line, next);
+  else line["grad_ratio"] = none, line["grad_cosine"] = none;
+  line["lr"] = own[kLearningRate];
+  line["skipped"] = own[kSkipped] != 0;
+  add_times(line, numbers, next, options.size);
+  line["gpu_mem_mib"] = none;
+  return line;
+}
+
+}  // namespace duoflow::launch

@@ -1,0 +1,385 @@
+#include "launch/trainer.h"
+
+#include <chrono>
+#include <cmath>
+#include <filesystem>
+#include <set>
+
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+
+#include "data/error.h"
+#include "dist/error.h"
+#include "dist/flat_buffer.h"
+#include "dist/gradient_reducer.h"
+#include "dist/sharded_adamw.h"
+#include "dist/statistics.h"
+#include "launch/batches.h"
+#include "launch/logging.h"
+#include "launch/model_setup.h"
+#include "launch/run_log.h"
+#include "launch/run_state.h"
+#include "launch/schedule.h"
+#include "launch/step_record.h"
+#include "launch/training_data.h"
+#include "model/joint_step.h"
+
+namespace duoflow::launch {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+double ms_since(Clock::time_point start) { return std::chrono::duration<double, std::milli>(Clock::now() - start).count(); }
+
+at::TensorOptions fp64(at::Device device) { return at::TensorOptions().dtype(at::kDouble).device(device); }
+
+bool trains(Config const& config, model::Part part) {
+  if (config.objective == "reconstruction") return part != model::Part::editor;
+  if (part == model::Part::editor) return true;
+  return part == model::Part::renderer && !config.training.freeze_reconstructor_renderer;  // cached latents: no way to the reconstructor
+}
+
+model::SceneModel make_model(Config const& config, at::Device device) {
+  model::SceneModel model(config.model, config.training.seed);
+  if (!config.training.init_from.empty()) {
+    auto const missing = load_weights(model, config.training.init_from);
+    if (!missing.empty())
+      log_info(fmt::format("{}: {} tensors not in it keep their initial values (first: {})", config.training.init_from, missing.size(), missing.front()));
+  }
+  for (auto const part : {model::Part::reconstructor, model::Part::editor, model::Part::renderer}) model.set_trainable(part, trains(config, part));
+  model.to(device);
+  return model;
+}
+
+dist::FlatBuffer make_buffer(model::SceneModel const& model) {
+  std::vector<dist::TrainableParameter> parameters;
+  for (auto const part : {model::Part::reconstructor, model::Part::editor, model::Part::renderer})  // forward order
+    for (auto const& parameter : model.parameters())
+      if (parameter.part == part && parameter.trainable && parameter.tensor.requires_grad())
+        parameters.push_back({parameter.name, parameter.tensor, parameter.tensor.dim() == 1 ? 1 : 0});
+  return dist::FlatBuffer(std::move(parameters));
+}
+
+class Trainer {
+ public:
+  Trainer(dist::Runtime& runtime, Config const& config, TrainArguments const& arguments)
+      : runtime_(runtime), config_(config), device_(choose_device(config.dist.device)),
+        communicator_(runtime.communicator(device_.is_cuda() ? dist::Device::cuda : dist::Device::cpu)),
+        model_(make_model(config, device_)), buffer_(make_buffer(model_)),
+        reducer_(communicator_, buffer_, {config.dist.bucket_mib, config.dist.first_bucket_mib}),
+        optimizer_(buffer_, {config.training.beta1, config.training.beta2, 1e-8, {config.training.weight_decay, 0}}),
+        weighting_(model::make_weighting(weighting_options(config), device_)),
+        joint_step_(model_, loss_options(), *weighting_), render_loss_(loss_options().render),
+        exchange_(communicator_, statistic_slots(communicator_.size()), device_), records_(communicator_.size(), device_),
+        schedule_{config.training.lr, config.training.warmup, config.training.train_steps, config.training.scheduler_type},
+        encoding_(model::light_encoding_from_string(config.data.light_encoding)),
+        local_(at::zeros({statistic_slots(communicator_.size())}, fp64(device_))), cut_sums_(at::zeros({3}, fp64(device_))) {
+    dist::agree_on_parameters(communicator_, buffer_);
+    open(arguments);
+  }
+
+  int run();
+
+ private:
+  void open(TrainArguments const& arguments);
+  void resume(std::string const& folder);
+  void check_producer() const;
+  model::JointLossOptions loss_options() const;
+
+  void train_step();
+  model::LossWeights joint_micro_steps();
+  model::LossWeights reconstruction_micro_steps();
+  void contribute(at::Tensor const& sums, std::int64_t micro_step, std::uint64_t position);
+  void send_statistics();
+  at::Tensor await_statistics();
+  at::Tensor update(at::Tensor const& norm, at::Tensor const& rate);
+  void record(model::LossWeights const& weights, at::Tensor const& norm, at::Tensor const& rate, at::Tensor const& skipped);
+  data::Batch next_batch();
+  void release_batches();
+
+  void read_record(bool latest);
+  void drain();
+  void save();
+  void show_pictures();
+  bool leaving() const { return stop_ || time_up_; }
+
+  dist::Runtime& runtime_;
+  Config config_;
+  at::Device device_;
+  dist::Communicator communicator_;
+  model::SceneModel model_;
+  dist::FlatBuffer buffer_;
+  dist::GradientReducer reducer_;
+  dist::ShardedAdamW optimizer_;
+  std::unique_ptr<model::Weighting> weighting_;
+  model::JointStep joint_step_;
+  model::RenderLoss render_loss_;
+  dist::StatisticsExchange exchange_;
+  StepRecords records_;
+  ScheduleOptions schedule_;
+  model::LightEncoding encoding_;
+  std::unique_ptr<TrainingData> data_;
+  std::unique_ptr<RunLog> log_;
+  std::string checkpoints_;
+
+  Counters counters_;
+  at::Tensor local_, cut_sums_;       // this rank's statistics; the last step's squared norms and dot product at v_pred
+  std::vector<at::Tensor> weighting_before_;  // restored when the step is skipped
+  at::Tensor global_, first_bad_;     // reduced statistics; position + 1 of this rank's first non-finite micro-step
+  std::vector<data::Batch> held_, held_before_;  // batches of this step and the last: a copy may still read their memory
+  at::Tensor picture_, target_;       // the last micro-step's, for images/
+  std::optional<StepNumbers> pending_;  // waits for the next step's statistics
+  double data_wait_ms_ = 0, comm_wait_ms_ = 0, last_step_ms_ = 0, last_data_wait_ms_ = 0;
+  std::int64_t saved_step_ = -1;
+  bool stop_ = false, time_up_ = false;
+  Clock::time_point started_ = Clock::now();
+};
+
+model::JointLossOptions Trainer::loss_options() const {
+  auto const& t = config_.training;
+  return {config_.flow.velocity_loss_weight, config_.objective == "joint" ? config_.flow.render_loss_weight : 1,
+          {t.l2_loss_weight, t.lpips_loss_weight, t.perceptual_loss_weight}};
+}
+
+void Trainer::open(TrainArguments const& arguments) {
+  checkpoints_ = arguments.run + "/checkpoints";
+  std::string folder;
+  if (arguments.resume == "auto") {
+    std::vector<dist::CheckpointProblem> rejected;
+    folder = dist::newest_valid_checkpoint(communicator_, checkpoints_, &rejected);
+    for (auto const& [name, problem] : rejected) log_warning(fmt::format("checkpoint {} rejected: {}", name, problem));
+  } else if (arguments.resume != "never") {
+    folder = dist::resolve_checkpoint(arguments.resume);
+  }
+  auto const step = folder.empty() ? 0 : dist::read_checkpoint_manifest(folder).at("step").get<std::int64_t>();
+  data_ = std::make_unique<TrainingData>(arguments.data, config_, communicator_.rank(), communicator_.size(), step, device_.is_cuda());
+  counters_.data_fingerprint = data_->fingerprint();
+  if (folder.empty() && data_->pairs())
+    model_.set_latent_statistics(at::tensor(at::ArrayRef<float>(data_->pairs()->latent_mean)).to(device_), at::tensor(at::ArrayRef<float>(data_->pairs()->latent_std)).to(device_));
+  if (!folder.empty()) resume(folder);
+  if (data_->pairs()) check_producer();
+  LineOptions const line{loss_options().lambda_v, loss_options().lambda_r, communicator_.size(), config_.objective == "joint"};
+  log_ = std::make_unique<RunLog>(arguments.run, config_, communicator_.rank(), line, counters_.step);
+  log_->start(data_->samples(), data_->plan().global_batch, buffer_.size(), device_.str());
+}
+
+void Trainer::resume(std::string const& folder) {
+  std::vector<std::string> changes;
+  counters_ = unpack_run(dist::read_checkpoint(folder), {model_, buffer_, optimizer_, *weighting_}, config_, data_->fingerprint(), &changes);
+  saved_step_ = counters_.step;
+  log_info(fmt::format("resumed from {} (step {})", folder, counters_.step));
+  for (auto const& change : changes) log_warning(fmt::format("config changed since the checkpoint: {}", change));
+}
+
+void Trainer::check_producer() const {
+  auto const mine = producer_of(model_);
+  auto const& theirs = data_->pairs()->producer;
+  if (mine == theirs) return;
+  auto const what = fmt::format("the pairs were encoded by another reconstructor (producer {}, this model's is {})", theirs, mine);
+  if (!config_.data.allow_other_producer)
+    throw data::DataError(what + "; its renderer would not understand the latents: encode again, set training.init_from to that model, or data.allow_other_producer: true");
+  log_warning(fmt::format("{}; accepted by data.allow_other_producer", what));
+}
+
+// ---- training ---------------------------------------------------------------------------------------------------------
+
+void Trainer::train_step() {
+  auto const started = Clock::now();
+  data_wait_ms_ = comm_wait_ms_ = 0;
+  reducer_.zero();
+  local_.zero_();
+  first_bad_ = at::zeros({}, fp64(device_));
+  auto const weights = config_.objective == "joint" ? joint_micro_steps() : reconstruction_micro_steps();
+  auto const waiting = Clock::now();
+  reducer_.finish();
+  comm_wait_ms_ += ms_since(waiting);
+  auto const norm = dist::clip_gradient_norm(buffer_, config_.training.grad_clip_norm);
+  auto const rate = learning_rate(schedule_, optimizer_.update_count());
+  auto const skipped = update(norm, rate);
+  // ---- only diagnostics
+  record(weights, norm, rate, skipped);
+  last_step_ms_ = ms_since(started);
+  last_data_wait_ms_ = data_wait_ms_;
+}
+
+model::LossWeights Trainer::joint_micro_steps() {
+  auto const& plan = data_->plan();
+  bool const train_renderer = trains(config_, model::Part::renderer);
+  bool const renders = loss_options().lambda_r * weighting_->known_render_weight(counters_.step) != 0;
+  std::set<std::string> used, renderer;  // the renderer's gradients are finished by the first halves
+  for (auto const& parameter : model_.parameters()) {
+    if (parameter.trainable && parameter.part == model::Part::editor) used.insert(parameter.name);
+    if (train_renderer && renders && parameter.part == model::Part::renderer) renderer.insert(parameter.name);
+  }
+  used.insert(renderer.begin(), renderer.end());
+  std::vector<model::JointBatch> batches;
+  std::vector<model::AtCut> cuts;
+  for (std::int64_t k = 0; k < plan.micro_steps; ++k) {
+    auto const batch = next_batch();
+    batches.push_back(joint_batch(batch, data_->source(), config_.model, encoding_, config_.training.seed, device_));
+    if (plan.micro_steps == 1) reducer_.arm(used);
+    cuts.push_back(joint_step_.run_to_cut(batches.back(), counters_.step, plan.global_batch, plan.micro_steps == 1,
+                                          [&](at::Tensor const& sums) { contribute(sums, k, batch.first_position); }));
+    picture_ = cuts.back().image;
+    target_ = batches.back().target_image;
+  }
+  global_ = await_statistics();
+  weighting_before_.clear();
+  for (auto const& [name, tensor] : weighting_->state()) weighting_before_.push_back(tensor.clone());
+  auto const weights = joint_step_.combine(global_, counters_.step);
+  cut_sums_.zero_();
+  for (std::int64_t k = 0; k < plan.micro_steps; ++k) {
+    if (plan.micro_steps > 1 && k + 1 == plan.micro_steps) reducer_.arm(used, renderer);
+    joint_step_.run_from_cut(batches[static_cast<std::size_t>(k)], cuts[static_cast<std::size_t>(k)], weights, cut_sums_);
+  }
+  return weights;
+}
+
+model::LossWeights Trainer::reconstruction_micro_steps() {
+  auto const& plan = data_->plan();
+  for (std::int64_t k = 0; k < plan.micro_steps; ++k) {
+    auto const batch = next_batch();
+    if (k + 1 == plan.micro_steps) reducer_.arm();
+    auto const inputs = reconstruction_batch(batch, data_->source(), device_);
+    picture_ = model::reconstruction_step(model_, render_loss_, inputs, plan.global_batch,
+                                          [&](at::Tensor const& sums) { contribute(sums, k, batch.first_position); });
+    target_ = inputs.target_image;
+  }
+  global_ = await_statistics();
+  auto const one = at::ones({}, at::TensorOptions().dtype(at::kFloat).device(device_));
+  return {one, one};
+}
+
+// Called between a micro-step's forward and its backward; the last one starts the all-reduce.
+void Trainer::contribute(at::Tensor const& sums, std::int64_t micro_step, std::uint64_t position) {
+  local_.narrow(0, 0, model::kStatisticCount).add_(sums);
+  auto const bad = at::logical_and(first_bad_ == 0, sums[model::kNonFinite] > 0);
+  first_bad_ = at::where(bad, static_cast<double>(position + 1), first_bad_);
+  if (micro_step + 1 == data_->plan().micro_steps) send_statistics();
+}
+
+void Trainer::send_statistics() {
+  local_.narrow(0, model::kGradVelocitySq, 3).add_(cut_sums_);
+  double const max_ms = config_.training.max_hours * 3.6e6;
+  auto const host = at::zeros({statistic_slots(communicator_.size()) - model::kStatisticCount}, at::kDouble);
+  auto* slots = host.mutable_data_ptr<double>() - model::kStatisticCount;
+  slots[kStop] = runtime_.stop_requested() ? 1 : 0;
+  slots[kTimeUp] = max_ms > 0 && ms_since(started_) > max_ms ? 1 : 0;
+  auto const mine = kFirstPerRank + kPerRank * communicator_.rank();
+  slots[mine + kStepMs] = last_step_ms_;
+  slots[mine + kDataWaitMs] = last_data_wait_ms_;
+  local_.narrow(0, model::kStatisticCount, host.numel()).copy_(host, /*non_blocking=*/true);
+  local_[mine + kFirstBadPosition].copy_(first_bad_);
+  exchange_.start(local_);
+}
+
+at::Tensor Trainer::await_statistics() {
+  auto const waiting = Clock::now();
+  auto global = exchange_.await();
+  comm_wait_ms_ += ms_since(waiting);
+  return global;
+}
+
+// Skips, on the device and from reduced values alone, when a loss or the norm is not finite or the norm is far out of bounds.
+at::Tensor Trainer::update(at::Tensor const& norm, at::Tensor const& rate) {
+  auto const& t = config_.training;
+  auto skip = at::logical_or(global_[model::kNonFinite] > 0, at::logical_not(at::isfinite(norm)));
+  if (t.grad_clip_norm > 0 && t.allowed_gradnorm_factor > 0) skip = at::logical_or(skip, norm > t.grad_clip_norm * t.allowed_gradnorm_factor);
+  optimizer_.step(rate, skip.to(at::kFloat));
+  auto const state = weighting_->state();
+  for (std::size_t i = 0; i < weighting_before_.size(); ++i) state[i].second.copy_(at::where(skip, weighting_before_[i], state[i].second));
+  return skip;
+}
+
+// ---- only diagnostics, the log and the checkpoints below ----------------------------------------------------------------
+
+void Trainer::record(model::LossWeights const& weights, at::Tensor const& norm, at::Tensor const& rate, at::Tensor const& skipped) {
+  ++counters_.step;
+  counters_.samples += data_->plan().global_batch;
+  auto const own = at::stack({weights.velocity.to(at::kDouble), weights.render.to(at::kDouble), norm.to(at::kDouble), rate.to(at::kDouble), skipped.to(at::kDouble)});
+  records_.push(counters_.step, counters_.samples, global_, own, comm_wait_ms_);
+}
+
+data::Batch Trainer::next_batch() {
+  auto batch = data_->next();
+  data_wait_ms_ += data_->waited_ms();
+  held_.push_back(batch);
+  return batch;
+}
+
+// On CUDA the copies of the step just launched may still run; those of the step before it are done (its record was read).
+void Trainer::release_batches() {
+  if (!device_.is_cuda()) held_before_.swap(held_);
+  for (auto const& batch : held_before_) data_->release(batch);
+  held_before_ = std::move(held_);
+  held_.clear();
+}
+
+// Completes the pending line with this record's late values and makes the record the pending one.
+void Trainer::read_record(bool latest) {
+  auto numbers = records_.take(latest);
+  if (!numbers) return;
+  if (pending_) log_->step(*pending_, numbers->statistics);
+  stop_ = stop_ || numbers->statistics[kStop] > 0;
+  time_up_ = time_up_ || numbers->statistics[kTimeUp] > 0;
+  counters_.skips_in_a_row = numbers->own[kSkipped] != 0 ? counters_.skips_in_a_row + 1 : 0;
+  if (numbers->own[kSkipped] != 0) log_->skipped(*numbers, data_->plan());
+  pending_ = std::move(numbers);
+  if (counters_.skips_in_a_row >= config_.training.max_skips_in_a_row)
+    throw std::runtime_error(fmt::format("{} updates in a row were skipped, the last at step {} (losses or gradients are not finite or far out of bounds: "
+                                         "training has diverged or the data are bad); lower training.lr, or resume from an earlier checkpoint",
+                                         counters_.skips_in_a_row, pending_->step));
+}
+
+// One more exchange, so that the last step's line can be written. Collective.
+void Trainer::drain() {
+  read_record(/*latest=*/false);
+  read_record(/*latest=*/true);
+  if (!pending_) return;
+  local_.zero_();
+  first_bad_ = at::zeros({}, fp64(device_));
+  send_statistics();
+  auto const host = exchange_.await().cpu();  // at a checkpoint or the end, not on the step path
+  auto const* values = host.const_data_ptr<double>();
+  log_->step(*pending_, std::vector<double>(values, values + host.numel()));
+  pending_.reset();
+}
+
+void Trainer::save() {
+  drain();
+  if (saved_step_ == counters_.step) return;
+  auto const started = Clock::now();
+  dist::CheckpointWriterOptions options;
+  options.directory = checkpoints_;
+  options.keep_last = config_.training.keep_last;
+  options.keep_every = config_.training.keep_every;
+  auto const folder = dist::write_checkpoint(communicator_, options, pack_run({model_, buffer_, optimizer_, *weighting_}, counters_, config_));
+  saved_step_ = counters_.step;
+  log_->checkpoint(folder, ms_since(started));
+}
+
+void Trainer::show_pictures() {
+  auto const every = config_.training.vis_every;
+  if (every > 0 && counters_.step % every == 0 && communicator_.rank() == 0) log_->pictures(counters_.step, picture_, target_);
+}
+
+int Trainer::run() {
+  while (counters_.step < config_.training.train_steps && !leaving()) {
+    train_step();
+    read_record(/*latest=*/!device_.is_cuda());
+    release_batches();
+    show_pictures();
+    if (counters_.step % config_.training.checkpoint_every == 0) save();
+  }
+  save();
+  log_->finish(leaving() ? (stop_ ? "stopped on request" : "stopped at training.max_hours") : "finished");
+  return leaving() ? kStoppedOnRequest : 0;
+}
+
+}  // namespace
+
+int train(dist::Runtime& runtime, Config const& config, TrainArguments const& arguments) {
+  Trainer trainer(runtime, config, arguments);
+  return trainer.run();
+}
+
+}  // namespace duoflow::launch

@@ -1,0 +1,49 @@
+#pragma once
+// TrainingData: the data folder of a run, this rank's part of each global batch, and the loader that reads ahead.
+
+#include <memory>
+#include <string>
+
+#include "data/loader.h"
+#include "dist/communicator.h"
+#include "launch/config.h"
+
+namespace duoflow::launch {
+
+// How the global batch is divided: rank r runs `samples` positions from `first` in micro-steps of at most `micro_batch`.
+struct BatchPlan {
+  std::int64_t global_batch = 0, first = 0, samples = 0, micro_batch = 0, micro_steps = 0;
+};
+// ConfigError when the global batch has fewer samples than there are ranks.
+BatchPlan plan_batches(TrainingConfig const& config, int rank, int size);
+
+class TrainingData {
+ public:
+  // Opens `directory` (pair shards for joint, scene shards for reconstruction). start_step: steps already done.
+  // DataError: wrong kind of shard, picture or latent sizes other than the config's, fewer samples than ranks.
+  TrainingData(std::string const& directory, Config const& config, int rank, int size, std::int64_t start_step, bool pin_memory);
+  ~TrainingData();
+
+  BatchPlan const& plan() const { return plan_; }
+  data::BatchSource const& source() const { return *source_; }
+  data::PairSet const* pairs() const { return pairs_.get(); }  // null for scenes
+  std::uint64_t samples() const { return samples_; }
+  std::string const& fingerprint() const { return fingerprint_; }
+
+  data::Batch next();
+  void release(data::Batch const& batch);
+  double waited_ms() const;
+
+ private:
+  BatchPlan plan_;
+  std::uint64_t samples_ = 0;
+  std::string fingerprint_;
+  std::shared_ptr<data::PairSet const> pairs_;
+  std::shared_ptr<data::BatchSource const> source_;
+  std::unique_ptr<data::Loader> loader_;
+};
+
+data::ViewSelection view_selection(Config const& config);
+data::Verify verify_mode(Config const& config);
+
+}  // namespace duoflow::launch

@@ -1,0 +1,71 @@
+#include "dist/checkpoint/folders.h"
+
+#include "tests/dist/checkpoint/checkpoint_fixture.h"
+
+namespace duoflow::dist {
+namespace {
+
+using Names = std::vector<std::string>;
+
+class PruneTest : public ::testing::Test {
+ protected:
+  void write(std::int64_t step, int keep_last, std::int64_t keep_every = 0) {
+    auto options = options_for(directory_.path());
+    options.keep_last = keep_last;
+    options.keep_every = keep_every;
+    write_checkpoint(Communicator(), options, small_state(step));
+  }
+  std::vector<std::int64_t> steps() const {
+    std::vector<std::int64_t> found;
+    for (StepFolder const& folder : step_folders(directory_.path())) found.push_back(folder.step);
+    return found;
+  }
+  TemporaryFolder directory_;
+};
+
+using Steps = std::vector<std::int64_t>;
+
+TEST_F(PruneTest, TheLastOnesAreKept) {
+  for (int step = 1; step <= 6; ++step) write(step, 3);
+  EXPECT_EQ(steps(), (Steps{6, 5, 4}));
+  write(7, 1);
+  EXPECT_EQ(steps(), Steps{7});
+  EXPECT_EQ(names_in(directory_.path()), (Names{"latest", "step_000000007"}));
+}
+
+TEST_F(PruneTest, MultiplesOfKeepEveryStay) {
+  for (int step = 0; step <= 60; step += 10) write(step, 2, 20);
+  EXPECT_EQ(steps(), (Steps{60, 50, 40, 20, 0}));
+}
+
+TEST_F(PruneTest, DamagedCheckpointsDoNotCountAndDoNotPushGoodOnesOut) {
+  write(1, 9);
+  write(2, 9);
+  write(3, 9);
+  std::filesystem::remove(directory_ / "step_000000003/manifest.json");
+  write(4, 2);
+  EXPECT_EQ(steps(), (Steps{4, 3, 2}));
+}
+
+TEST_F(PruneTest, StepsBeyondTheOneWrittenStayAndDoNotCount) {
+  write(1, 9);
+  write(2, 9);
+  write(100, 9);
+  write(3, 2);
+  EXPECT_EQ(steps(), (Steps{100, 3, 2}));
+  EXPECT_EQ(slurp(directory_ / "latest"), "step_000000003\n");
+}
+
+TEST_F(PruneTest, NamesOfStepsAreExact) {
+  EXPECT_EQ(step_folder_name(0), "step_000000000");
+  EXPECT_EQ(step_folder_name(12345678901), "step_12345678901");
+  EXPECT_EQ(step_of_folder_name("step_000001000"), 1000);
+  EXPECT_EQ(step_of_folder_name("step_12345678901"), 12345678901);
+  for (std::string const name : {"", "step_", "step_1", "step_000001000x", "step_0000001000", "step_00000100 ", "latest",
+                                 "step_99999999999999999999", "step_000001000.tmp-1"}) {
+    EXPECT_FALSE(step_of_folder_name(name)) << name;
+  }
+}
+
+}  // namespace
+}  // namespace duoflow::dist

@@ -1,0 +1,160 @@
+// The cut at v_pred against what it replaces: one plain backward() of the weighted sum on one graph.
+
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+#include <torch/csrc/autograd/autograd.h>
+
+#include "tests/model/flow_loss/small_joint.h"
+
+namespace duoflow::model {
+namespace {
+
+constexpr double kRounding = 1e-6;  // relative, per parameter: two orders of the same fp32 sums. Not to be loosened
+
+struct PlainLosses {
+  at::Tensor velocity, render;  // means over the batch, with their shared graph
+};
+
+PlainLosses plain_forward(SceneModel const& model, JointBatch const& batch) {
+  at::Tensor const t = batch.t.view({-1, 1, 1});
+  at::Tensor const x0 = model.to_flow_space(batch.x0), x1 = model.to_flow_space(batch.x1);
+  at::Tensor const x_t = (1 - t) * x0 + t * x1;
+  at::Tensor const v_pred = model.velocity(x_t, batch.t, model.light_tokens(batch.env));
+  at::Tensor const image = model.render(model.from_flow_space(x_t + (1 - t) * v_pred), batch.target_rays);
+  return {at::mse_loss(v_pred, x1 - x0), at::mse_loss(image, batch.target_image)};
+}
+
+test::Tensors plain_gradients(SmallJoint& small, double velocity_factor, double render_factor) {
+  small.clear_gradients();
+  PlainLosses const losses = plain_forward(small.model, small.batch);
+  at::Tensor const total = velocity_factor * losses.velocity + render_factor * losses.render;
+  torch::autograd::backward({total}, {at::ones_like(total)});
+  return small.gradients();
+}
+
+JointLossOptions lambdas(double v, double r) {
+  JointLossOptions options;
+  options.lambda_v = v, options.lambda_r = r;
+  return options;
+}
+
+WeightingOptions named(std::string const& name) {
+  WeightingOptions options;
+  options.name = name;
+  return options;
+}
+
+TEST(CutEqualsBackwardTest, WithFixedWeights) {
+  SmallJoint small;
+  auto const expected = plain_gradients(small, 0.7, 1.3);
+  for (auto const& [name, gradient] : expected) EXPECT_GT(gradient.norm().item<double>(), 0) << name;
+  small.clear_gradients();
+  run_whole_step(small, lambdas(0.7, 1.3), named("fixed"), true);
+  EXPECT_LT(largest_distance(small.gradients(), expected), kRounding);
+}
+
+TEST(CutEqualsBackwardTest, WithNormalizedWeightsKnownOnlyAtTheCut) {
+  SmallJoint small;
+  auto const result = run_whole_step(small, lambdas(0.7, 1.3), named("normalized"), true);
+  auto const cut = small.gradients();
+  double const w_v = result.weights.velocity.item<double>();
+  EXPECT_NE(w_v, 1);
+  EXPECT_LT(largest_distance(cut, plain_gradients(small, 0.7 * w_v, 1.3)), kRounding);
+}
+
+TEST(CutEqualsBackwardTest, WithScheduledWeightsInTheRenderersGradientsToo) {
+  SmallJoint small;
+  auto const expected = plain_gradients(small, 0.7 * 0.5, 1.3 * 2.0);
+  small.clear_gradients();
+  run_whole_step(small, lambdas(0.7, 1.3), named("schedule"), true, 1000);
+  EXPECT_LT(largest_distance(small.gradients(), expected), kRounding);
+}
+
+TEST(CutEqualsBackwardTest, WhenTheEditorIsRunAgainInsteadOfKept) {
+  SmallJoint small;
+  auto const expected = plain_gradients(small, 0.7, 1.3);
+  small.clear_gradients();
+  auto const result = run_whole_step(small, lambdas(0.7, 1.3), named("fixed"), false);
+  EXPECT_FALSE(result.at_cut.v_pred.defined());
+  EXPECT_LT(largest_distance(small.gradients(), expected), kRounding);
+}
+
+TEST(CutEqualsBackwardTest, WithOneLossAlone) {
+  SmallJoint small;
+  for (auto const& [v, r] : {std::pair{2.0, 0.0}, std::pair{0.0, 2.0}}) {
+    auto const expected = plain_gradients(small, v, r);
+    small.clear_gradients();
+    run_whole_step(small, lambdas(v, r), named("fixed"), true);
+    EXPECT_LT(largest_distance(small.gradients(), expected), kRounding) << v << " " << r;
+  }
+}
+
+TEST(CutEqualsBackwardTest, SummedOverMicroStepsOfTheSameGlobalBatch) {
+  SmallJoint small;
+  auto const weighting = make_weighting(named("normalized"), at::kCPU);
+  JointStep joint(small.model, lambdas(0.7, 1.3), *weighting);
+  JointBatch const parts[2] = {part_of(small.batch, 0, 1), part_of(small.batch, 1, 2)};
+  at::Tensor sums = at::zeros({kStatisticCount}, at::kDouble), cut_sums = at::zeros({3}, at::kDouble);
+  AtCut cuts[2];
+  for (int k : {0, 1}) {
+    cuts[k] = joint.run_to_cut(parts[k], 0, 2, false, [&](at::Tensor const& local) { sums += local; });
+  }
+  LossWeights const weights = joint.combine(sums, 0);
+  for (int k : {0, 1}) joint.run_from_cut(parts[k], cuts[k], weights, cut_sums);
+  auto const split = small.gradients();
+
+  small.clear_gradients();
+  auto const whole = run_whole_step(small, lambdas(0.7, 1.3), named("normalized"), true);
+  EXPECT_LT(largest_distance(split, small.gradients()), kRounding);
+  EXPECT_LT(test::relative_error(sums, whole.sums), kRounding);
+  EXPECT_LT(test::relative_error(cut_sums, whole.cut_sums), kRounding);
+}
+
+// With online latents the cut is at v_pred, x_t and the target together.
+TEST(CutEqualsBackwardTest, IntoAReconstructorThatTrains) {
+  SmallJoint small;
+  small.model.set_trainable(Part::reconstructor, true);
+  auto const encode = [&] { small.batch.x0 = small.model.reconstruct(small.reconstruction.input_image, small.reconstruction.input_rays); };
+  for (auto const& [v, r] : {std::pair{0.7, 1.3}, std::pair{2.0, 0.0}, std::pair{0.0, 2.0}}) {
+    encode();
+    auto const expected = plain_gradients(small, v, r);
+    EXPECT_GT(expected.at("transformer_encoder.0.attn.fc.weight").norm().item<double>(), 0);
+    small.clear_gradients();
+    encode();
+    run_whole_step(small, lambdas(v, r), named("fixed"), true);
+    EXPECT_LT(largest_distance(small.gradients(), expected), kRounding) << v << " " << r;
+  }
+  encode();
+  EXPECT_THROW(run_whole_step(small, lambdas(1, 1), named("fixed"), false), std::invalid_argument);
+}
+
+// Tolerances as between two fp32 implementations: activations 5e-6, losses 1e-6, gradients 3e-5.
+TEST(CutEqualsBackwardTest, OfTheMethodWrittenInPyTorch) {
+  auto const golden = test::golden("flow_loss", "joint.");
+  auto const expected = [&](std::string const& name) { return golden.at(name); };
+  SmallJoint small;
+  auto const result = run_whole_step(small, lambdas(0.7, 1.3), named("normalized"), true);
+  AtCut const& at_cut = result.at_cut;
+  EXPECT_LT(test::relative_error(at_cut.x_t, expected("x_t")), 5e-6);
+  EXPECT_LT(test::relative_error(at_cut.v_pred.detach(), expected("velocity")), 5e-6);
+  EXPECT_LT(test::relative_error(at_cut.x_hat, expected("x_hat")), 5e-6);
+  EXPECT_LT(test::relative_error(at_cut.image, expected("render")), 5e-6);
+  at::Tensor const means = result.sums / result.sums[kSamples];
+  EXPECT_LT(test::relative_error(means[kVelocityLoss], expected("velocity_loss")), 1e-6);
+  EXPECT_LT(test::relative_error(means[kRenderLoss], expected("render_loss")), 1e-6);
+  EXPECT_LT(test::relative_error(means[kMse], expected("render_loss")), 1e-6);
+  EXPECT_LT(test::relative_error(means[kPsnr], expected("psnr")), 1e-6);
+  EXPECT_LT(test::relative_error(result.weights.velocity, expected("velocity_weight")), 2e-6);
+
+  at::Tensor const g = 0.7 * result.weights.velocity * at_cut.g_velocity + at_cut.g_render;
+  EXPECT_LT(test::relative_error(g, expected("g")), 3e-5);
+  for (auto const& [name, gradient] : small.gradients()) {
+    EXPECT_LT(test::relative_error(gradient.to(at::kDouble).norm(), expected("grad_norm." + name)), 3e-5) << name;
+    if (golden.count("grad." + name)) {
+      EXPECT_LT(test::relative_error(gradient, expected("grad." + name)), 3e-5) << name;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace duoflow::model

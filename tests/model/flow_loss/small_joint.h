@@ -1,0 +1,36 @@
+#pragma once
+// The small model with its golden weights (nothing zero, so every gradient is non-zero) and one batch for it. The reconstructor
+// is frozen; gradients start as zeros, as in a flat buffer.
+
+#include "model/joint_step.h"
+#include "tests/model/small_model.h"
+
+namespace duoflow::model {
+
+struct SmallJoint {
+  SmallJoint();
+  SceneModel model;
+  JointBatch batch;
+  ReconstructionBatch reconstruction;
+
+  void clear_gradients();       // defined and zero for every trainable parameter
+  test::Tensors gradients() const;  // clones, by parameter name
+  test::Tensors gradients(Part part) const;
+};
+
+// Samples [begin, end) of the batch.
+JointBatch part_of(JointBatch const& batch, std::int64_t begin, std::int64_t end);
+
+// run_to_cut, combine, run_from_cut on one batch that is the whole step.
+struct StepResult {
+  AtCut at_cut;
+  at::Tensor sums, cut_sums;
+  LossWeights weights;
+};
+StepResult run_whole_step(SmallJoint& small, JointLossOptions const& losses, WeightingOptions const& weighting, bool keep_graph,
+                          std::int64_t step = 0);
+
+// Largest test::relative_error over all parameters; fails the test for a name that only one side has.
+double largest_distance(test::Tensors const& gradients, test::Tensors const& expected);
+
+}  // namespace duoflow::model
