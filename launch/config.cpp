@@ -279,21 +279,39 @@ Config load_config(std::string const& path, std::vector<std::string> const& over
   return parse_config(text.str(), path, overrides);
 }
 
+namespace {
+
+struct Section {
+  std::string name, value;  // a leaf has a value, a section has parts
+  std::vector<Section> parts;
+
+  Section& part(std::string const& wanted) {
+    for (auto& existing : parts)
+      if (existing.name == wanted) return existing;
+    return parts.emplace_back(Section{wanted, "", {}});
+  }
+  void print(std::string& text, std::size_t indent) const {
+    for (auto const& item : parts) {
+      text += std::string(indent, ' ') + item.name + ":" + (item.parts.empty() ? " " + item.value : "") + "\n";
+      item.print(text, indent + 2);
+    }
+  }
+};
+
+}  // namespace
+
 std::string effective_yaml(Config const& config) {
   Config copy = config;
-  YAML::Node root;
+  Section root;
   for (auto const& key : config_keys(copy)) {
-    YAML::Node node = root;
     std::stringstream path(key.name);
-    std::vector<std::string> parts;
-    for (std::string part; std::getline(path, part, '.');) parts.push_back(part);
-    for (std::size_t i = 0; i + 1 < parts.size(); ++i) {
-      YAML::Node child = node[parts[i]];
-      node.reset(child);
-    }
-    node[parts.back()] = YAML::Load(key.get());
+    Section* section = &root;
+    for (std::string part; std::getline(path, part, '.');) section = &section->part(part);
+    section->value = key.get();
   }
-  return YAML::Dump(root) + "\n";
+  std::string text;
+  root.print(text, 0);
+  return text;
 }
 
 std::string config_table_markdown() {

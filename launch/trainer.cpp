@@ -81,6 +81,7 @@ class Trainer {
 
  private:
   void open(TrainArguments const& arguments);
+  void set_old_checkpoints_aside();
   void resume(std::string const& folder);
   void check_producer() const;
   model::JointLossOptions loss_options() const;
@@ -143,6 +144,7 @@ model::JointLossOptions Trainer::loss_options() const {
 void Trainer::open(TrainArguments const& arguments) {
   checkpoints_ = arguments.run + "/checkpoints";
   std::string folder;
+  if (arguments.resume == "never") set_old_checkpoints_aside();
   if (arguments.resume == "auto") {
     std::vector<dist::CheckpointProblem> rejected;
     folder = dist::newest_valid_checkpoint(communicator_, checkpoints_, &rejected);
@@ -160,6 +162,18 @@ void Trainer::open(TrainArguments const& arguments) {
   LineOptions const line{loss_options().lambda_v, loss_options().lambda_r, communicator_.size(), config_.objective == "joint"};
   log_ = std::make_unique<RunLog>(arguments.run, config_, communicator_.rank(), line, counters_.step);
   log_->start(data_->samples(), data_->plan().global_batch, buffer_.size(), device_.str());
+}
+
+// A new run in a used folder: the old run's later steps must not be taken for this one's.
+void Trainer::set_old_checkpoints_aside() {
+  if (communicator_.rank() == 0 && std::filesystem::exists(checkpoints_)) {
+    int number = 1;
+    auto aside = [&] { return fmt::format("{}.old-{}", checkpoints_, number); };
+    while (std::filesystem::exists(aside())) ++number;
+    std::filesystem::rename(checkpoints_, aside());
+    log_warning(fmt::format("--resume never: the checkpoints already in {} are now in {}", checkpoints_, aside()));
+  }
+  dist::barrier(communicator_);
 }
 
 void Trainer::resume(std::string const& folder) {

@@ -35,12 +35,12 @@ std::int64_t find_scene(data::SceneSet const& set, std::string const& name, std:
   throw data::DataError(fmt::format("{} has no scene {} (scenes are OBJECT_LIGHT, for example {}); see `duoflow inspect {}`", directory, name, fmt::join(names, ", "), directory));
 }
 
-at::Tensor load_light(Arguments const& arguments, Config const& config) {
+// Without a given scale the light gets the exposure of the scene's own: the same mean luminance over the sphere.
+at::Tensor load_light(Arguments const& arguments, Config const& config, data::ImageF const& own) {
   auto map = data::resize_map(data::read_exr(arguments.env), config.env_image_size, 2 * config.env_image_size);
-  // Without a given scale the light gets the exposure of the training lights: mean luminance 0.65 over the sphere.
-  auto const mean = data::mean_luminance(map);
+  auto const mean = static_cast<double>(data::mean_luminance(map));
   if (arguments.env_scale <= 0 && mean <= 0) throw data::DataError(fmt::format("{} is black everywhere (no light to edit towards); give another map", arguments.env));
-  auto const scale = arguments.env_scale > 0 ? arguments.env_scale : 0.65 / static_cast<double>(mean);
+  auto const scale = arguments.env_scale > 0 ? arguments.env_scale : static_cast<double>(data::mean_luminance(own)) / mean;
   return at::tensor(at::ArrayRef<float>(map.pixels)).view({1, map.height, map.width, 3}) * scale;
 }
 
@@ -52,7 +52,7 @@ int edit(Arguments const& arguments) {
   auto const scene = find_scene(encoder.scenes(), arguments.scene, arguments.data);
   auto const& entry = encoder.scenes().scenes[static_cast<std::size_t>(scene)];
   auto const views = choose_views(loaded.config, arguments.target_frames, entry.frame_count, entry.object);
-  auto const light = load_light(arguments, loaded.config);
+  auto const light = load_light(arguments, loaded.config, scene_light(encoder.reader(), encoder.scenes(), entry, loaded.config.env_image_size));
   at::NoGradGuard const no_grad;
   auto const encoded = encoder.encode({scene}, views).front();
   auto tensor = [&](std::vector<float> const& values, std::vector<std::int64_t> const& shape) { return at::tensor(at::ArrayRef<float>(values)).view(shape).to(device); };
@@ -80,7 +80,7 @@ Command add_edit(CLI::App& root) {
   app->add_option("--env", arguments->env, "EXR light map (equirectangular, linear, world frame, Z up)")->required();
   app->add_option("--out", arguments->out, "output folder")->required();
   app->add_option("--target-frames", arguments->target_frames, "frames to render, for example 3,7 (default: the config's)");
-  app->add_option("--env-scale", arguments->env_scale, "factor on the map; 0: mean luminance 0.65")->capture_default_str();
+  app->add_option("--env-scale", arguments->env_scale, "factor on the map; 0: the exposure of the scene's own light")->capture_default_str();
   app->add_option("overrides", arguments->overrides, "key=value on the checkpoint's config");
   return {app, [arguments](dist::Runtime& runtime) {
             if (runtime.size() > 1) throw ConfigError("edit runs as one process; start it without mpirun");
