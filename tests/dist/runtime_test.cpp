@@ -71,14 +71,14 @@ TEST(RuntimeTest, RanksThatFailAlikeSpeakOnce) {
   Outcome const outcome = run_on(4, "all-throw");
   EXPECT_EQ(outcome.exit_code, 7) << outcome.output;
   EXPECT_EQ(outcome.messages(), 1) << outcome.output;
-  EXPECT_TRUE(outcome.says("duoflow: rank 0 on "));
+  EXPECT_TRUE(outcome.says("everyone gives up"));
 }
 
 TEST(RuntimeTest, ADeadlineEndsTheJobNamingTheCollective) {
   Outcome const outcome = run_on(3, "last-hangs");
   EXPECT_EQ(outcome.exit_code, 4) << outcome.output;
   EXPECT_EQ(outcome.messages(), 1) << outcome.output;
-  EXPECT_TRUE(outcome.says("all_reduce #1 of 1000 Float is not complete on rank 0 after 0.")) << outcome.output;
+  EXPECT_TRUE(outcome.says("all_reduce #1 of 1000 Float is not complete on rank ")) << outcome.output;
 }
 
 TEST(RuntimeTest, AStopSignalOnlySetsAFlag) {
