@@ -71,7 +71,8 @@ def main():
     ours = twin.Options()
     weights = random_weights(twin.Twin(ours), generator)
     batch = inputs(ours, generator)
-    metadata = {"format": "duoflow model golden 1", "torch": torch.__version__, "made_by": "tests/golden/make_model.py"}
+    # One entry: safetensors writes several in random order, and the files would differ from run to run.
+    metadata = {"made_by": f"tests/golden/make_model.py, format 1, torch {torch.__version__}"}
     saved = {f"weight.{key}": value for key, value in weights.items()} | {f"in.{key}": value for key, value in batch.items()}
     safetensors.torch.save_file(saved, HERE / "model_weights.safetensors", metadata)
     safetensors.torch.save_file(run(twin.Options(**twin.REFERENCE), weights, batch), HERE / "model_reference.safetensors", metadata)

@@ -169,7 +169,7 @@ class Twin(nn.Module):
         return self.env_tokenizer(env)
 
     def velocity(self, x_t, t, light):
-        condition = self.time_embedder(sinusoid(t * self.o.time_scale, self.o.d))
+        condition = self.time_embedder(sinusoid(t.double() * self.o.time_scale, self.o.d))
         if self.o.light_in_adaln:
             condition = condition + self.light_embedder(light.mean(1))
         x = torch.cat([x_t, light], dim=1)
