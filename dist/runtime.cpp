@@ -144,6 +144,13 @@ int Runtime::rank() const { return state_->world.rank; }
 int Runtime::size() const { return state_->world.size; }
 int Runtime::local_rank() const { return state_->world.local_rank; }
 std::string const& Runtime::host() const { return state_->host; }
+void Runtime::set_timeout(double seconds) {
+  if (seconds <= 0) {
+    throw std::invalid_argument(fmt::format("the deadline of a collective is {} s, it must be positive", seconds));
+  }
+  state_->timeout_s = seconds;
+}
+
 void Runtime::set_threads(int threads) {
   at::set_num_threads(threads > 0 ? threads : default_threads(state_->world.local_size));
 }

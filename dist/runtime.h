@@ -30,6 +30,7 @@ class Runtime {
   int local_rank() const;
   std::string const& host() const;
   void set_threads(int threads);
+  void set_timeout(double seconds);  // deadline of one collective, for communicators made afterwards
 
   // The group of all ranks for tensors of this device: MPI for CPU tensors; for CUDA tensors NCCL, or MPI staged
   // through host memory when DUOFLOW_CUDA_TRANSPORT=staged (several ranks on one GPU). Null when the world is one

@@ -39,14 +39,19 @@ int main(int argc, char** argv) {
   } catch (CLI::ParseError const& error) {
     return app.exit(error) == 0 ? 0 : 2;
   }
-  dist::Runtime runtime;
-  launch::start_logging(runtime.rank(), runtime.size());
-  return dist::run_guarded(
-      runtime,
-      [&] {
-        for (auto const& command : commands)
-          if (command.app->parsed()) return command.run(runtime);
-        return 2;
-      },
-      exit_code);
+  try {
+    dist::Runtime runtime;
+    launch::start_logging(runtime.rank(), runtime.size());
+    return dist::run_guarded(
+        runtime,
+        [&] {
+          for (auto const& command : commands)
+            if (command.app->parsed()) return command.run(runtime);
+          return 2;
+        },
+        exit_code);
+  } catch (std::exception const& error) {  // before the ranks know each other: start-up of MPI or of the device
+    std::fprintf(stderr, "duoflow: %s\n", error.what());
+    return exit_code(error);
+  }
 }

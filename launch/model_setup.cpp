@@ -19,6 +19,11 @@ std::string first_few(std::vector<std::string> const& names) {
 
 }  // namespace
 
+void configure(dist::Runtime& runtime, Config const& config) {
+  if (config.dist.threads > 0) runtime.set_threads(config.dist.threads);
+  runtime.set_timeout(config.dist.timeout_s);
+}
+
 at::Device choose_device(std::string const& name) {
   bool const available = at::hasCUDA() && at::getNumGPUs() > 0;
   if (name == "cuda" && !available)

@@ -5,11 +5,14 @@
 #include <vector>
 
 #include "dist/checkpoint/safetensors.h"
+#include "dist/runtime.h"
 #include "launch/config.h"
 #include "model/scene_model.h"
 
 namespace duoflow::launch {
 
+// Threads per rank and deadline of collectives, as the config says.
+void configure(dist::Runtime& runtime, Config const& config);
 // auto: CUDA when this build and machine have it. ConfigError when cuda is asked for and absent.
 at::Device choose_device(std::string const& name);
 

@@ -25,8 +25,8 @@ export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 duoflow=./build/duoflow
 ranks=(mpirun --oversubscribe --bind-to none -n 2 "$duoflow")
 
-say "scenes: 2 objects under 138 lights, 16 views each"
-[ -f "$work/scenes/manifest.json" ] || "$duoflow" synth --out "$work/scenes" --objects 2 --lights 138 --views 16 --size 64 --spp 64 --seed 0
+say "scenes: 2 objects under 138 lights, 80 views each"
+[ -f "$work/scenes/manifest.json" ] || "$duoflow" synth --out "$work/scenes" --objects 2 --lights 138 --views 80 --size 64 --spp 32 --seed 0
 
 say "stage 1: reconstructor and renderer (lights env_000 to env_009 and views 3,7,11,15 are never trained on)"
 "${ranks[@]}" train --config configs/quickstart_reconstruction.yaml --data "$work/scenes" --run "$work/stage1" \

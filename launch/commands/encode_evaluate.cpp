@@ -26,6 +26,7 @@ Command add_encode(CLI::App& root) {
   app->add_option("overrides", arguments->overrides, "key=value on the checkpoint's config");
   return {app, [arguments](dist::Runtime& runtime) {
             auto loaded = load_checkpoint_model(arguments->checkpoint, arguments->overrides);
+            configure(runtime, loaded.config);
             auto const device = choose_device(loaded.config.dist.device);
             loaded.model.to(device);
             encode(runtime.communicator(dist::Device::cpu), loaded, arguments->options);
@@ -52,6 +53,7 @@ Command add_evaluate(CLI::App& root) {
   app->add_option("overrides", arguments->overrides, "key=value on the checkpoint's config");
   return {app, [arguments](dist::Runtime& runtime) {
             auto loaded = load_checkpoint_model(arguments->checkpoint, arguments->overrides);
+            configure(runtime, loaded.config);
             loaded.model.to(choose_device(loaded.config.dist.device));
             evaluate(runtime.communicator(dist::Device::cpu), loaded, arguments->options);
             return 0;

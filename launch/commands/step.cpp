@@ -208,7 +208,7 @@ Command add_step(CLI::App& root) {
   return {app, [arguments](dist::Runtime& runtime) {
             if (runtime.size() > 1) throw ConfigError("step runs as one process; start it without mpirun");
             auto const config = load_config(arguments->config, arguments->overrides);
-            if (config.dist.threads > 0) runtime.set_threads(config.dist.threads);
+            configure(runtime, config);
             StepRun(config, *arguments, choose_device(config.dist.device)).run(arguments->steps, arguments->out);
             return 0;
           }};

@@ -3,6 +3,7 @@
 #include "launch/commands/commands.h"
 #include "launch/config.h"
 #include "launch/logging.h"
+#include "launch/model_setup.h"
 #include "launch/trainer.h"
 
 namespace duoflow::launch {
@@ -26,7 +27,7 @@ Command add_train(CLI::App& root) {
   app->add_option("overrides", arguments->overrides, "key=value, after the config file");
   return {app, [arguments](dist::Runtime& runtime) {
             auto const config = load_config(arguments->config, arguments->overrides);
-            if (config.dist.threads > 0) runtime.set_threads(config.dist.threads);
+            configure(runtime, config);
             log_to_file(arguments->train.run + "/log.txt");
             return train(runtime, config, arguments->train);
           }};

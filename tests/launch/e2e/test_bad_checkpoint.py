@@ -1,0 +1,91 @@
+"""Checkpoints that are damaged, of other data or of another model."""
+
+import shutil
+import unittest
+
+import damage
+from common import checkpoint, checkpoint_steps, launch, metrics, needs_program, samples, tensors, train_arguments
+from refusal import RefusalTest
+
+
+def setUpModule():
+    needs_program()
+
+
+class BadCheckpointTest(RefusalTest):
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.run_folder = cls.folder / "run"
+        launch(2, *cls.arguments(cls.run_folder, 4))
+
+    @staticmethod
+    def arguments(run, steps, *overrides, **options):
+        return train_arguments("joint", run, "training.checkpoint_every=2", f"training.train_steps={steps}", *overrides, **options)
+
+    def damaged_run(self):
+        """A copy of the run with its newest checkpoint cut short."""
+        run = self.folder / self._testMethodName
+        shutil.copytree(self.run_folder, run)
+        self.assertEqual(checkpoint_steps(run), [2, 4])
+        damage.truncate(sorted(checkpoint(run).glob("model-*.safetensors"))[0], 0.5)
+        return run
+
+    def test_named_checkpoint_cut_short_is_refused(self):
+        run = self.damaged_run()
+        self.refuse(self.arguments(self.folder / "next", 6, resume=checkpoint(run)), 3, "step_000000004", "model-0000", "bytes")
+
+    def test_auto_falls_back_to_the_older_one_and_says_so(self):
+        run = self.damaged_run()
+        resumed = launch(2, *self.arguments(run, 4))
+        self.assertRegex(resumed.err, r"warning: .*step_000000004 rejected: .*model-0000")
+        self.assertIn("(step 2)", resumed.err)
+        self.assertEqual([line["step"] for line in metrics(run)], [1, 2, 3, 4])
+        theirs = tensors(checkpoint(self.run_folder), "model")
+        for name, value in tensors(checkpoint(run), "model").items():
+            self.assertEqual(value.tobytes(), theirs[name].tobytes(), name)
+
+    def test_flipped_bit_is_found_by_every_reader(self):
+        run = self.damaged_run()
+        shutil.rmtree(checkpoint(run))
+        state = sorted(checkpoint(run).glob("state-*.safetensors"))[0]
+        damage.flip_bit(state, len(state.read_bytes()) - 5)
+        self.refuse(self.arguments(self.folder / "next", 6, resume=checkpoint(run)), 3, state.name, "xxh3")
+        self.refuse(["verify", run], 3, "1 of 1", ranks=0)
+        self.refuse(["inspect", checkpoint(run)], 3, state.name, ranks=0)
+
+    def test_missing_checkpoint(self):
+        nowhere = self.folder / "nowhere"
+        self.refuse(self.arguments(self.folder / "next", 6, resume=nowhere), 3, "nowhere", "no checkpoint")
+        self.refuse(self.arguments(self.folder / "next", 6, f"training.init_from={nowhere}"), 3, "nowhere")
+        self.refuse(["encode", "--checkpoint", nowhere, "--data", samples() / "scenes", "--out", self.folder / "out"], 3, "nowhere")
+
+    def test_resuming_on_other_data(self):
+        some = self.folder / "some-lights"
+        launch(0, "encode", "--checkpoint", samples() / "stage1", "--data", samples() / "scenes", "--out", some, "--lights", "env_00[0-2]")
+        before = (self.run_folder / "metrics.jsonl").read_bytes()
+        self.refuse(self.arguments(self.run_folder, 6, data=some), 3, "other data", "fingerprint")
+        self.assertEqual((self.run_folder / "metrics.jsonl").read_bytes(), before)
+
+    def test_resuming_with_another_objective(self):
+        self.refuse(train_arguments("reconstruction", self.run_folder), 3)
+
+    def test_weights_of_another_model(self):
+        self.refuse(self.arguments(self.folder / "wide", 6, "model.transformer.d=64", data=samples() / "pairs"), 2, "other", "stage1")
+
+    def test_pairs_of_another_encoder(self):
+        fresh = ["training.init_from=", "training.seed=1"]
+        self.refuse(self.arguments(self.folder / "fresh", 2, *fresh), 3, "producer", "data.allow_other_producer")
+        accepted = launch(2, *self.arguments(self.folder / "accepted", 2, *fresh, "data.allow_other_producer=true"))
+        self.assertRegex(accepted.err, "warning: .*producer")
+
+    def test_start_over_keeps_the_old_checkpoints_aside(self):
+        run = self.damaged_run()
+        launch(2, *self.arguments(run, 2, resume="never"))
+        self.assertEqual(checkpoint_steps(run), [2])
+        self.assertTrue((run / "checkpoints.old-1" / "step_000000004").exists())
+        self.assertEqual([line["step"] for line in metrics(run)], [1, 2])
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,120 @@
+"""Damaged or unfitting data: the exit code says whose fault, one message names the place, and nothing half-made stays."""
+
+import json
+import unittest
+
+import numpy as np
+
+import damage
+from common import needs_program, samples, train_arguments
+from lvsm_scenes import ingest_arguments, make_lvsm_scenes
+from refusal import RefusalTest
+
+
+def setUpModule():
+    needs_program()
+
+
+class BadShardTest(RefusalTest):
+    def refuse_training(self, objective, data, *words, **options):
+        run = self.folder / self._testMethodName
+        self.refuse(train_arguments(objective, run, data=data), 3, *words, **options)
+        self.assertFalse((run / "checkpoints").exists())
+
+    def test_truncated_shard(self):
+        data = self.copy_of("scenes")
+        damage.truncate(data / "scenes-00001.h5", 0.6)
+        self.refuse_training("reconstruction", data, "scenes-00001.h5", "bytes")
+
+    def test_flipped_bit_in_images(self):
+        data = self.copy_of("scenes")
+        damage.flip_every_row(data / "scenes-00000.h5", "images")
+        damage.flip_every_row(data / "scenes-00001.h5", "images")
+        self.refuse_training("reconstruction", data, ".h5", "images row", "altered", "xxh3")
+
+    def test_flipped_bit_in_latents(self):
+        data = self.copy_of("pairs")
+        damage.flip_every_row(data / "pairs-00001.h5", "latents")
+        self.refuse_training("joint", data, "pairs-00001.h5", "latents row", "altered", "xxh3")
+
+    def test_flipped_bit_in_the_manifest(self):
+        data = self.copy_of("pairs")
+        damage.flip_bit(data / "manifest.json", len((data / "manifest.json").read_bytes()) // 2)
+        self.refuse_training("joint", data, "manifest.json")
+
+    def test_missing_shard(self):
+        data = self.copy_of("pairs")
+        (data / "pairs-00000.h5").unlink()
+        self.refuse_training("joint", data, "pairs-00000.h5")
+
+    def test_missing_folder(self):
+        self.refuse_training("joint", self.folder / "nowhere", "nowhere", "manifest.json")
+
+    def test_shards_of_the_other_kind(self):
+        self.refuse_training("joint", samples() / "scenes", "scene shards", "joint", "encode")
+        self.refuse_training("reconstruction", samples() / "pairs", "pair shards", "reconstruction", "synth")
+
+    def test_encode_leaves_no_shard_of_damaged_scenes(self):
+        data, out = self.copy_of("scenes"), self.folder / "encoded"
+        damage.flip_every_row(data / "scenes-00001.h5", "images")
+        self.refuse(["encode", "--checkpoint", samples() / "stage1", "--data", data, "--out", out], 3, "scenes-00001.h5", "images row")
+        self.assertFalse((out / "manifest.json").exists())
+        self.assertFalse((out / "pairs-00001.h5").exists(), "the shard of the damaged object")
+
+    def test_fewer_samples_than_ranks(self):
+        run = self.folder / "few"
+        self.refuse(train_arguments("reconstruction", run, 'data.exclude_lights="env_00[0-3]"'), 3, "2 samples", "3 ranks", ranks=3)
+
+
+class BadPictureTest(RefusalTest):
+    def setUp(self):
+        self.scenes, self.out = self.folder / f"lvsm-{self._testMethodName}", self.folder / f"out-{self._testMethodName}"
+        make_lvsm_scenes(self.scenes)
+
+    def refuse_ingest(self, *words):
+        self.refuse(ingest_arguments(self.scenes, self.out), 3, *words, "nothing was written")
+        self.assertFalse(self.out.exists() and any(self.out.iterdir()))
+
+    def change_metadata(self, scene, change):
+        path = self.scenes / "metadata" / f"{scene}.json"
+        metadata = json.loads(path.read_text())
+        change(metadata["frames"])
+        path.write_text(json.dumps(metadata))
+
+    def test_missing_picture(self):
+        self.change_metadata("ball_env_1", lambda frames: frames[2].update(image_path="/elsewhere/images/gone.png"))
+        self.refuse_ingest("scene ball_env_1 frame 2", "gone.png is missing")
+
+    def test_picture_cut_short(self):
+        damage.truncate(self.scenes / "images" / "ball_env_0" / "00003.png", 0.7)
+        self.refuse_ingest("scene ball_env_0 frame 3", "00003.png")
+
+    def test_camera_that_is_no_rotation(self):
+        def shear(frames):
+            frames[1]["w2c"] = (np.array(frames[1]["w2c"]) @ np.diag([1.0, 1.1, 1.0, 1.0])).tolist()
+
+        self.change_metadata("ball_env_1", shear)
+        self.refuse_ingest("scene ball_env_1 frame 1", "camera")
+
+    def test_bad_scene_is_skipped_on_request_and_listed(self):
+        (self.scenes / "images" / "ball_env_0" / "00001.png").unlink()
+        done = self.launch(2, *ingest_arguments(self.scenes, self.out), "--skip-bad")
+        self.assertIn("ball_env_0", (self.out / "skipped.txt").read_text())
+        self.assertIn("ball_env_0", done.out + done.err)
+        self.launch(0, "verify", self.out)
+
+    def test_light_map_that_is_a_png_inside(self):
+        maps = self.folder / "maps"
+        maps.mkdir()
+        fake = maps / "light.exr"
+        fake.write_bytes((self.scenes / "envmaps" / "ball_env_0" / "00000_ldr.png").read_bytes())
+        out = self.folder / "relit"
+        self.refuse(["synth", "--out", out, "--envmaps", maps, "--size", 16, "--views", 2, "--lights", 2, "--spp", 1], 3, "light.exr", "PNG", ranks=0)
+        self.assertFalse((out / "manifest.json").exists())
+        self.refuse(["edit", "--checkpoint", samples() / "stage1", "--data", samples() / "scenes", "--scene", self.first_scene(),
+                     "--env", fake, "--out", out], 3, "light.exr", "PNG", ranks=0)
+        self.assertEqual(list(out.glob("*.png")), [])
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,80 @@
+"""A run that was killed or stopped and went on is the run that was never interrupted, bit for bit."""
+
+import os
+import signal
+import unittest
+
+from common import (MEASURED, EndToEndTest, Job, checkpoint, checkpoint_steps, launch, metrics, needs_program, tensors,
+                    train_arguments)
+
+RANKS = 2
+FLOW = "model.transformer.editor.flow_matching."
+# Weights with a memory (their state is in the checkpoint) and every checkpoint kept, to compare at any of them.
+OPTIONS = (f"{FLOW}weight_ema=0.9", f"{FLOW}weight_clamp=[0.001, 10]", "training.checkpoint_every=5", "training.keep_last=1000")
+ENDLESS = 1000000
+
+
+def setUpModule():
+    needs_program()
+
+
+def arguments(run, steps, *overrides):
+    return train_arguments("joint", run, *OPTIONS, f"training.train_steps={steps}", *overrides)
+
+
+class ResumeTest(EndToEndTest):
+    def assert_same_run(self, run, steps):
+        """Against a run of that many steps in one go: tensors to the byte, log lines but for what is measured."""
+        whole = self.folder / f"{run.name}-whole"
+        launch(RANKS, *arguments(whole, steps))
+        for part in ("model", "state"):
+            ours, theirs = tensors(checkpoint(run, steps), part), tensors(checkpoint(whole, steps), part)
+            self.assertEqual(ours.keys(), theirs.keys())
+            for name, value in ours.items():
+                self.assertEqual((value.dtype, value.shape), (theirs[name].dtype, theirs[name].shape), name)
+                self.assertEqual(value.tobytes(), theirs[name].tobytes(), name)
+        self.assertTrue(any(name.startswith("weighting.") for name in tensors(checkpoint(run, steps), "state")))
+
+        def comparable(folder):
+            return [{key: value for key, value in line.items() if key not in MEASURED} for line in metrics(folder)]
+
+        self.assertEqual([line["step"] for line in metrics(run)], list(range(1, steps + 1)))
+        self.assertEqual(comparable(run), comparable(whole))
+
+    def test_killed_run_goes_on_from_its_last_checkpoint(self):
+        run = self.folder / "killed"
+        with Job(RANKS, *arguments(run, ENDLESS)) as job:
+            job.wait_until(lambda: len(checkpoint_steps(run)) > 0, "a checkpoint")
+            job.wait_until(lambda: len(job.ranks()) == RANKS, "every rank")
+            job.kill()
+        last = checkpoint_steps(run)[-1]
+        resumed = launch(RANKS, *arguments(run, last + 5))
+        self.assertIn(f"resumed from {checkpoint(run, last)} (step {last})", resumed.err)
+        self.assertIn(f"training.train_steps: {ENDLESS} -> {last + 5}", resumed.err)
+        self.assertEqual(list((run / "checkpoints").glob("*.tmp-*")), [], "what the kill left behind is removed")
+        self.assert_same_run(run, last + 5)
+
+    def test_stopped_run_writes_a_checkpoint_and_goes_on(self):
+        run = self.folder / "stopped"
+        with Job(RANKS, *arguments(run, ENDLESS, "training.checkpoint_every=1000000")) as job:
+            job.wait_until(lambda: (run / "metrics.jsonl").exists() and len(metrics(run)) > 3, "a few steps")
+            os.kill(job.process.pid, signal.SIGUSR2)
+            stopped = job.outcome()
+        self.assertEqual(stopped.code, 75, stopped)
+        self.assertIn("stopped on request", stopped.err)
+        self.assertEqual(stopped.errors, [], stopped)
+        (last,) = checkpoint_steps(run)
+        self.assertEqual(metrics(run)[-1]["step"], last)
+        launch(RANKS, *arguments(run, last + 5))
+        self.assert_same_run(run, last + 5)
+
+    def test_finished_run_started_again_changes_nothing(self):
+        run = self.folder / "finished"
+        launch(RANKS, *arguments(run, 5))
+        before = (run / "metrics.jsonl").read_bytes(), (checkpoint(run) / "manifest.json").read_bytes()
+        launch(RANKS, *arguments(run, 5))
+        self.assertEqual(before, ((run / "metrics.jsonl").read_bytes(), (checkpoint(run) / "manifest.json").read_bytes()))
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,87 @@
+"""The same training at any split of the global batch: over ranks, over micro-steps, over both.
+
+Everything is fp32 and every random number belongs to a sample, so runs differ by the order of sums alone. The tolerances
+leave two orders of magnitude for other kernels and longer chains of updates; loosen them only with a reason of that kind.
+"""
+
+import unittest
+
+import numpy as np
+
+from common import EndToEndTest, checkpoint, launch, metrics, needs_program, samples, tensors, train_arguments
+
+STEPS = 10
+RELATIVE = 5e-5  # of a logged number (seen: 6e-7)
+COSINE = 1e-4    # absolute (seen: 1e-6)
+PARAMETER = 2e-5  # absolute, where lr x STEPS = 1e-2 is the way a parameter can go (seen: 4e-7)
+COMPARED = ("velocity_loss", "render_loss", "total_loss", "velocity_loss_ratio", "mse", "psnr", "velocity_weight", "render_weight",
+            "grad_norm", "grad_ratio", "lr")
+# Both terms pull about equally at v_pred, and the norm is clipped at every step.
+JOINT = ("model.transformer.editor.flow_matching.render_loss_weight=500", "training.grad_clip_norm=0.002")
+
+
+def setUpModule():
+    needs_program()
+
+
+class TrajectoryTest(EndToEndTest):
+    def train(self, objective, ranks, *overrides):
+        run = self.folder / f"run-{len(list(self.folder.iterdir()))}"
+        launch(ranks, *train_arguments(objective, run, f"training.train_steps={STEPS}", *overrides))
+        return run
+
+    def assert_same(self, run, other):
+        lines, twins = metrics(run), metrics(other)
+        self.assertEqual([line["step"] for line in lines], list(range(1, STEPS + 1)))
+        self.assertEqual([line["samples"] for line in twins], [12 * step for step in range(1, STEPS + 1)])
+        for line, twin in zip(lines, twins, strict=True):
+            for name in COMPARED:
+                at = f"{name} at step {line['step']}"
+                if line[name] is None:
+                    self.assertIsNone(twin[name], at)
+                else:
+                    self.assertAlmostEqual(line[name], twin[name], delta=RELATIVE * abs(line[name]), msg=at)
+            if line["grad_cosine"] is not None:
+                self.assertAlmostEqual(line["grad_cosine"], twin["grad_cosine"], delta=COSINE)
+        ours, theirs = tensors(checkpoint(run), "model"), tensors(checkpoint(other), "model")
+        self.assertEqual(ours.keys(), theirs.keys())
+        for name, value in ours.items():
+            self.assertLessEqual(float(np.abs(value - theirs[name]).max()), PARAMETER, name)
+
+    def assert_moved(self, run, prefixes):
+        """Training changed these parts and no other, so that equality says something."""
+        before, after = tensors(checkpoint(samples() / "stage1"), "model"), tensors(checkpoint(run), "model")
+        moved = {name for name in before if float(np.abs(before[name] - after[name]).max()) > 100 * PARAMETER}
+        for prefix in prefixes:
+            self.assertTrue(any(name.startswith(prefix) for name in moved), f"nothing of {prefix} moved")
+        print(sorted({n.split(".")[0] for n in before}), sorted({n.split(".")[0] for n in moved}))
+
+    def test_joint_is_the_same_at_one_to_four_ranks(self):
+        alone = self.train("joint", 1, *JOINT)
+        self.assert_moved(alone, [])
+        for line in metrics(alone):
+            self.assertTrue(0.1 < line["grad_ratio"] < 10, line)
+            self.assertGreater(line["grad_norm"], 0.002, line)
+        for ranks in (2, 3, 4):
+            self.assert_same(alone, self.train("joint", ranks, *JOINT))
+
+    def test_joint_is_the_same_in_micro_steps(self):
+        whole = self.train("joint", 1, *JOINT)
+        for ranks in (1, 2):
+            self.assert_same(whole, self.train("joint", ranks, *JOINT, "training.batch_size_per_gpu=2"))
+
+    def test_joint_with_a_trainable_renderer_is_the_same(self):
+        free = (*JOINT, "training.freeze_reconstructor_renderer=false")
+        whole = self.train("joint", 1, *free)
+        self.assert_moved(whole, [])
+        self.assert_same(whole, self.train("joint", 2, *free))
+        self.assert_same(whole, self.train("joint", 1, *free, "training.batch_size_per_gpu=4"))
+
+    def test_reconstruction_is_the_same(self):
+        whole = self.train("reconstruction", 1)
+        self.assert_same(whole, self.train("reconstruction", 2))
+        self.assert_same(whole, self.train("reconstruction", 1, "training.batch_size_per_gpu=5"))
+
+
+if __name__ == "__main__":
+    unittest.main()
