@@ -13,27 +13,36 @@ namespace {
 
 at::ScalarType scalar_type(data::DType dtype) {
   switch (dtype) {
-    case data::DType::u8: return at::kByte;
-    case data::DType::i64: return at::kLong;
-    case data::DType::f16: return at::kHalf;
-    case data::DType::bf16: return at::kBFloat16;
-    case data::DType::f32: return at::kFloat;
-    case data::DType::name: break;
+    case data::DType::u8:
+      return at::kByte;
+    case data::DType::i64:
+      return at::kLong;
+    case data::DType::f16:
+      return at::kHalf;
+    case data::DType::bf16:
+      return at::kBFloat16;
+    case data::DType::f32:
+      return at::kFloat;
+    case data::DType::name:
+      break;
   }
   throw std::logic_error("a string field has no tensor");
 }
 
 // A float copy on the device that no longer refers to the batch's memory (once the stream has passed on CUDA).
 at::Tensor own_float(at::Tensor const& view, at::Device device) {
-  return view.to(device, /*non_blocking=*/true).to(at::kFloat, /*non_blocking=*/true, /*copy=*/view.scalar_type() == at::kFloat);
+  return view.to(device, /*non_blocking=*/true)
+      .to(at::kFloat, /*non_blocking=*/true, /*copy=*/view.scalar_type() == at::kFloat);
 }
 
 at::Tensor times(std::uint64_t first_position, std::int64_t samples, std::uint64_t seed, at::Device device) {
-  auto t = at::empty({samples}, at::kFloat);
+  auto t = at::empty(
+      {samples}, at::TensorOptions(at::kFloat).pinned_memory(device.is_cuda()));  // else the copy waits for the device
   auto* values = t.mutable_data_ptr<float>();
   for (std::int64_t i = 0; i < samples; ++i)
-    values[i] = static_cast<float>(model::uniform01(seed, first_position + static_cast<std::uint64_t>(i), model::Stream::time, 0));
-  return t.to(device, /*non_blocking=*/false);
+    values[i] = static_cast<float>(
+        model::uniform01(seed, first_position + static_cast<std::uint64_t>(i), model::Stream::time, 0));
+  return t.to(device, /*non_blocking=*/true);
 }
 
 }  // namespace
@@ -59,12 +68,15 @@ at::Tensor light_tensor(at::Tensor const& env, at::Tensor const& world_to_norm, 
                         model::LightEncoding encoding, at::Device device) {
   auto linear = own_float(env, device);
   if (linear.size(1) != env_height || linear.size(2) != 2 * env_height)
-    linear = at::upsample_bilinear2d(linear.movedim(-1, 1), {env_height, 2 * env_height}, /*align_corners=*/false).movedim(1, -1).contiguous();
+    linear = at::upsample_bilinear2d(linear.movedim(-1, 1), {env_height, 2 * env_height}, /*align_corners=*/false)
+                 .movedim(1, -1)
+                 .contiguous();
   return model::encode_light(linear, own_float(world_to_norm, device), encoding);
 }
 
-model::JointBatch joint_batch(data::Batch const& batch, data::BatchSource const& source, model::ModelOptions const& options,
-                              model::LightEncoding encoding, std::uint64_t seed, at::Device device) {
+model::JointBatch joint_batch(data::Batch const& batch, data::BatchSource const& source,
+                              model::ModelOptions const& options, model::LightEncoding encoding, std::uint64_t seed,
+                              at::Device device) {
   auto field = [&](char const* name) { return field_tensor(batch, source, name); };
   model::JointBatch result;
   result.x0 = own_float(field("x0"), device);
@@ -72,15 +84,18 @@ model::JointBatch joint_batch(data::Batch const& batch, data::BatchSource const&
   result.t = times(batch.first_position, batch.samples, seed, device);
   result.env = light_tensor(field("env"), field("world_to_norm"), options.env_height, encoding, device);
   result.target_image = image_tensor(field("target_images"), device);
-  result.target_rays = model::pluecker_rays(own_float(field("target_c2w"), device), own_float(field("target_fxfycxcy"), device),
-                                            result.target_image.size(-2), result.target_image.size(-1));
+  result.target_rays =
+      model::pluecker_rays(own_float(field("target_c2w"), device), own_float(field("target_fxfycxcy"), device),
+                           result.target_image.size(-2), result.target_image.size(-1));
   return result;
 }
 
-model::ReconstructionBatch reconstruction_batch(data::Batch const& batch, data::BatchSource const& source, at::Device device) {
+model::ReconstructionBatch reconstruction_batch(data::Batch const& batch, data::BatchSource const& source,
+                                                at::Device device) {
   auto field = [&](char const* name) { return field_tensor(batch, source, name); };
   auto rays = [&](char const* c2w, char const* fxfycxcy, at::Tensor const& image) {
-    return model::pluecker_rays(own_float(field(c2w), device), own_float(field(fxfycxcy), device), image.size(-2), image.size(-1));
+    return model::pluecker_rays(own_float(field(c2w), device), own_float(field(fxfycxcy), device), image.size(-2),
+                                image.size(-1));
   };
   model::ReconstructionBatch result;
   result.input_image = image_tensor(field("input_images"), device);

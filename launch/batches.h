@@ -22,9 +22,12 @@ at::Tensor image_tensor(at::Tensor const& pixels_u8, at::Device device);  // [..
 at::Tensor light_tensor(at::Tensor const& env, at::Tensor const& world_to_norm, std::int64_t env_height,
                         model::LightEncoding encoding, at::Device device);
 
-// x0, x1 keep renderer space; t from (seed, position). May start copies that read the batch's memory asynchronously (CUDA).
-model::JointBatch joint_batch(data::Batch const& batch, data::BatchSource const& source, model::ModelOptions const& options,
-                              model::LightEncoding encoding, std::uint64_t seed, at::Device device);
-model::ReconstructionBatch reconstruction_batch(data::Batch const& batch, data::BatchSource const& source, at::Device device);
+// x0, x1 keep renderer space; t from (seed, position). May start copies that read the batch's memory asynchronously
+// (CUDA).
+model::JointBatch joint_batch(data::Batch const& batch, data::BatchSource const& source,
+                              model::ModelOptions const& options, model::LightEncoding encoding, std::uint64_t seed,
+                              at::Device device);
+model::ReconstructionBatch reconstruction_batch(data::Batch const& batch, data::BatchSource const& source,
+                                                at::Device device);
 
 }  // namespace duoflow::launch

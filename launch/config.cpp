@@ -17,7 +17,8 @@ namespace {
 std::vector<std::pair<std::string, std::string>> const kAliases = {
     {"model.transformer.freeze_reconstructor_renderer", "training.freeze_reconstructor_renderer"},
     {"training.flow_loss_weight", "model.transformer.editor.flow_matching.velocity_loss_weight"},
-    {"model.transformer.editor.flow_matching.flow_loss_weight", "model.transformer.editor.flow_matching.velocity_loss_weight"},
+    {"model.transformer.editor.flow_matching.flow_loss_weight",
+     "model.transformer.editor.flow_matching.velocity_loss_weight"},
     {"training.LVSM_checkpoint_dir", "training.init_from"},
 };
 
@@ -29,7 +30,8 @@ struct Leaf {
   std::string where;
 };
 
-void collect_leaves(YAML::Node const& node, std::string const& prefix, std::string const& origin, std::vector<Leaf>& leaves) {
+void collect_leaves(YAML::Node const& node, std::string const& prefix, std::string const& origin,
+                    std::vector<Leaf>& leaves) {
   for (auto const& item : node) {
     auto const name = item.first.as<std::string>();
     auto const key = prefix.empty() ? name : prefix + "." + name;
@@ -85,13 +87,13 @@ class Loader {
     try {
       key.set(leaf.value);
     } catch (YAML::Exception const&) {
-      throw ConfigError(fmt::format("{}: {} = {} is not a {} ({}); write one, for example {}", leaf.where, leaf.spelling,
-                                    YAML::Dump(leaf.value), key.type, key.description, key.get()));
+      throw ConfigError(fmt::format("{}: {} = {} is not a {} ({}); write one, for example {}", leaf.where,
+                                    leaf.spelling, YAML::Dump(leaf.value), key.type, key.description, key.get()));
     }
     auto const [previous, first] = spelled_.try_emplace(key.name, leaf.spelling);
     if (!first && previous->second != leaf.spelling && before != key.get() && leaf.where != kCommandLine)
-      throw ConfigError(fmt::format("{}: {} = {} contradicts {} = {} (they are one setting); keep one", leaf.where, leaf.spelling,
-                                    key.get(), previous->second, before));
+      throw ConfigError(fmt::format("{}: {} = {} contradicts {} = {} (they are one setting); keep one", leaf.where,
+                                    leaf.spelling, key.get(), previous->second, before));
     config_.written.insert(key.name);
   }
 
@@ -114,13 +116,17 @@ class Loader {
 void apply_reference_behaviour(Config& c) {
   if (c.class_name.find("FlowMatchEditor") == std::string::npos) {
     if (!c.class_name.empty())
-      throw ConfigError(fmt::format("model.class_name = {} is not a flow editor duoflow has (the reference's others have no velocity loss); "
-                                    "name model.LVSM_flow_match_editor.FlowMatchEditor or leave it out", c.class_name));
+      throw ConfigError(fmt::format(
+          "model.class_name = {} is not a flow editor duoflow has (the reference's others have no velocity loss); "
+          "name model.LVSM_flow_match_editor.FlowMatchEditor or leave it out",
+          c.class_name));
     return;
   }
   if (c.class_name != "model.LVSM_flow_match_editor.FlowMatchEditor")
-    throw ConfigError(fmt::format("model.class_name = {} is a variant of the flow editor that this version does not have; "
-                                  "model.LVSM_flow_match_editor.FlowMatchEditor is there", c.class_name));
+    throw ConfigError(
+        fmt::format("model.class_name = {} is a variant of the flow editor that this version does not have; "
+                    "model.LVSM_flow_match_editor.FlowMatchEditor is there",
+                    c.class_name));
   std::string const e = "model.transformer.editor.";
   auto unless_written = [&](std::string const& key, auto& field, auto value) {
     if (!c.written.contains(key)) field = value;
@@ -135,23 +141,31 @@ void apply_reference_behaviour(Config& c) {
 
 template <class T>
 void require(bool holds, char const* key, T const& value, char const* rule) {
-  if (!holds) throw ConfigError(fmt::format("{} = {} (violated: {}); change it in the config or on the command line", key, value, rule));
+  if (!holds)
+    throw ConfigError(
+        fmt::format("{} = {} (violated: {}); change it in the config or on the command line", key, value, rule));
 }
 
-void require_one_of(char const* key, std::string const& value, std::vector<std::string> const& valid, char const* note = "") {
+void require_one_of(char const* key, std::string const& value, std::vector<std::string> const& valid,
+                    char const* note = "") {
   if (std::find(valid.begin(), valid.end(), value) == valid.end())
-    throw ConfigError(fmt::format("{} = {} (not one of: {}){}; choose one of them", key, value, fmt::join(valid, ", "), note));
+    throw ConfigError(
+        fmt::format("{} = {} (not one of: {}){}; choose one of them", key, value, fmt::join(valid, ", "), note));
 }
 
 void validate_model(Config const& c) {
   auto const& m = c.model;
   require(m.d > 0 && m.d_head > 0 && m.d % m.d_head == 0, "model.transformer.d", m.d, "a positive multiple of d_head");
   require(m.d % 2 == 0, "model.transformer.d", m.d, "even (time embedding)");
-  require(m.patch_size > 0 && m.image_size > 0 && m.image_size % m.patch_size == 0, "model.image_tokenizer.image_size", m.image_size, "a positive multiple of patch_size");
-  require(m.env_height > 0 && m.env_height % m.patch_size == 0, "model.env_tokenizer.image_size", m.env_height, "a positive multiple of patch_size");
-  require(c.target_image_size == 0 || c.target_image_size == m.image_size, "model.target_pose_tokenizer.image_size", c.target_image_size, "equal to image_tokenizer.image_size");
+  require(m.patch_size > 0 && m.image_size > 0 && m.image_size % m.patch_size == 0, "model.image_tokenizer.image_size",
+          m.image_size, "a positive multiple of patch_size");
+  require(m.env_height > 0 && m.env_height % m.patch_size == 0, "model.env_tokenizer.image_size", m.env_height,
+          "a positive multiple of patch_size");
+  require(c.target_image_size == 0 || c.target_image_size == m.image_size, "model.target_pose_tokenizer.image_size",
+          c.target_image_size, "equal to image_tokenizer.image_size");
   require(m.n_latent_vectors > 0, "model.transformer.n_latent_vectors", m.n_latent_vectors, "> 0");
-  require(m.encoder_n_layer > 0 && m.decoder_n_layer > 0 && m.editor_n_layer > 0, "model.transformer.*_n_layer", m.editor_n_layer, "> 0");
+  require(m.encoder_n_layer > 0 && m.decoder_n_layer > 0 && m.editor_n_layer > 0, "model.transformer.*_n_layer",
+          m.editor_n_layer, "> 0");
 }
 
 void validate_training(Config const& c) {
@@ -171,8 +185,10 @@ void validate_training(Config const& c) {
   require(t.keep_last > 0, "training.keep_last", t.keep_last, "> 0");
   require_one_of("training.scheduler_type", t.scheduler_type, {"cosine", "linear", "constant"});
   require_one_of("training.amp_dtype", t.amp_dtype, {"bf16"}, " - fp16 needs loss scaling, which is left out");
-  require(t.lpips_loss_weight == 0, "training.lpips_loss_weight", t.lpips_loss_weight, "0, LPIPS is not in this version");
-  require(t.perceptual_loss_weight == 0, "training.perceptual_loss_weight", t.perceptual_loss_weight, "0, the VGG19 loss is not in this version");
+  require(t.lpips_loss_weight == 0, "training.lpips_loss_weight", t.lpips_loss_weight,
+          "0, LPIPS is not in this version");
+  require(t.perceptual_loss_weight == 0, "training.perceptual_loss_weight", t.perceptual_loss_weight,
+          "0, the VGG19 loss is not in this version");
 }
 
 void validate_flow(Config const& c) {
@@ -185,7 +201,8 @@ void validate_flow(Config const& c) {
   require_one_of((p + "ode_solver").c_str(), f.ode_solver, {"euler"});
   require(f.num_ode_steps > 0, (p + "num_ode_steps").c_str(), f.num_ode_steps, "> 0");
   require(f.weight_ema >= 0 && f.weight_ema < 1, (p + "weight_ema").c_str(), f.weight_ema, "in [0, 1)");
-  require(f.weight_clamp.size() <= 2, (p + "weight_clamp").c_str(), fmt::format("[{}]", fmt::join(f.weight_clamp, ", ")), "at most two numbers");
+  require(f.weight_clamp.size() <= 2, (p + "weight_clamp").c_str(),
+          fmt::format("[{}]", fmt::join(f.weight_clamp, ", ")), "at most two numbers");
   require(f.velocity_loss_weight >= 0, (p + "velocity_loss_weight").c_str(), f.velocity_loss_weight, ">= 0");
   require(f.render_loss_weight >= 0, (p + "render_loss_weight").c_str(), f.render_loss_weight, ">= 0");
 }
@@ -201,7 +218,8 @@ void validate(Config& c) {
   require(c.data.threads > 0, "data.threads", c.data.threads, "> 0");
   parse_frames(c.data.input_frames, "data.input_frames");
   parse_frames(c.data.target_frames, "data.target_frames");
-  require(!c.dist.reproducible, "dist.reproducible", c.dist.reproducible, "false, reproducible mode is not in this version");
+  require(!c.dist.reproducible, "dist.reproducible", c.dist.reproducible,
+          "false, reproducible mode is not in this version");
   require(c.dist.zero == 0, "dist.zero", c.dist.zero, "0, ZeRO-1 is not in this version");
   require(c.dist.bucket_mib > 0 && c.dist.first_bucket_mib > 0, "dist.bucket_mib", c.dist.bucket_mib, "> 0");
   require(c.dist.timeout_s > 0, "dist.timeout_s", c.dist.timeout_s, "> 0");
@@ -212,8 +230,10 @@ void resolve(Config& c) {
   apply_reference_behaviour(c);
   std::string const weighting = "model.transformer.editor.flow_matching.weighting";
   if (c.flow.normalize_losses && c.written.contains(weighting) && c.flow.weighting != "normalized")
-    throw ConfigError(fmt::format("normalize_losses: true contradicts weighting: {} (normalize_losses is the seed's spelling of weighting: normalized); keep one",
-                                  c.flow.weighting));
+    throw ConfigError(
+        fmt::format("normalize_losses: true contradicts weighting: {} (normalize_losses is the seed's spelling of "
+                    "weighting: normalized); keep one",
+                    c.flow.weighting));
   if (c.flow.normalize_losses) c.flow.weighting = "normalized";
   c.model.env_height = c.env_image_size;
   c.model.compute = c.training.use_amp ? model::ComputeType::bf16 : model::ComputeType::fp32;
@@ -247,7 +267,8 @@ Config parse_config(std::string const& yaml, std::string const& origin, std::vec
   try {
     auto const root = YAML::Load(yaml);
     if (root.IsDefined() && !root.IsNull()) {
-      if (!root.IsMap()) throw ConfigError(fmt::format("{}: not a YAML mapping (a config is `key: value` lines)", origin));
+      if (!root.IsMap())
+        throw ConfigError(fmt::format("{}: not a YAML mapping (a config is `key: value` lines)", origin));
       collect_leaves(root, "", origin, leaves);
     }
   } catch (YAML::Exception const& error) {
@@ -258,9 +279,9 @@ Config parse_config(std::string const& yaml, std::string const& origin, std::vec
     auto const equals = text.find('=');
     if (equals == std::string::npos || equals == 0)
       throw ConfigError(fmt::format("argument {} is not key=value (overrides look like training.lr=1e-3)", text));
-    YAML::Node value;
+    YAML::Node value{std::string()};  // `key=` empties a string
     try {
-      value = YAML::Load(text.substr(equals + 1));
+      if (equals + 1 < text.size()) value = YAML::Load(text.substr(equals + 1));
     } catch (YAML::Exception const& error) {
       throw ConfigError(fmt::format("override {} is not a YAML value ({})", text, error.what()));
     }
@@ -273,7 +294,9 @@ Config parse_config(std::string const& yaml, std::string const& origin, std::vec
 
 Config load_config(std::string const& path, std::vector<std::string> const& overrides) {
   std::ifstream file(path);
-  if (!file) throw ConfigError(fmt::format("config {} cannot be read (missing or no permission); give an existing file with --config", path));
+  if (!file)
+    throw ConfigError(
+        fmt::format("config {} cannot be read (missing or no permission); give an existing file with --config", path));
   std::stringstream text;
   text << file.rdbuf();
   return parse_config(text.str(), path, overrides);
@@ -316,7 +339,10 @@ std::string effective_yaml(Config const& config) {
 
 std::string config_table_markdown() {
   Config defaults;
-  std::string text = "| key | type | default | meaning |\n|---|---|---|---|\n";
+  std::string text =
+      "# Keys of the configuration\n\nMade from the table of keys in `launch/config_keys.cpp`; a test holds the two "
+      "equal. A dot is a level of the YAML file;\n"
+      "`key=value` on the command line comes last and wins.\n\n| key | type | default | meaning |\n|---|---|---|---|\n";
   for (auto const& key : config_keys(defaults))
     text += fmt::format("| `{}` | {} | `{}` | {} |\n", key.name, key.type, key.get(), key.description);
   text += "\n| spelling | is |\n|---|---|\n";
@@ -333,7 +359,8 @@ std::vector<std::int64_t> parse_frames(std::string const& text, std::string cons
     std::int64_t value = -1;
     auto const [end, error] = std::from_chars(part.data(), part.data() + part.size(), value);
     if (error != std::errc() || end != part.data() + part.size() || value < 0)
-      throw ConfigError(fmt::format("{} = {} (\"{}\" is not a frame number); write for example 0,4,8-11", key, text, part));
+      throw ConfigError(
+          fmt::format("{} = {} (\"{}\" is not a frame number); write for example 0,4,8-11", key, text, part));
     return value;
   };
   for (std::string part; std::getline(stream, part, ',');) {

@@ -1,9 +1,10 @@
 #pragma once
-// Config: YAML read once into plain structs. The key table in config_keys.cpp is the one list of keys: parsing, overrides,
-// the effective config, the documentation table and "did you mean" all come from it.
+// Config: YAML read once into plain structs. The key table in config_keys.cpp is the one list of keys: parsing,
+// overrides, the effective config, the documentation table and "did you mean" all come from it.
 //
-// Keys of the LVSM family's YAML keep their names (reference/method.md 1.4); a YAML that names one of the reference's flow-editor classes in
-// model.class_name gets the reference's behaviour wherever duoflow's default departs from it, unless the key is written out.
+// Keys of the LVSM family's YAML keep their names (reference/method.md 1.4); a YAML that names one of the reference's
+// flow-editor classes in model.class_name gets the reference's behaviour wherever duoflow's default departs from it,
+// unless the key is written out.
 
 #include <cstdint>
 #include <functional>
@@ -87,8 +88,8 @@ struct Config {
   FlowMatchingConfig flow;
   DataConfig data;
   DistConfig dist;
-  std::set<std::string> written;    // keys that the file or an override set
-  std::vector<std::string> notes;   // known keys that duoflow does not act on, with the reason
+  std::set<std::string> written;   // keys that the file or an override set
+  std::vector<std::string> notes;  // known keys that duoflow does not act on, with the reason
 };
 
 struct ConfigKey {

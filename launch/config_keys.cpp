@@ -1,4 +1,6 @@
 // The table of keys: the one place where a key, its type, its default (the struct's) and its meaning meet.
+#include <cmath>
+
 #include <yaml-cpp/yaml.h>
 
 #include <fmt/format.h>
@@ -11,19 +13,44 @@ namespace {
 
 template <class T>
 std::string type_name() {
-  if constexpr (std::is_same_v<T, bool>) return "bool";
-  else if constexpr (std::is_integral_v<T>) return "int";
-  else if constexpr (std::is_floating_point_v<T>) return "float";
-  else if constexpr (std::is_same_v<T, std::string>) return "string";
-  else return "list of float";
+  if constexpr (std::is_same_v<T, bool>)
+    return "bool";
+  else if constexpr (std::is_integral_v<T>)
+    return "int";
+  else if constexpr (std::is_floating_point_v<T>)
+    return "float";
+  else if constexpr (std::is_same_v<T, std::string>)
+    return "string";
+  else
+    return "list of float";
+}
+
+std::string spell_float(double value) {
+  if (std::isfinite(value)) return fmt::format("{}", value);
+  return std::isnan(value) ? ".nan" : value > 0 ? ".inf" : "-.inf";
+}
+
+std::string spell_string(std::string const& value) {
+  YAML::Emitter text;
+  text << YAML::DoubleQuoted << value;
+  return text.c_str();
 }
 
 template <class T>
 std::string spell(T const& value) {
-  if constexpr (std::is_same_v<T, bool>) return value ? "true" : "false";
-  else if constexpr (std::is_arithmetic_v<T>) return fmt::format("{}", value);
-  else if constexpr (std::is_same_v<T, std::string>) return fmt::format("\"{}\"", value);
-  else return fmt::format("[{}]", fmt::join(value, ", "));
+  if constexpr (std::is_same_v<T, bool>)
+    return value ? "true" : "false";
+  else if constexpr (std::is_floating_point_v<T>)
+    return spell_float(value);
+  else if constexpr (std::is_arithmetic_v<T>)
+    return fmt::format("{}", value);
+  else if constexpr (std::is_same_v<T, std::string>)
+    return spell_string(value);
+  else {
+    std::vector<std::string> parts;
+    for (double const number : value) parts.push_back(spell_float(number));
+    return fmt::format("[{}]", fmt::join(parts, ", "));
+  }
 }
 
 template <class T>
@@ -41,101 +68,128 @@ ConfigKey key(std::string name, T& field, std::string description) {
 void add_model_keys(std::vector<ConfigKey>& keys, Config& c) {
   auto& m = c.model;
   std::string const t = "model.transformer.", e = t + "editor.", f = e + "flow_matching.";
-  keys.insert(keys.end(), {
-    key("objective", c.objective, "reconstruction (stage 1: reconstructor and renderer) or joint (stage 2: flow editor)"),
-    key("latents", c.latents, "cached (pair shards) or online (scene shards, both ends encoded each step)"),
-    key("model.class_name", c.class_name, "naming one of the LVSM family's flow-editor classes selects its behaviour in every departure"),
-    key("model.image_tokenizer.image_size", m.image_size, "side of the square pictures in pixels"),
-    key("model.image_tokenizer.patch_size", m.patch_size, "side of a patch in pixels (pictures and light maps)"),
-    key("model.target_pose_tokenizer.image_size", c.target_image_size, "side of the target pictures; 0: as image_tokenizer (they must agree)"),
-    key("model.env_tokenizer.image_size", c.env_image_size, "height of the light map before tokenizing, its width is twice that (reference classes: always 256)"),
-    key(t + "d", m.d, "token width"),
-    key(t + "d_head", m.d_head, "width of an attention head"),
-    key(t + "encoder_n_layer", m.encoder_n_layer, "blocks of the reconstructor"),
-    key(t + "decoder_n_layer", m.decoder_n_layer, "blocks of the renderer"),
-    key(t + "n_latent_vectors", m.n_latent_vectors, "latent tokens of a scene"),
-    key(t + "use_qk_norm", m.use_qk_norm, "RMS-normalise queries and keys per head"),
-    key(t + "special_init", m.special_init, "scaled initialisation of reconstructor and renderer blocks"),
-    key(t + "depth_init", m.depth_init, "initial scale by block depth rather than by the number of blocks"),
-    key(e + "n_layer", m.editor_n_layer, "blocks of the flow editor"),
-    key(e + "time_scale", m.time_scale, "factor on t before its embedding (reference classes: 1)"),
-    key(e + "velocity_head", m.velocity_head, "zero-initialised output head: the untrained editor is the identity (reference classes: false)"),
-    key(e + "light_in_adaln", m.light_in_adaln, "the mean light token joins the time in AdaLN (reference classes: false)"),
-    key(e + "normalize_latents", m.normalize_latents, "the flow sees latents normalised by the data's statistics (reference classes: false)"),
-    key(f + "velocity_loss_weight", c.flow.velocity_loss_weight, "lambda_v"),
-    key(f + "render_loss_weight", c.flow.render_loss_weight, "lambda_r"),
-    key(f + "normalize_losses", c.flow.normalize_losses, "the seed's spelling of weighting: normalized"),
-    key(f + "weighting", c.flow.weighting, "fixed, normalized or schedule"),
-    key(f + "statistics", c.flow.statistics, "current: weights from this step's global losses"),
-    key(f + "weight_clamp", c.flow.weight_clamp, "bounds of an adaptive weight: [max] or [min, max]; [] off"),
-    key(f + "weight_ema", c.flow.weight_ema, "smoothing of an adaptive weight, 0 (off) to below 1"),
-    key(f + "warmup_steps", c.flow.warmup_steps, "schedule: steps until the end values hold"),
-    key(f + "schedule_form", c.flow.schedule_form, "schedule: step or linear"),
-    key(f + "velocity_start", c.flow.velocity_start, "schedule: velocity weight before warm-up ends"),
-    key(f + "velocity_end", c.flow.velocity_end, "schedule: velocity weight after it"),
-    key(f + "render_start", c.flow.render_start, "schedule: render weight before warm-up ends"),
-    key(f + "render_end", c.flow.render_end, "schedule: render weight after it"),
-    key(f + "time_sampling", c.flow.time_sampling, "distribution of t: uniform"),
-    key(f + "ode_solver", c.flow.ode_solver, "solver of evaluate and edit: euler"),
-    key(f + "num_ode_steps", c.flow.num_ode_steps, "solver steps of evaluate and edit"),
-  });
+  keys.insert(
+      keys.end(),
+      {
+          key("objective", c.objective,
+              "reconstruction (stage 1: reconstructor and renderer) or joint (stage 2: flow editor)"),
+          key("latents", c.latents, "cached (pair shards) or online (scene shards, both ends encoded each step)"),
+          key("model.class_name", c.class_name,
+              "naming one of the LVSM family's flow-editor classes selects its behaviour in every departure"),
+          key("model.image_tokenizer.image_size", m.image_size, "side of the square pictures in pixels"),
+          key("model.image_tokenizer.patch_size", m.patch_size, "side of a patch in pixels (pictures and light maps)"),
+          key("model.target_pose_tokenizer.image_size", c.target_image_size,
+              "side of the target pictures; 0: as image_tokenizer (they must agree)"),
+          key("model.env_tokenizer.image_size", c.env_image_size,
+              "height of the light map before tokenizing, its width is twice that (reference classes: always 256)"),
+          key(t + "d", m.d, "token width"),
+          key(t + "d_head", m.d_head, "width of an attention head"),
+          key(t + "encoder_n_layer", m.encoder_n_layer, "blocks of the reconstructor"),
+          key(t + "decoder_n_layer", m.decoder_n_layer, "blocks of the renderer"),
+          key(t + "n_latent_vectors", m.n_latent_vectors, "latent tokens of a scene"),
+          key(t + "use_qk_norm", m.use_qk_norm, "RMS-normalise queries and keys per head"),
+          key(t + "special_init", m.special_init, "scaled initialisation of reconstructor and renderer blocks"),
+          key(t + "depth_init", m.depth_init, "initial scale by block depth rather than by the number of blocks"),
+          key(e + "n_layer", m.editor_n_layer, "blocks of the flow editor"),
+          key(e + "time_scale", m.time_scale, "factor on t before its embedding (reference classes: 1)"),
+          key(e + "velocity_head", m.velocity_head,
+              "zero-initialised output head: the untrained editor is the identity (reference classes: false)"),
+          key(e + "light_in_adaln", m.light_in_adaln,
+              "the mean light token joins the time in AdaLN (reference classes: false)"),
+          key(e + "normalize_latents", m.normalize_latents,
+              "the flow sees latents normalised by the data's statistics (reference classes: false)"),
+          key(f + "velocity_loss_weight", c.flow.velocity_loss_weight, "lambda_v"),
+          key(f + "render_loss_weight", c.flow.render_loss_weight, "lambda_r"),
+          key(f + "normalize_losses", c.flow.normalize_losses, "the seed's spelling of weighting: normalized"),
+          key(f + "weighting", c.flow.weighting, "fixed, normalized or schedule"),
+          key(f + "statistics", c.flow.statistics, "current: weights from this step's global losses"),
+          key(f + "weight_clamp", c.flow.weight_clamp, "bounds of an adaptive weight: [max] or [min, max]; [] off"),
+          key(f + "weight_ema", c.flow.weight_ema, "smoothing of an adaptive weight, 0 (off) to below 1"),
+          key(f + "warmup_steps", c.flow.warmup_steps, "schedule: steps until the end values hold"),
+          key(f + "schedule_form", c.flow.schedule_form, "schedule: step or linear"),
+          key(f + "velocity_start", c.flow.velocity_start, "schedule: velocity weight before warm-up ends"),
+          key(f + "velocity_end", c.flow.velocity_end, "schedule: velocity weight after it"),
+          key(f + "render_start", c.flow.render_start, "schedule: render weight before warm-up ends"),
+          key(f + "render_end", c.flow.render_end, "schedule: render weight after it"),
+          key(f + "time_sampling", c.flow.time_sampling, "distribution of t: uniform"),
+          key(f + "ode_solver", c.flow.ode_solver, "solver of evaluate and edit: euler"),
+          key(f + "num_ode_steps", c.flow.num_ode_steps, "solver steps of evaluate and edit"),
+      });
 }
 
 void add_training_keys(std::vector<ConfigKey>& keys, Config& c) {
   auto& t = c.training;
-  keys.insert(keys.end(), {
-    key("training.batch_size_per_gpu", t.batch_size_per_gpu, "samples of one micro-step on one rank, at most"),
-    key("training.global_batch_size", t.global_batch_size, "samples of one step over all ranks; 0: batch_size_per_gpu x ranks x grad_accum_steps"),
-    key("training.grad_accum_steps", t.grad_accum_steps, "micro-steps per step when global_batch_size is not set"),
-    key("training.lr", t.lr, "peak learning rate"),
-    key("training.beta1", t.beta1, "AdamW"),
-    key("training.beta2", t.beta2, "AdamW"),
-    key("training.weight_decay", t.weight_decay, "AdamW, on parameters with more than one dimension"),
-    key("training.warmup", t.warmup, "updates of linear warm-up"),
-    key("training.train_steps", t.train_steps, "steps of the run"),
-    key("training.scheduler_type", t.scheduler_type, "cosine, linear or constant, after warm-up"),
-    key("training.grad_clip_norm", t.grad_clip_norm, "global gradient norm bound; 0: off"),
-    key("training.allowed_gradnorm_factor", t.allowed_gradnorm_factor, "an update whose norm exceeds grad_clip_norm times this is skipped; 0: off"),
-    key("training.max_skips_in_a_row", t.max_skips_in_a_row, "this many skipped updates in a row end the run"),
-    key("training.num_input_views", t.num_input_views, "views the reconstructor sees"),
-    key("training.num_target_views", t.num_target_views, "views rendered per sample"),
-    key("training.target_has_input", t.target_has_input, "targets may be input views (reconstruction)"),
-    key("training.l2_loss_weight", t.l2_loss_weight, "weight of the mean squared error in the render loss"),
-    key("training.lpips_loss_weight", t.lpips_loss_weight, "weight of LPIPS in the render loss (not available: must be 0)"),
-    key("training.perceptual_loss_weight", t.perceptual_loss_weight, "weight of the VGG19 loss in the render loss (not available: must be 0)"),
-    key("training.use_amp", t.use_amp, "matrix products and attention in amp_dtype"),
-    key("training.amp_dtype", t.amp_dtype, "bf16 (weights stay fp32)"),
-    key("training.grad_checkpoint_every", t.grad_checkpoint_every, "1: recompute every block in the backward; 0: keep activations"),
-    key("training.print_every", t.print_every, "steps between log lines"),
-    key("training.checkpoint_every", t.checkpoint_every, "steps between checkpoints; one is always written at the end"),
-    key("training.vis_every", t.vis_every, "steps between pictures in images/; 0: off"),
-    key("training.seed", t.seed, "initialisation, order, times"),
-    key("training.keep_last", t.keep_last, "checkpoints kept"),
-    key("training.keep_every", t.keep_every, "checkpoints at multiples of this are never pruned; 0: none"),
-    key("training.init_from", t.init_from, "weights-only start: safetensors file, checkpoint or run folder"),
-    key("training.freeze_reconstructor_renderer", t.freeze_reconstructor_renderer, "joint: only the editor trains; also accepted under model.transformer"),
-    key("training.max_hours", t.max_hours, "checkpoint and stop with code 75 after this time; 0: off"),
-  });
+  keys.insert(
+      keys.end(),
+      {
+          key("training.batch_size_per_gpu", t.batch_size_per_gpu, "samples of one micro-step on one rank, at most"),
+          key("training.global_batch_size", t.global_batch_size,
+              "samples of one step over all ranks; 0: batch_size_per_gpu x ranks x grad_accum_steps"),
+          key("training.grad_accum_steps", t.grad_accum_steps,
+              "micro-steps per step when global_batch_size is not set"),
+          key("training.lr", t.lr, "peak learning rate"),
+          key("training.beta1", t.beta1, "AdamW"),
+          key("training.beta2", t.beta2, "AdamW"),
+          key("training.weight_decay", t.weight_decay, "AdamW, on parameters with more than one dimension"),
+          key("training.warmup", t.warmup, "updates of linear warm-up"),
+          key("training.train_steps", t.train_steps, "steps of the run"),
+          key("training.scheduler_type", t.scheduler_type, "cosine, linear or constant, after warm-up"),
+          key("training.grad_clip_norm", t.grad_clip_norm, "global gradient norm bound; 0: off"),
+          key("training.allowed_gradnorm_factor", t.allowed_gradnorm_factor,
+              "an update whose norm exceeds grad_clip_norm times this is skipped; 0: off"),
+          key("training.max_skips_in_a_row", t.max_skips_in_a_row, "this many skipped updates in a row end the run"),
+          key("training.num_input_views", t.num_input_views, "views the reconstructor sees"),
+          key("training.num_target_views", t.num_target_views, "views rendered per sample"),
+          key("training.target_has_input", t.target_has_input, "targets may be input views (reconstruction)"),
+          key("training.l2_loss_weight", t.l2_loss_weight, "weight of the mean squared error in the render loss"),
+          key("training.lpips_loss_weight", t.lpips_loss_weight,
+              "weight of LPIPS in the render loss (not available: must be 0)"),
+          key("training.perceptual_loss_weight", t.perceptual_loss_weight,
+              "weight of the VGG19 loss in the render loss (not available: must be 0)"),
+          key("training.use_amp", t.use_amp, "matrix products and attention in amp_dtype"),
+          key("training.amp_dtype", t.amp_dtype, "bf16 (weights stay fp32)"),
+          key("training.grad_checkpoint_every", t.grad_checkpoint_every,
+              "1: recompute every block in the backward; 0: keep activations"),
+          key("training.print_every", t.print_every, "steps between log lines"),
+          key("training.checkpoint_every", t.checkpoint_every,
+              "steps between checkpoints; one is always written at the end"),
+          key("training.vis_every", t.vis_every, "steps between pictures in images/; 0: off"),
+          key("training.seed", t.seed, "initialisation, order, times"),
+          key("training.keep_last", t.keep_last, "checkpoints kept"),
+          key("training.keep_every", t.keep_every, "checkpoints at multiples of this are never pruned; 0: none"),
+          key("training.init_from", t.init_from, "weights-only start: safetensors file, checkpoint or run folder"),
+          key("training.freeze_reconstructor_renderer", t.freeze_reconstructor_renderer,
+              "joint: only the editor trains; also accepted under model.transformer"),
+          key("training.max_hours", t.max_hours, "checkpoint and stop with code 75 after this time; 0: off"),
+      });
 }
 
 void add_other_keys(std::vector<ConfigKey>& keys, Config& c) {
-  keys.insert(keys.end(), {
-    key("data.threads", c.data.threads, "reader threads per rank"),
-    key("data.verify", c.data.verify, "first_touch, always or never: check sample hashes"),
-    key("data.allow_other_producer", c.data.allow_other_producer, "accept latents encoded by another reconstructor than the one in use"),
-    key("data.input_frames", c.data.input_frames, "fixed input frames, for example \"0,4,8,12\"; empty: drawn per sample (reconstruction), spread evenly (encode)"),
-    key("data.target_frames", c.data.target_frames, "frames targets are taken from, for example \"0-11\"; empty: all"),
-    key("data.exclude_lights", c.data.exclude_lights, "reconstruction: glob of lights never trained on, for example \"env_00?\""),
-    key("data.light_encoding", c.data.light_encoding, "lvsm, cosmos or raw"),
-    key("dist.reproducible", c.dist.reproducible, "bit-identical at any rank count (not available: must be false)"),
-    key("dist.virtual_shards", c.dist.virtual_shards, "virtual shards of reproducible mode"),
-    key("dist.zero", c.dist.zero, "0: every rank keeps the whole optimizer state (1 is not available)"),
-    key("dist.bucket_mib", c.dist.bucket_mib, "gradient bucket size"),
-    key("dist.first_bucket_mib", c.dist.first_bucket_mib, "first bucket, small so that communication starts early"),
-    key("dist.timeout_s", c.dist.timeout_s, "deadline of a collective in seconds"),
-    key("dist.threads", c.dist.threads, "compute threads per rank; 0: cores of the host / ranks on it"),
-    key("dist.device", c.dist.device, "auto, cpu or cuda"),
-  });
+  keys.insert(keys.end(),
+              {
+                  key("data.threads", c.data.threads, "reader threads per rank"),
+                  key("data.verify", c.data.verify, "first_touch, always or never: check sample hashes"),
+                  key("data.allow_other_producer", c.data.allow_other_producer,
+                      "accept latents encoded by another reconstructor than the one in use"),
+                  key("data.input_frames", c.data.input_frames,
+                      "fixed input frames, for example \"0,4,8,12\"; empty: drawn per sample (reconstruction), spread "
+                      "evenly (encode)"),
+                  key("data.target_frames", c.data.target_frames,
+                      "frames targets are taken from, for example \"0-11\"; empty: all"),
+                  key("data.exclude_lights", c.data.exclude_lights,
+                      "reconstruction: glob of lights never trained on, for example \"env_00?\""),
+                  key("data.light_encoding", c.data.light_encoding, "lvsm, cosmos or raw"),
+                  key("dist.reproducible", c.dist.reproducible,
+                      "bit-identical at any rank count (not available: must be false)"),
+                  key("dist.virtual_shards", c.dist.virtual_shards, "virtual shards of reproducible mode"),
+                  key("dist.zero", c.dist.zero, "0: every rank keeps the whole optimizer state (1 is not available)"),
+                  key("dist.bucket_mib", c.dist.bucket_mib, "gradient bucket size"),
+                  key("dist.first_bucket_mib", c.dist.first_bucket_mib,
+                      "first bucket, small so that communication starts early"),
+                  key("dist.timeout_s", c.dist.timeout_s, "deadline of a collective in seconds"),
+                  key("dist.threads", c.dist.threads, "compute threads per rank; 0: cores of the host / ranks on it"),
+                  key("dist.device", c.dist.device, "auto, cpu or cuda"),
+              });
 }
 
 }  // namespace
@@ -150,63 +204,64 @@ std::vector<ConfigKey> config_keys(Config& config) {
 
 std::vector<std::pair<std::string, std::string>> const& unused_keys() {
   static std::vector<std::pair<std::string, std::string>> const keys = {
-    {"model.image_tokenizer.in_channels", "always 9: RGB and Pluecker rays"},
-    {"model.target_pose_tokenizer.in_channels", "always 6: Pluecker rays"},
-    {"model.target_pose_tokenizer.patch_size", "one patch size for all tokenizers"},
-    {"model.env_tokenizer.in_channels", "always 9: LDR, log HDR, direction"},
-    {"model.env_tokenizer.patch_size", "one patch size for all tokenizers"},
-    {"model.transformer.editor.init_scale", "without effect in the reference's flow editor too"},
-    {"model.transformer.editor.init_from_decoder", "cannot work with AdaLN blocks (the reference's strict load raises)"},
-    {"model.transformer.editor.use_flow_matching", "the editor is always a flow editor"},
-    {"model.transformer.editor.flow_matching.time_embed_dim", "equals d, as in the reference's code"},
-    {"model.transformer.editor.flow_matching.use_ada_ln", "always on, as in the reference's code"},
-    {"model.transformer.decoder_head.*", "the DPT head is left out"},
-    {"model.dpt_transfer.*", "the DPT head is left out"},
-    {"dpt_transfer.*", "the DPT head is left out"},
-    {"loss.fidelity_weight", "belongs to the residual editor"},
-    {"training.api_key_path", "no account is used; curves go to TensorBoard files"},
-    {"training.wandb_exp_name", "curves go to TensorBoard files"},
-    {"training.wandb_log_every", "curves go to TensorBoard files"},
-    {"training.wandb_project", "curves go to TensorBoard files"},
-    {"training.dataset_name", "given by --data"},
-    {"training.dataset_path", "given by --data"},
-    {"training.extra_dataset_paths", "given by --data"},
-    {"training.checkpoint_dir", "given by --run"},
-    {"training.resume_ckpt", "given by --resume"},
-    {"training.reset_training_state", "given by --resume never and training.init_from"},
-    {"training.single_step_editor_checkpoint", "the reference never loads it either"},
-    {"training.center_crop", "done by ingest"},
-    {"training.square_crop", "done by ingest"},
-    {"training.scene_scale_factor", "1.35, as the reference's default"},
-    {"training.use_rel_pose", "cameras are always relative to the mean input camera"},
-    {"training.num_threads", "data.threads"},
-    {"training.num_workers", "data.threads"},
-    {"training.prefetch_factor", "the loader keeps three batches"},
-    {"training.num_views", "num_input_views and num_target_views decide"},
-    {"training.view_selector.*", "data.input_frames and data.target_frames decide"},
-    {"training.use_tf32", "fp32 products stay fp32; use_amp is the fast mode"},
-    {"training.single_env_map", "one world-frame map per light"},
-    {"training.single_point_light", "point lights are left out"},
-    {"training.relight_signals", "environment maps are the light signal"},
-    {"training.point_light_tokenizer", "point lights are left out"},
-    {"training.point_light_num_rays", "point lights are left out"},
-    {"training.fixed_t", "belongs to the overfit variant"},
-    {"training.noise_seed", "belongs to the overfit variant"},
-    {"training.training_mode", "loss weights decide"},
-    {"training.single_step_inference", "num_ode_steps decides"},
-    {"training.compute_hungarian_loss", "belongs to the set-loss variant"},
-    {"training.log_grad_norm_details", "norms are always logged"},
-    {"training.recon_only", "objective decides"},
-    {"training.multi_edit.*", "belongs to the chained variant"},
-    {"training.load_all_frames", "shards hold all frames"},
-    {"training.dynamic_input_view_num", "the number of input views is fixed"},
-    {"training.whiteEnvInput", "pairs decide the input light"},
-    {"training.condition_reverse", "pairs are ordered both ways"},
-    {"training.use_relit_images", "pairs hold the target light's pictures"},
-    {"training.use_albedos", "the albedo decoder is left out"},
-    {"training.flow_match.*", "num_ode_steps, ode_solver and time_sampling decide"},
-    {"training.skip_renderer", "render_loss_weight: 0 does that"},
-    {"inference.*", "evaluate and edit take their choices on the command line"},
+      {"model.image_tokenizer.in_channels", "always 9: RGB and Pluecker rays"},
+      {"model.target_pose_tokenizer.in_channels", "always 6: Pluecker rays"},
+      {"model.target_pose_tokenizer.patch_size", "one patch size for all tokenizers"},
+      {"model.env_tokenizer.in_channels", "always 9: LDR, log HDR, direction"},
+      {"model.env_tokenizer.patch_size", "one patch size for all tokenizers"},
+      {"model.transformer.editor.init_scale", "without effect in the reference's flow editor too"},
+      {"model.transformer.editor.init_from_decoder",
+       "cannot work with AdaLN blocks (the reference's strict load raises)"},
+      {"model.transformer.editor.use_flow_matching", "the editor is always a flow editor"},
+      {"model.transformer.editor.flow_matching.time_embed_dim", "equals d, as in the reference's code"},
+      {"model.transformer.editor.flow_matching.use_ada_ln", "always on, as in the reference's code"},
+      {"model.transformer.decoder_head.*", "the DPT head is left out"},
+      {"model.dpt_transfer.*", "the DPT head is left out"},
+      {"dpt_transfer.*", "the DPT head is left out"},
+      {"loss.fidelity_weight", "belongs to the residual editor"},
+      {"training.api_key_path", "no account is used; curves go to TensorBoard files"},
+      {"training.wandb_exp_name", "curves go to TensorBoard files"},
+      {"training.wandb_log_every", "curves go to TensorBoard files"},
+      {"training.wandb_project", "curves go to TensorBoard files"},
+      {"training.dataset_name", "given by --data"},
+      {"training.dataset_path", "given by --data"},
+      {"training.extra_dataset_paths", "given by --data"},
+      {"training.checkpoint_dir", "given by --run"},
+      {"training.resume_ckpt", "given by --resume"},
+      {"training.reset_training_state", "given by --resume never and training.init_from"},
+      {"training.single_step_editor_checkpoint", "the reference never loads it either"},
+      {"training.center_crop", "done by ingest"},
+      {"training.square_crop", "done by ingest"},
+      {"training.scene_scale_factor", "1.35, as the reference's default"},
+      {"training.use_rel_pose", "cameras are always relative to the mean input camera"},
+      {"training.num_threads", "data.threads"},
+      {"training.num_workers", "data.threads"},
+      {"training.prefetch_factor", "the loader keeps three batches"},
+      {"training.num_views", "num_input_views and num_target_views decide"},
+      {"training.view_selector.*", "data.input_frames and data.target_frames decide"},
+      {"training.use_tf32", "fp32 products stay fp32; use_amp is the fast mode"},
+      {"training.single_env_map", "one world-frame map per light"},
+      {"training.single_point_light", "point lights are left out"},
+      {"training.relight_signals", "environment maps are the light signal"},
+      {"training.point_light_tokenizer", "point lights are left out"},
+      {"training.point_light_num_rays", "point lights are left out"},
+      {"training.fixed_t", "belongs to the overfit variant"},
+      {"training.noise_seed", "belongs to the overfit variant"},
+      {"training.training_mode", "loss weights decide"},
+      {"training.single_step_inference", "num_ode_steps decides"},
+      {"training.compute_hungarian_loss", "belongs to the set-loss variant"},
+      {"training.log_grad_norm_details", "norms are always logged"},
+      {"training.recon_only", "objective decides"},
+      {"training.multi_edit.*", "belongs to the chained variant"},
+      {"training.load_all_frames", "shards hold all frames"},
+      {"training.dynamic_input_view_num", "the number of input views is fixed"},
+      {"training.whiteEnvInput", "pairs decide the input light"},
+      {"training.condition_reverse", "pairs are ordered both ways"},
+      {"training.use_relit_images", "pairs hold the target light's pictures"},
+      {"training.use_albedos", "the albedo decoder is left out"},
+      {"training.flow_match.*", "num_ode_steps, ode_solver and time_sampling decide"},
+      {"training.skip_renderer", "render_loss_weight: 0 does that"},
+      {"inference.*", "evaluate and edit take their choices on the command line"},
   };
   return keys;
 }

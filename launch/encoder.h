@@ -1,6 +1,6 @@
 #pragma once
-// Encoder: scene shards -> pair shards. Latents are stored once per scene; pairs are all ordered pairs of an object's lights with
-// another base light. The environment map of each light is stored once per shard.
+// Encoder: scene shards -> pair shards. Latents are stored once per scene; pairs are all ordered pairs of an object's
+// lights with another base light. The environment map of each light is stored once per shard.
 
 #include <memory>
 #include <string>
@@ -32,16 +32,19 @@ struct ViewSet {
 };
 // Config's frames, or inputs spread evenly and all others as targets (num_target_views at most, spread evenly).
 // DataError naming the object when it has too few frames.
-ViewSet choose_views(Config const& config, std::string const& target_frames, std::int64_t frames, std::string const& object);
+ViewSet choose_views(Config const& config, std::string const& target_frames, std::int64_t frames,
+                     std::string const& object);
 
 // One scene's cameras normalised over its input views, and its latents.
 struct EncodedScene {
-  at::Tensor latents;              // [n,d] fp32, on the model's device
+  at::Tensor latents;  // [n,d] fp32, on the model's device
   std::vector<float> target_c2w, target_fxfycxcy, world_to_norm;
 };
 
-// The linear, world-frame light map of a scene at the given height (its own map, or recovered from the per-frame pair of its first frame).
-data::ImageF scene_light(data::RawReader const& reader, data::SceneSet const& set, data::SceneEntry const& scene, std::int64_t height);
+// The linear, world-frame light map of a scene at the given height (its own map, or recovered from the per-frame pair
+// of its first frame).
+data::ImageF scene_light(data::RawReader const& reader, data::SceneSet const& set, data::SceneEntry const& scene,
+                         std::int64_t height);
 
 class SceneEncoder {
  public:

@@ -46,7 +46,10 @@ void append_metrics(Row& row, at::Tensor const& image_T3HW, at::Tensor const& ta
 class Evaluation {
  public:
   Evaluation(LoadedModel const& loaded, EvaluateOptions const& options)
-      : loaded_(loaded), options_(options), device_(loaded.model.parameters().front().tensor.device()), test_(options.data, device_),
+      : loaded_(loaded),
+        options_(options),
+        device_(loaded.model.parameters().front().tensor.device()),
+        test_(options.data, device_),
         encoding_(model::light_encoding_from_string(loaded.config.data.light_encoding)),
         solver_(options.solver.empty() ? loaded.config.flow.ode_solver : options.solver),
         steps_(static_cast<int>(options.steps > 0 ? options.steps : loaded.config.flow.num_ode_steps)) {
@@ -54,10 +57,13 @@ class Evaluation {
     auto const& model = loaded.config.model;
     auto const& set = test_.set();
     if (set.tokens != model.n_latent_vectors || set.dim != model.d)
-      throw data::DataError(fmt::format("{}: latents are {} x {}, the model's are {} x {}; encode with this model", options.data, set.tokens, set.dim, model.n_latent_vectors, model.d));
+      throw data::DataError(fmt::format("{}: latents are {} x {}, the model's are {} x {}; encode with this model",
+                                        options.data, set.tokens, set.dim, model.n_latent_vectors, model.d));
     if (set.producer != producer_of(loaded.model) && !loaded.config.data.allow_other_producer)
-      throw data::DataError(fmt::format("{}: encoded by another reconstructor (producer {}, this checkpoint's is {}); encode again with this checkpoint, or data.allow_other_producer=true",
-                                        options.data, set.producer, producer_of(loaded.model)));
+      throw data::DataError(
+          fmt::format("{}: encoded by another reconstructor (producer {}, this checkpoint's is {}); encode again with "
+                      "this checkpoint, or data.allow_other_producer=true",
+                      options.data, set.producer, producer_of(loaded.model)));
   }
 
   std::int64_t pairs() const { return std::ssize(test_.set().pairs); }
@@ -87,7 +93,9 @@ class Evaluation {
   }
 
  private:
-  at::Tensor render(at::Tensor const& latents_Bnd, at::Tensor const& rays) const { return loaded_.model.render(latents_Bnd, rays); }
+  at::Tensor render(at::Tensor const& latents_Bnd, at::Tensor const& rays) const {
+    return loaded_.model.render(latents_Bnd, rays);
+  }
 
   // Pictures of each pair's x0 under the light of the x1 of `lights`.
   std::vector<at::Tensor> edit(std::vector<std::int64_t> const& pairs, std::vector<std::int64_t> const& lights) const {
@@ -99,7 +107,8 @@ class Evaluation {
       to_norm.push_back(test_.world_to_norm(pair.x0));
       rays.push_back(test_.rays(pair.x1));
     }
-    auto const light = light_tensor(at::stack(env), at::stack(to_norm), loaded_.config.env_image_size, encoding_, device_);
+    auto const light =
+        light_tensor(at::stack(env), at::stack(to_norm), loaded_.config.env_image_size, encoding_, device_);
     auto const moved = edit_latents(loaded_.model, at::stack(x0), light, solver_, steps_);
     return render(moved, at::stack(rays)).unbind(0);
   }
@@ -113,8 +122,12 @@ class Evaluation {
   // The next pair (cyclic) whose target light is another one; `pair` itself when there is none.
   std::int64_t other_light(std::int64_t pair) const {
     auto const& set = test_.set();
-    auto light = [&](std::int64_t p) { return set.rows[static_cast<std::size_t>(set.pairs[static_cast<std::size_t>(p)].x1)].light; };
-    auto start_light = [&](std::int64_t p) { return set.rows[static_cast<std::size_t>(set.pairs[static_cast<std::size_t>(p)].x0)].light; };
+    auto light = [&](std::int64_t p) {
+      return set.rows[static_cast<std::size_t>(set.pairs[static_cast<std::size_t>(p)].x1)].light;
+    };
+    auto start_light = [&](std::int64_t p) {
+      return set.rows[static_cast<std::size_t>(set.pairs[static_cast<std::size_t>(p)].x0)].light;
+    };
     for (std::int64_t k = 1; k < pairs(); ++k) {
       auto const other = (pair + k * 7) % pairs();  // a stride, so that neighbours do not share their other light
       if (light(other) != light(pair) && light(other) != start_light(pair)) return other;
@@ -152,7 +165,8 @@ class Evaluation {
   std::map<std::pair<std::string, std::int64_t>, at::Tensor> means_;
 };
 
-std::vector<Row> gather(dist::Communicator const& communicator, std::map<std::int64_t, Row> const& mine, std::int64_t pairs) {
+std::vector<Row> gather(dist::Communicator const& communicator, std::map<std::int64_t, Row> const& mine,
+                        std::int64_t pairs) {
   nlohmann::json json = nlohmann::json::array();
   for (auto const& [pair, row] : mine) json.push_back({pair, row});
   std::vector<Row> rows(static_cast<std::size_t>(pairs));
@@ -169,7 +183,8 @@ void write_csv(std::string const& path, Evaluation const& evaluation, std::vecto
   file << "pair,object,light_x0,light_x1," << fmt::format("{}", fmt::join(columns(), ",")) << "\n";
   auto const& set = evaluation.test().set();
   for (std::size_t i = 0; i < rows.size(); ++i) {
-    auto const &x0 = set.rows[static_cast<std::size_t>(set.pairs[i].x0)], &x1 = set.rows[static_cast<std::size_t>(set.pairs[i].x1)];
+    auto const &x0 = set.rows[static_cast<std::size_t>(set.pairs[i].x0)],
+               &x1 = set.rows[static_cast<std::size_t>(set.pairs[i].x1)];
     file << fmt::format("{},{},{},{}", i, x1.object, x0.light, x1.light);
     for (auto const value : rows[i]) std::isfinite(value) ? file << fmt::format(",{:.6g}", value) : file << ",";
     file << "\n";
@@ -184,7 +199,8 @@ nlohmann::ordered_json summary(std::vector<Row> const& rows) {
     std::size_t count = 0;
     for (auto const& row : rows)
       if (std::isfinite(row[c])) sum += row[c], ++count;
-    json[names[c]] = count > 0 ? nlohmann::ordered_json(sum / static_cast<double>(count)) : nlohmann::ordered_json(nullptr);
+    json[names[c]] =
+        count > 0 ? nlohmann::ordered_json(sum / static_cast<double>(count)) : nlohmann::ordered_json(nullptr);
     if (names[c].ends_with("ssim")) json[names[c].substr(0, names[c].size() - 4) + "lpips"] = nullptr;
   }
   json["pairs"] = rows.size();
@@ -208,8 +224,8 @@ void write_sheet(std::string const& path, Evaluation& evaluation, std::int64_t w
     auto const& entry = evaluation.test().set().pairs[static_cast<std::size_t>(pair)];
     auto const view = i % evaluation.test().set().targets;
     auto const input = evaluation.test().images(entry.x0)[view], target = evaluation.test().images(entry.x1)[view];
-    rows.push_back({to_image(input), light_thumbnail(evaluation.test().env(entry.x1), target.size(-1)), to_image(edited[0][view]), to_image(target),
-                    to_image(error_picture(edited[0][view], target))});
+    rows.push_back({to_image(input), light_thumbnail(evaluation.test().env(entry.x1), target.size(-1)),
+                    to_image(edited[0][view]), to_image(target), to_image(error_picture(edited[0][view], target))});
     captions.push_back(fmt::format("{:.1f} dB", metrics[1]));
   }
   data::write_png(path, picture_grid(rows, {"input", "light", "edited", "target", "error x4"}, captions, 2));
@@ -217,10 +233,13 @@ void write_sheet(std::string const& path, Evaluation& evaluation, std::int64_t w
 
 }  // namespace
 
-at::Tensor edit_latents(model::SceneModel const& model, at::Tensor const& x0, at::Tensor const& env, std::string const& solver, int steps) {
+at::Tensor edit_latents(model::SceneModel const& model, at::Tensor const& x0, at::Tensor const& env,
+                        std::string const& solver, int steps) {
   at::NoGradGuard const no_grad;
   auto const light = model.light_tokens(env);
-  auto const field = [&](at::Tensor const& x, double t) { return model.velocity(x, at::full({x.size(0)}, t, x.options()), light); };
+  auto const field = [&](at::Tensor const& x, double t) {
+    return model.velocity(x, at::full({x.size(0)}, t, x.options()), light);
+  };
   return model.from_flow_space(model::solve(solver, field, model.to_flow_space(x0), steps));
 }
 
@@ -245,8 +264,9 @@ void evaluate(dist::Communicator const& communicator, LoadedModel const& loaded,
     write_sheet(options.out + "/contact_sheet.png", evaluation, options.sheet_rows);
     auto const json = summary(rows);
     std::ofstream(options.out + "/metrics.json") << json.dump(2) << "\n";
-    log_info(fmt::format("{} pairs: edit {:.2f} dB masked, no edit {:.2f}, oracle {:.2f} -> {}", rows.size(), json["psnr_masked"].get<double>(),
-                         json["no_edit_psnr_masked"].get<double>(), json["oracle_psnr_masked"].get<double>(), options.out));
+    log_info(fmt::format("{} pairs: edit {:.2f} dB masked, no edit {:.2f}, oracle {:.2f} -> {}", rows.size(),
+                         json["psnr_masked"].get<double>(), json["no_edit_psnr_masked"].get<double>(),
+                         json["oracle_psnr_masked"].get<double>(), options.out));
   }
   dist::barrier(communicator);
 }

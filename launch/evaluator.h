@@ -5,8 +5,10 @@
 //   no_edit_         x0 rendered as it is
 //   oracle_          x1 rendered
 //   shuffled_light_  x0 moved to another pair's light, rendered, against this pair's target
-//   mean_light_      the mean of the renders of this object's latents over the lights of --train-data: the best light-blind answer
-// PSNR is the mean over pairs of the mean over target views of per-image PSNR; _masked counts pixels with alpha > 0.5 only.
+//   mean_light_      the mean of the renders of this object's latents over the lights of --train-data: the best
+//   light-blind answer
+// PSNR is the mean over pairs of the mean over target views of per-image PSNR; _masked counts pixels with alpha > 0.5
+// only.
 
 #include <string>
 
@@ -22,11 +24,12 @@ struct EvaluateOptions {
   std::int64_t batch = 8, sheet_rows = 8;
 };
 
-// Writes OUT/{metrics.json,pairs.csv,contact_sheet.png} on rank 0. Pairs are divided over the ranks; the result does not depend
-// on how many there are. Collective.
+// Writes OUT/{metrics.json,pairs.csv,contact_sheet.png} on rank 0. Pairs are divided over the ranks; the result does
+// not depend on how many there are. Collective.
 void evaluate(dist::Communicator const& communicator, LoadedModel const& loaded, EvaluateOptions const& options);
 
 // Latents moved to a light: x0 [B,n,d] in renderer space, env [B,1,9,h,w] -> x1_hat [B,n,d] in renderer space.
-at::Tensor edit_latents(model::SceneModel const& model, at::Tensor const& x0, at::Tensor const& env, std::string const& solver, int steps);
+at::Tensor edit_latents(model::SceneModel const& model, at::Tensor const& x0, at::Tensor const& env,
+                        std::string const& solver, int steps);
 
 }  // namespace duoflow::launch

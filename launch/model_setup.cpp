@@ -14,7 +14,8 @@ namespace {
 
 std::string first_few(std::vector<std::string> const& names) {
   std::vector<std::string> const head(names.begin(), names.begin() + std::min<std::ptrdiff_t>(3, std::ssize(names)));
-  return fmt::format("{}{}", fmt::join(head, ", "), names.size() > 3 ? fmt::format(" and {} more", names.size() - 3) : "");
+  return fmt::format("{}{}", fmt::join(head, ", "),
+                     names.size() > 3 ? fmt::format(" and {} more", names.size() - 3) : "");
 }
 
 }  // namespace
@@ -27,7 +28,9 @@ void configure(dist::Runtime& runtime, Config const& config) {
 at::Device choose_device(std::string const& name) {
   bool const available = at::hasCUDA() && at::getNumGPUs() > 0;
   if (name == "cuda" && !available)
-    throw ConfigError("dist.device = cuda but no CUDA device can be used (no GPU, no driver, or a CPU build); use dist.device=cpu or the gpu preset");
+    throw ConfigError(
+        "dist.device = cuda but no CUDA device can be used (no GPU, no driver, or a CPU build); use dist.device=cpu or "
+        "the gpu preset");
   return name == "cpu" || !available ? at::Device(at::kCPU) : at::Device(at::kCUDA);
 }
 
@@ -39,11 +42,15 @@ void load_tensors(model::SceneModel& model, std::vector<dist::NamedTensor> const
   try {
     report = model.load(named);
   } catch (std::invalid_argument const& error) {
-    throw ConfigError(fmt::format("{}: {} (the config describes another model); use the config these weights were made with", origin, error.what()));
+    throw ConfigError(
+        fmt::format("{}: {} (the config describes another model); use the config these weights were made with", origin,
+                    error.what()));
   }
   if (!report.unexpected.empty())
-    throw ConfigError(fmt::format("{}: holds {} tensors the model does not have: {} (the config describes another model); use the config these "
-                                  "weights were made with", origin, report.unexpected.size(), first_few(report.unexpected)));
+    throw ConfigError(fmt::format(
+        "{}: holds {} tensors the model does not have: {} (the config describes another model); use the config these "
+        "weights were made with",
+        origin, report.unexpected.size(), first_few(report.unexpected)));
   if (missing) *missing = report.missing;
 }
 
@@ -66,9 +73,11 @@ LoadedModel load_checkpoint_model(std::string const& path, std::vector<std::stri
   std::vector<std::string> missing;
   load_tensors(model, state.model, folder, &missing);
   if (!missing.empty())
-    throw dist::CheckpointError(fmt::format("{}: {} tensors of the model are missing: {} (not a complete checkpoint); use another", folder,
-                                            missing.size(), first_few(missing)));
-  for (auto const part : {model::Part::reconstructor, model::Part::editor, model::Part::renderer}) model.set_trainable(part, false);
+    throw dist::CheckpointError(
+        fmt::format("{}: {} tensors of the model are missing: {} (not a complete checkpoint); use another", folder,
+                    missing.size(), first_few(missing)));
+  for (auto const part : {model::Part::reconstructor, model::Part::editor, model::Part::renderer})
+    model.set_trainable(part, false);
   return {std::move(config), std::move(model), folder, state.step};
 }
 
@@ -81,7 +90,8 @@ std::vector<dist::NamedTensor> model_tensors(model::SceneModel const& model) {
 std::string producer_of(model::SceneModel const& model) {
   std::vector<dist::NamedTensor> tensors;
   for (auto const& parameter : model.parameters())
-    if (parameter.part == model::Part::reconstructor && parameter.trainable) tensors.push_back({parameter.name, parameter.tensor.detach()});
+    if (parameter.part == model::Part::reconstructor && parameter.trainable)
+      tensors.push_back({parameter.name, parameter.tensor.detach()});
   return dist::model_fingerprint(tensors);
 }
 

@@ -13,7 +13,8 @@ namespace {
 std::shared_ptr<data::ShardIndex const> open_pairs(std::string const& directory) {
   auto index = std::make_shared<data::ShardIndex const>(directory);
   if (index->kind() != data::ShardKind::pair)
-    throw data::DataError(fmt::format("{} holds scene shards, pair shards are needed; make them with `duoflow encode`", directory));
+    throw data::DataError(
+        fmt::format("{} holds scene shards, pair shards are needed; make them with `duoflow encode`", directory));
   return index;
 }
 
@@ -22,24 +23,33 @@ std::shared_ptr<data::ShardIndex const> open_pairs(std::string const& directory)
 PairReader::PairReader(std::string const& directory, at::Device device)
     : device_(device), index_(open_pairs(directory)), set_(data::load_pairs(*index_)), reader_(index_) {}
 
-at::Tensor PairReader::read(std::int64_t row, char const* dataset, std::int64_t shard_row, at::ScalarType type, std::vector<std::int64_t> const& shape) const {
+at::Tensor PairReader::read(std::int64_t row, char const* dataset, std::int64_t shard_row, at::ScalarType type,
+                            std::vector<std::int64_t> const& shape) const {
   auto tensor = at::empty(shape, type);
   reader_.read(set_.rows[static_cast<std::size_t>(row)].shard, dataset, shard_row, tensor.mutable_data_ptr());
   return tensor;
 }
 
 at::Tensor PairReader::latents(std::int64_t row) const {
-  auto const type = set_.latent_dtype == data::DType::bf16 ? at::kBFloat16 : set_.latent_dtype == data::DType::f16 ? at::kHalf : at::kFloat;
-  return read(row, "latents", set_.rows[static_cast<std::size_t>(row)].row, type, {set_.tokens, set_.dim}).to(device_, at::kFloat);
+  auto const type = set_.latent_dtype == data::DType::bf16  ? at::kBFloat16
+                    : set_.latent_dtype == data::DType::f16 ? at::kHalf
+                                                            : at::kFloat;
+  return read(row, "latents", set_.rows[static_cast<std::size_t>(row)].row, type, {set_.tokens, set_.dim})
+      .to(device_, at::kFloat);
 }
 
 at::Tensor PairReader::images(std::int64_t row) const {
-  return image_tensor(read(row, "target_images", set_.rows[static_cast<std::size_t>(row)].row, at::kByte, {set_.targets, set_.height, set_.width, 3}), device_);
+  return image_tensor(read(row, "target_images", set_.rows[static_cast<std::size_t>(row)].row, at::kByte,
+                           {set_.targets, set_.height, set_.width, 3}),
+                      device_);
 }
 
 at::Tensor PairReader::mask(std::int64_t row) const {
-  if (!set_.has_alpha) return at::ones({set_.targets, set_.height, set_.width}, at::TensorOptions().dtype(at::kBool).device(device_));
-  return (read(row, "target_alpha", set_.rows[static_cast<std::size_t>(row)].row, at::kByte, {set_.targets, set_.height, set_.width}) > 127).to(device_);
+  if (!set_.has_alpha)
+    return at::ones({set_.targets, set_.height, set_.width}, at::TensorOptions().dtype(at::kBool).device(device_));
+  return (read(row, "target_alpha", set_.rows[static_cast<std::size_t>(row)].row, at::kByte,
+               {set_.targets, set_.height, set_.width}) > 127)
+      .to(device_);
 }
 
 at::Tensor PairReader::rays(std::int64_t row) const {
@@ -50,7 +60,9 @@ at::Tensor PairReader::rays(std::int64_t row) const {
 }
 
 at::Tensor PairReader::env(std::int64_t row) const {
-  return read(row, "env", set_.rows[static_cast<std::size_t>(row)].env_row, at::kHalf, {set_.env_height, set_.env_width, 3}).to(device_, at::kFloat);
+  return read(row, "env", set_.rows[static_cast<std::size_t>(row)].env_row, at::kHalf,
+              {set_.env_height, set_.env_width, 3})
+      .to(device_, at::kFloat);
 }
 
 at::Tensor PairReader::world_to_norm(std::int64_t row) const {

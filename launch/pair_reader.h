@@ -24,7 +24,8 @@ class PairReader {
   at::Tensor world_to_norm(std::int64_t row) const;  // [4,4]
 
  private:
-  at::Tensor read(std::int64_t row, char const* dataset, std::int64_t shard_row, at::ScalarType type, std::vector<std::int64_t> const& shape) const;
+  at::Tensor read(std::int64_t row, char const* dataset, std::int64_t shard_row, at::ScalarType type,
+                  std::vector<std::int64_t> const& shape) const;
 
   at::Device device_;
   std::shared_ptr<data::ShardIndex const> index_;

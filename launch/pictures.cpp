@@ -20,17 +20,23 @@ void paste(data::Image8& canvas, data::Image8 const& picture, std::int64_t top, 
 }  // namespace
 
 data::Image8 to_image(at::Tensor const& image_3HW) {
-  auto const bytes = (image_3HW.detach().to(at::kCPU, at::kFloat).clamp(0, 1) * 255).round().to(at::kByte).permute({1, 2, 0}).contiguous();
+  auto const bytes = (image_3HW.detach().to(at::kCPU, at::kFloat).clamp(0, 1) * 255)
+                         .round()
+                         .to(at::kByte)
+                         .permute({1, 2, 0})
+                         .contiguous();
   data::Image8 image{bytes.size(0), bytes.size(1), 3, {}};
   auto const* data = bytes.const_data_ptr<std::uint8_t>();
   image.pixels.assign(data, data + bytes.numel());
   return image;
 }
 
-data::Image8 picture_grid(std::vector<std::vector<data::Image8>> const& rows, std::vector<std::string> const& column_captions,
-                          std::vector<std::string> const& row_captions, int scale) {
+data::Image8 picture_grid(std::vector<std::vector<data::Image8>> const& rows,
+                          std::vector<std::string> const& column_captions, std::vector<std::string> const& row_captions,
+                          int scale) {
   if (rows.empty() || rows.front().empty()) return {1, 1, 3, {255, 255, 255}};
-  auto const cell_h = rows.front().front().height * scale + kMargin, cell_w = rows.front().front().width * scale + kMargin;
+  auto const cell_h = rows.front().front().height * scale + kMargin,
+             cell_w = rows.front().front().width * scale + kMargin;
   auto const left = row_captions.empty() ? kMargin : kRowCaptionWidth;
   auto const columns = static_cast<std::int64_t>(rows.front().size());
   data::Image8 canvas{kCaptionHeight + kMargin + cell_h * std::ssize(rows), left + cell_w * columns, 3, {}};
@@ -39,7 +45,8 @@ data::Image8 picture_grid(std::vector<std::vector<data::Image8>> const& rows, st
     data::draw_text(canvas, 4, left + c * cell_w, column_captions[static_cast<std::size_t>(c)]);
   for (std::int64_t r = 0; r < std::ssize(rows); ++r) {
     auto const top = kCaptionHeight + kMargin + r * cell_h;
-    if (r < std::ssize(row_captions)) data::draw_text(canvas, top + cell_h / 2 - 8, 4, row_captions[static_cast<std::size_t>(r)]);
+    if (r < std::ssize(row_captions))
+      data::draw_text(canvas, top + cell_h / 2 - 8, 4, row_captions[static_cast<std::size_t>(r)]);
     for (std::int64_t c = 0; c < std::ssize(rows[static_cast<std::size_t>(r)]); ++c)
       paste(canvas, rows[static_cast<std::size_t>(r)][static_cast<std::size_t>(c)], top, left + c * cell_w, scale);
   }

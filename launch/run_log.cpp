@@ -24,7 +24,11 @@ struct RunLog::State {
   Progress progress;
 
   State(std::string const& folder, Config const& c, LineOptions const& options, std::int64_t step)
-      : config(c), run(folder), line(options), metrics(folder + "/metrics.jsonl", step), curves(folder, step),
+      : config(c),
+        run(folder),
+        line(options),
+        metrics(folder + "/metrics.jsonl", step),
+        curves(folder, step),
         progress(c.training.train_steps, step) {}
 };
 
@@ -48,21 +52,25 @@ RunLog::RunLog(std::string const& run, Config const& config, int rank, LineOptio
 
 RunLog::~RunLog() = default;
 
-void RunLog::start(std::uint64_t samples, std::int64_t global_batch, std::int64_t parameters, std::string const& device) {
+void RunLog::start(std::uint64_t samples, std::int64_t global_batch, std::int64_t parameters,
+                   std::string const& device) {
   if (!state_) return;
   for (auto const& note : state_->config.notes) log_info(note);
-  log_info(fmt::format("{}: {} samples, global batch {} over {} rank(s), {:.2f} M trainable parameters on {}, {} steps", state_->config.objective,
-                       samples, global_batch, state_->line.size, static_cast<double>(parameters) / 1e6, device, state_->config.training.train_steps));
+  log_info(fmt::format("{}: {} samples, global batch {} over {} rank(s), {:.2f} M trainable parameters on {}, {} steps",
+                       state_->config.objective, samples, global_batch, state_->line.size,
+                       static_cast<double>(parameters) / 1e6, device, state_->config.training.train_steps));
 }
 
 void RunLog::step(StepNumbers const& numbers, std::vector<double> const& next) {
   if (!state_) return;
-  bool const print = numbers.step % state_->config.training.print_every == 0 || numbers.step == state_->config.training.train_steps;
+  bool const print =
+      numbers.step % state_->config.training.print_every == 0 || numbers.step == state_->config.training.train_steps;
   if (!print && numbers.own[kSkipped] == 0) return;
   auto const line = metrics_line(numbers, next, state_->line);
   state_->metrics.write(line);
   for (auto const& [name, value] : line.items())
-    if (value.is_number() && name != "step" && std::isfinite(value.get<double>())) state_->curves.scalar(name, numbers.step, value.get<double>());
+    if (value.is_number() && name != "step" && std::isfinite(value.get<double>()))
+      state_->curves.scalar(name, numbers.step, value.get<double>());
   state_->curves.flush();
   state_->progress.update(numbers.step, line.at("total_loss").get<double>(), line.at("samples_per_s").get<double>(),
                           fmt::format("psnr {:.2f}", line.at("psnr").get<double>()));
@@ -72,10 +80,12 @@ void RunLog::skipped(StepNumbers const& numbers, BatchPlan const& plan) {
   if (!state_) return;
   std::string where = "gradient norm out of bounds or not finite";
   for (int rank = 0; rank < state_->line.size; ++rank) {
-    auto const position = numbers.statistics[static_cast<std::size_t>(kFirstPerRank + kPerRank * rank + kFirstBadPosition)];
+    auto const position =
+        numbers.statistics[static_cast<std::size_t>(kFirstPerRank + kPerRank * rank + kFirstBadPosition)];
     if (position == 0) continue;
     auto const first = static_cast<std::int64_t>(position) - 1;
-    where = fmt::format("a loss is not finite on rank {}, samples {} to {} of the order", rank, first, first + plan.micro_batch - 1);
+    where = fmt::format("a loss is not finite on rank {}, samples {} to {} of the order", rank, first,
+                        first + plan.micro_batch - 1);
     break;
   }
   log_warning(fmt::format("step {} skipped: {}", numbers.step, where));
@@ -86,7 +96,8 @@ void RunLog::pictures(std::int64_t step, at::Tensor const& image_BT3HW, at::Tens
   std::vector<std::vector<data::Image8>> rows;
   for (std::int64_t b = 0; b < std::min<std::int64_t>(4, image_BT3HW.size(0)); ++b)
     rows.push_back({to_image(image_BT3HW[b][0]), to_image(target_BT3HW[b][0])});
-  data::write_png(fmt::format("{}/images/step_{:09d}.png", state_->run, step), picture_grid(rows, {"rendered", "target"}, {}, 2));
+  data::write_png(fmt::format("{}/images/step_{:09d}.png", state_->run, step),
+                  picture_grid(rows, {"rendered", "target"}, {}, 2));
 }
 
 void RunLog::checkpoint(std::string const& folder, double ms) {

@@ -1,6 +1,6 @@
 #pragma once
-// RunLog: the run folder's text and curves (config.yaml, log.txt, metrics.jsonl, TensorBoard events, images/) and the progress
-// line. Rank 0 writes; on other ranks every call does nothing.
+// RunLog: the run folder's text and curves (config.yaml, log.txt, metrics.jsonl, TensorBoard events, images/) and the
+// progress line. Rank 0 writes; on other ranks every call does nothing.
 
 #include <cstdint>
 #include <memory>

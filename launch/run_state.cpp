@@ -16,8 +16,10 @@ namespace {
 std::vector<dist::NamedTensor> state_tensors(RunTensors const& run) {
   std::vector<dist::NamedTensor> tensors;
   for (auto const& range : run.buffer.ranges()) {
-    tensors.push_back({"exp_avg." + range.name, run.optimizer.exp_avg().narrow(0, range.offset, range.numel).view(range.shape)});
-    tensors.push_back({"exp_avg_sq." + range.name, run.optimizer.exp_avg_sq().narrow(0, range.offset, range.numel).view(range.shape)});
+    tensors.push_back(
+        {"exp_avg." + range.name, run.optimizer.exp_avg().narrow(0, range.offset, range.numel).view(range.shape)});
+    tensors.push_back({"exp_avg_sq." + range.name,
+                       run.optimizer.exp_avg_sq().narrow(0, range.offset, range.numel).view(range.shape)});
   }
   tensors.push_back({"update_count", run.optimizer.update_count()});
   for (auto const& [name, tensor] : run.weighting.state()) tensors.push_back({"weighting." + name, tensor});
@@ -41,32 +43,50 @@ dist::CheckpointState pack_run(RunTensors const& run, Counters const& counters, 
   state.step = counters.step;
   state.model = model_tensors(run.model);
   state.state = state_tensors(run);
-  state.counters_json = nlohmann::json{{"step", counters.step}, {"samples", counters.samples}, {"skips_in_a_row", counters.skips_in_a_row},
-                                       {"data_fingerprint", counters.data_fingerprint}, {"seed", config.training.seed},
-                                       {"objective", config.objective}, {"producer", producer_of(run.model)}}.dump();
+  state.counters_json = nlohmann::json{{"step", counters.step},
+                                       {"samples", counters.samples},
+                                       {"skips_in_a_row", counters.skips_in_a_row},
+                                       {"data_fingerprint", counters.data_fingerprint},
+                                       {"seed", config.training.seed},
+                                       {"objective", config.objective},
+                                       {"producer", producer_of(run.model)}}
+                            .dump();
   state.config_yaml = effective_yaml(config);
   return state;
 }
 
-Counters unpack_run(dist::CheckpointState const& state, RunTensors const& run, Config const& config, std::string const& data_fingerprint,
-                    std::vector<std::string>* changes) {
+Counters unpack_run(dist::CheckpointState const& state, RunTensors const& run, Config const& config,
+                    std::string const& data_fingerprint, std::vector<std::string>* changes) {
   auto const json = nlohmann::json::parse(state.counters_json);
   Counters counters{json.at("step"), json.at("samples"), json.at("skips_in_a_row"), json.at("data_fingerprint")};
   if (counters.data_fingerprint != data_fingerprint)
-    throw dist::CheckpointError(fmt::format("the checkpoint of step {} was trained on other data (fingerprint {}, this folder's is {}); give the same --data, "
-                                            "or start a new run with training.init_from", counters.step, counters.data_fingerprint, data_fingerprint));
+    throw dist::CheckpointError(
+        fmt::format("the checkpoint of step {} was trained on other data (fingerprint {}, this folder's is {}); give "
+                    "the same --data, "
+                    "or start a new run with training.init_from",
+                    counters.step, counters.data_fingerprint, data_fingerprint));
   if (json.at("objective") != config.objective)
-    throw dist::CheckpointError(fmt::format("the checkpoint of step {} is of objective {}, the config says {} (another stage); use another --run folder "
-                                            "and training.init_from", counters.step, json.at("objective").get<std::string>(), config.objective));
-  load_tensors(run.model, state.model, "checkpoint", nullptr);
+    throw dist::CheckpointError(fmt::format(
+        "the checkpoint of step {} is of objective {}, the config says {} (another stage); use another --run folder "
+        "and training.init_from",
+        counters.step, json.at("objective").get<std::string>(), config.objective));
+  std::vector<std::string> missing;
+  load_tensors(run.model, state.model, "checkpoint", &missing);
+  if (!missing.empty())
+    throw dist::CheckpointError(fmt::format(
+        "the checkpoint of step {} has no {} ({} tensors of the model are missing: it is of another model); "
+        "resume with the config it was written with",
+        counters.step, missing.front(), missing.size()));
   std::map<std::string, at::Tensor> stored;
   for (auto const& [name, tensor] : state.state) stored.emplace(name, tensor);
   at::NoGradGuard const no_grad;
   for (auto& [name, tensor] : state_tensors(run)) {
     auto const found = stored.find(name);
     if (found == stored.end() || found->second.sizes() != tensor.sizes())
-      throw dist::CheckpointError(fmt::format("the checkpoint of step {} has no {} of {} numbers (other trainable parts or another model); "
-                                              "resume with the config it was written with", counters.step, name, tensor.numel()));
+      throw dist::CheckpointError(
+          fmt::format("the checkpoint of step {} has no {} of {} numbers (other trainable parts or another model); "
+                      "resume with the config it was written with",
+                      counters.step, name, tensor.numel()));
     tensor.copy_(found->second);
   }
   if (changes) *changes = config_changes(state.config_yaml, config);

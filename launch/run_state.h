@@ -19,7 +19,8 @@ struct Counters {
   std::string data_fingerprint;
 };
 
-// Views of live tensors; nothing is copied. Optimizer moments are named by parameter, so any layout or world size reads them.
+// Views of live tensors; nothing is copied. Optimizer moments are named by parameter, so any layout or world size reads
+// them.
 struct RunTensors {
   model::SceneModel& model;
   dist::FlatBuffer& buffer;
@@ -30,7 +31,7 @@ struct RunTensors {
 dist::CheckpointState pack_run(RunTensors const& run, Counters const& counters, Config const& config);
 // Restores in place. CheckpointError: a tensor missing or of another shape, other data (fingerprints), other objective.
 // Returns the counters; what differs between the stored and the present config goes to *changes, one line each.
-Counters unpack_run(dist::CheckpointState const& state, RunTensors const& run, Config const& config, std::string const& data_fingerprint,
-                    std::vector<std::string>* changes);
+Counters unpack_run(dist::CheckpointState const& state, RunTensors const& run, Config const& config,
+                    std::string const& data_fingerprint, std::vector<std::string>* changes);
 
 }  // namespace duoflow::launch

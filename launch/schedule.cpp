@@ -17,7 +17,8 @@ at::Tensor learning_rate(ScheduleOptions const& options, at::Tensor const& updat
   } else {
     auto const span = static_cast<double>(std::max<std::int64_t>(1, options.total - options.warmup));
     auto const progress = (count - static_cast<double>(options.warmup)) / span;
-    after = options.type == "cosine" ? (0.5 * (1 + at::cos(std::numbers::pi * progress))).clamp_min(0) : (1 - progress).clamp_min(0);
+    after = options.type == "cosine" ? (0.5 * (1 + at::cos(std::numbers::pi * progress))).clamp_min(0)
+                                     : (1 - progress).clamp_min(0);
   }
   return (options.peak * at::where(count < static_cast<double>(options.warmup), rising, after)).to(at::kFloat);
 }

@@ -15,7 +15,8 @@ struct ScheduleOptions {
 };
 
 // Linear warm-up from 0, then half a cosine (or a line) to 0 at `total`, or constant: the formulas of Hugging Face's
-// get_{cosine,linear,constant}_schedule_with_warmup, which the reference uses. update_count: fp32 scalar. No host synchronisation.
+// get_{cosine,linear,constant}_schedule_with_warmup, which the reference uses. update_count: fp32 scalar. No host
+// synchronisation.
 at::Tensor learning_rate(ScheduleOptions const& options, at::Tensor const& update_count);
 
 }  // namespace duoflow::launch

@@ -82,7 +82,6 @@ probe_packages() {
   need libyaml-cpp-dev    has_module yaml-cpp
   need libgtest-dev       has_module gtest
   need libcli11-dev       has_header CLI/CLI.hpp
-  need libspdlog-dev      has_module spdlog
   need libfmt-dev         has_module fmt
   need nlohmann-json3-dev has_header nlohmann/json.hpp
   need libxxhash-dev      has_module libxxhash

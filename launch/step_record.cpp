@@ -4,17 +4,21 @@
 #include <cmath>
 
 #include <ATen/ATen.h>
+#include <c10/core/CachingDeviceAllocator.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
 
 namespace duoflow::launch {
 
 StepRecords::StepRecords(int size, at::Device device) : device_(device), statistics_(statistic_slots(size)) {
   for (auto& slot : slots_) {
-    slot.host = at::zeros({statistics_ + kOwnCount}, at::TensorOptions().dtype(at::kDouble).pinned_memory(device.is_cuda()));
+    slot.host =
+        at::zeros({statistics_ + kOwnCount}, at::TensorOptions().dtype(at::kDouble).pinned_memory(device.is_cuda()));
     if (device.is_cuda()) slot.event.emplace(device.type());
   }
 }
 
-void StepRecords::push(std::int64_t step, std::int64_t samples, at::Tensor const& statistics, at::Tensor const& own, double comm_wait_ms) {
+void StepRecords::push(std::int64_t step, std::int64_t samples, at::Tensor const& statistics, at::Tensor const& own,
+                       double comm_wait_ms) {
   auto& slot = slots_[static_cast<std::size_t>(pushed_++ % 2)];
   slot.host.narrow(0, 0, statistics_).copy_(statistics, /*non_blocking=*/true);
   slot.host.narrow(0, statistics_, kOwnCount).copy_(own, /*non_blocking=*/true);
@@ -62,9 +66,21 @@ void add_times(nlohmann::ordered_json& line, StepNumbers const& numbers, std::ve
   line["slowest_rank"] = slowest;
 }
 
+// The most that tensors of this rank have taken on its GPU so far; NaN on the CPU.
+double peak_device_memory_mib() {
+  if (!at::hasCUDA()) return std::nan("");
+  auto* const allocator = at::getDeviceAllocator(at::kCUDA);
+  if (!allocator->initialized()) return std::nan("");
+  auto const index = c10::impl::VirtualGuardImpl(at::kCUDA).getDevice().index();
+  auto const& bytes = allocator->getDeviceStats(index)
+                          .allocated_bytes[static_cast<std::size_t>(c10::CachingAllocator::StatType::AGGREGATE)];
+  return static_cast<double>(bytes.peak) / (1024.0 * 1024.0);
+}
+
 }  // namespace
 
-nlohmann::ordered_json metrics_line(StepNumbers const& numbers, std::vector<double> const& next, LineOptions const& options) {
+nlohmann::ordered_json metrics_line(StepNumbers const& numbers, std::vector<double> const& next,
+                                    LineOptions const& options) {
   auto const& s = numbers.statistics;
   auto const mean = [&](int slot) { return s[static_cast<std::size_t>(slot)] / s[model::kSamples]; };
   auto const& own = numbers.own;
@@ -87,12 +103,14 @@ nlohmann::ordered_json metrics_line(StepNumbers const& numbers, std::vector<doub
   line["velocity_weight"] = options.joint ? own[kVelocityWeight] : none;
   line["render_weight"] = own[kRenderWeight];
   line["grad_norm"] = own[kGradNorm];
-  if (options.joint) add_cut(line, next);
-  else line["grad_ratio"] = none, line["grad_cosine"] = none;
+  if (options.joint)
+    add_cut(line, next);
+  else
+    line["grad_ratio"] = none, line["grad_cosine"] = none;
   line["lr"] = own[kLearningRate];
   line["skipped"] = own[kSkipped] != 0;
   add_times(line, numbers, next, options.size);
-  line["gpu_mem_mib"] = none;
+  line["gpu_mem_mib"] = peak_device_memory_mib();
   return line;
 }
 

@@ -2,8 +2,8 @@
 // StepRecords: what a step measured, from the device to the log without a host synchronisation on the step path.
 //
 // A step's numbers are copied to (pinned) host memory when the step is launched and read when the next one has been
-// launched. Values that are known only after the statistics of a step were sent (gradient norms at v_pred, times) travel in
-// the next step's statistics; the line of step s is therefore complete one step later, or at drain().
+// launched. Values that are known only after the statistics of a step were sent (gradient norms at v_pred, times)
+// travel in the next step's statistics; the line of step s is therefore complete one step later, or at drain().
 
 #include <array>
 #include <cstdint>
@@ -36,8 +36,10 @@ class StepRecords {
  public:
   StepRecords(int size, at::Device device);
   // statistics: reduced vector; own: fp64 [kOwnCount]. Starts the copy of both.
-  void push(std::int64_t step, std::int64_t samples, at::Tensor const& statistics, at::Tensor const& own, double comm_wait_ms);
-  // The numbers of the step pushed before the latest one (or of the latest, `latest` = true); nothing if there is none unread.
+  void push(std::int64_t step, std::int64_t samples, at::Tensor const& statistics, at::Tensor const& own,
+            double comm_wait_ms);
+  // The numbers of the step pushed before the latest one (or of the latest, `latest` = true); nothing if there is none
+  // unread.
   std::optional<StepNumbers> take(bool latest);
 
  private:
@@ -58,7 +60,9 @@ struct LineOptions {
   int size = 1;
   bool joint = true;
 };
-// One object of metrics.jsonl. `next`: the statistics sent after this step (gradient norms at v_pred and times of this step).
-nlohmann::ordered_json metrics_line(StepNumbers const& numbers, std::vector<double> const& next, LineOptions const& options);
+// One object of metrics.jsonl. `next`: the statistics sent after this step (gradient norms at v_pred and times of this
+// step).
+nlohmann::ordered_json metrics_line(StepNumbers const& numbers, std::vector<double> const& next,
+                                    LineOptions const& options);
 
 }  // namespace duoflow::launch

@@ -28,14 +28,17 @@ namespace duoflow::launch {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-double ms_since(Clock::time_point start) { return std::chrono::duration<double, std::milli>(Clock::now() - start).count(); }
+double ms_since(Clock::time_point start) {
+  return std::chrono::duration<double, std::milli>(Clock::now() - start).count();
+}
 
 at::TensorOptions fp64(at::Device device) { return at::TensorOptions().dtype(at::kDouble).device(device); }
 
 bool trains(Config const& config, model::Part part) {
   if (config.objective == "reconstruction") return part != model::Part::editor;
   if (part == model::Part::editor) return true;
-  return part == model::Part::renderer && !config.training.freeze_reconstructor_renderer;  // cached latents: no way to the reconstructor
+  return part == model::Part::renderer &&
+         !config.training.freeze_reconstructor_renderer;  // cached latents: no way to the reconstructor
 }
 
 model::SceneModel make_model(Config const& config, at::Device device) {
@@ -43,9 +46,11 @@ model::SceneModel make_model(Config const& config, at::Device device) {
   if (!config.training.init_from.empty()) {
     auto const missing = load_weights(model, config.training.init_from);
     if (!missing.empty())
-      log_info(fmt::format("{}: {} tensors not in it keep their initial values (first: {})", config.training.init_from, missing.size(), missing.front()));
+      log_info(fmt::format("{}: {} tensors not in it keep their initial values (first: {})", config.training.init_from,
+                           missing.size(), missing.front()));
   }
-  for (auto const part : {model::Part::reconstructor, model::Part::editor, model::Part::renderer}) model.set_trainable(part, trains(config, part));
+  for (auto const part : {model::Part::reconstructor, model::Part::editor, model::Part::renderer})
+    model.set_trainable(part, trains(config, part));
   model.to(device);
   return model;
 }
@@ -62,17 +67,24 @@ dist::FlatBuffer make_buffer(model::SceneModel const& model) {
 class Trainer {
  public:
   Trainer(dist::Runtime& runtime, Config const& config, TrainArguments const& arguments)
-      : runtime_(runtime), config_(config), device_(choose_device(config.dist.device)),
+      : runtime_(runtime),
+        config_(config),
+        device_(choose_device(config.dist.device)),
         communicator_(runtime.communicator(device_.is_cuda() ? dist::Device::cuda : dist::Device::cpu)),
-        model_(make_model(config, device_)), buffer_(make_buffer(model_)),
+        model_(make_model(config, device_)),
+        buffer_(make_buffer(model_)),
         reducer_(communicator_, buffer_, {config.dist.bucket_mib, config.dist.first_bucket_mib}),
         optimizer_(buffer_, {config.training.beta1, config.training.beta2, 1e-8, {config.training.weight_decay, 0}}),
         weighting_(model::make_weighting(weighting_options(config), device_)),
-        joint_step_(model_, loss_options(), *weighting_), render_loss_(loss_options().render),
-        exchange_(communicator_, statistic_slots(communicator_.size()), device_), records_(communicator_.size(), device_),
-        schedule_{config.training.lr, config.training.warmup, config.training.train_steps, config.training.scheduler_type},
+        joint_step_(model_, loss_options(), *weighting_),
+        render_loss_(loss_options().render),
+        exchange_(communicator_, statistic_slots(communicator_.size()), device_),
+        records_(communicator_.size(), device_),
+        schedule_{config.training.lr, config.training.warmup, config.training.train_steps,
+                  config.training.scheduler_type},
         encoding_(model::light_encoding_from_string(config.data.light_encoding)),
-        local_(at::zeros({statistic_slots(communicator_.size())}, fp64(device_))), cut_sums_(at::zeros({3}, fp64(device_))) {
+        local_(at::zeros({statistic_slots(communicator_.size())}, fp64(device_))),
+        cut_sums_(at::zeros({3}, fp64(device_))) {
     dist::agree_on_parameters(communicator_, buffer_);
     open(arguments);
   }
@@ -93,7 +105,8 @@ class Trainer {
   void send_statistics();
   at::Tensor await_statistics();
   at::Tensor update(at::Tensor const& norm, at::Tensor const& rate);
-  void record(model::LossWeights const& weights, at::Tensor const& norm, at::Tensor const& rate, at::Tensor const& skipped);
+  void record(model::LossWeights const& weights, at::Tensor const& norm, at::Tensor const& rate,
+              at::Tensor const& skipped);
   data::Batch next_batch();
   void release_batches();
 
@@ -123,11 +136,12 @@ class Trainer {
   std::string checkpoints_;
 
   Counters counters_;
-  at::Tensor local_, cut_sums_;       // this rank's statistics; the last step's squared norms and dot product at v_pred
+  at::Tensor local_, cut_sums_;  // this rank's statistics; the last step's squared norms and dot product at v_pred
   std::vector<at::Tensor> weighting_before_;  // restored when the step is skipped
-  at::Tensor global_, first_bad_;     // reduced statistics; position + 1 of this rank's first non-finite micro-step
-  std::vector<data::Batch> held_, held_before_;  // batches of this step and the last: a copy may still read their memory
-  at::Tensor picture_, target_;       // the last micro-step's, for images/
+  at::Tensor global_, first_bad_;  // reduced statistics; position + 1 of this rank's first non-finite micro-step
+  std::vector<data::Batch> held_,
+      held_before_;                     // batches of this step and the last: a copy may still read their memory
+  at::Tensor picture_, target_;         // the last micro-step's, for images/
   std::optional<StepNumbers> pending_;  // waits for the next step's statistics
   double data_wait_ms_ = 0, comm_wait_ms_ = 0, last_step_ms_ = 0, last_data_wait_ms_ = 0;
   std::int64_t saved_step_ = -1;
@@ -137,7 +151,8 @@ class Trainer {
 
 model::JointLossOptions Trainer::loss_options() const {
   auto const& t = config_.training;
-  return {config_.flow.velocity_loss_weight, config_.objective == "joint" ? config_.flow.render_loss_weight : 1,
+  return {config_.flow.velocity_loss_weight,
+          config_.objective == "joint" ? config_.flow.render_loss_weight : 1,
           {t.l2_loss_weight, t.lpips_loss_weight, t.perceptual_loss_weight}};
 }
 
@@ -153,13 +168,16 @@ void Trainer::open(TrainArguments const& arguments) {
     folder = dist::resolve_checkpoint(arguments.resume);
   }
   auto const step = folder.empty() ? 0 : dist::read_checkpoint_manifest(folder).at("step").get<std::int64_t>();
-  data_ = std::make_unique<TrainingData>(arguments.data, config_, communicator_.rank(), communicator_.size(), step, device_.is_cuda());
+  data_ = std::make_unique<TrainingData>(arguments.data, config_, communicator_.rank(), communicator_.size(), step,
+                                         device_.is_cuda());
   counters_.data_fingerprint = data_->fingerprint();
   if (folder.empty() && data_->pairs())
-    model_.set_latent_statistics(at::tensor(at::ArrayRef<float>(data_->pairs()->latent_mean)).to(device_), at::tensor(at::ArrayRef<float>(data_->pairs()->latent_std)).to(device_));
+    model_.set_latent_statistics(at::tensor(at::ArrayRef<float>(data_->pairs()->latent_mean)).to(device_),
+                                 at::tensor(at::ArrayRef<float>(data_->pairs()->latent_std)).to(device_));
   if (!folder.empty()) resume(folder);
   if (data_->pairs()) check_producer();
-  LineOptions const line{loss_options().lambda_v, loss_options().lambda_r, communicator_.size(), config_.objective == "joint"};
+  LineOptions const line{loss_options().lambda_v, loss_options().lambda_r, communicator_.size(),
+                         config_.objective == "joint"};
   log_ = std::make_unique<RunLog>(arguments.run, config_, communicator_.rank(), line, counters_.step);
   log_->start(data_->samples(), data_->plan().global_batch, buffer_.size(), device_.str());
 }
@@ -178,7 +196,8 @@ void Trainer::set_old_checkpoints_aside() {
 
 void Trainer::resume(std::string const& folder) {
   std::vector<std::string> changes;
-  counters_ = unpack_run(dist::read_checkpoint(folder), {model_, buffer_, optimizer_, *weighting_}, config_, data_->fingerprint(), &changes);
+  counters_ = unpack_run(dist::read_checkpoint(folder), {model_, buffer_, optimizer_, *weighting_}, config_,
+                         data_->fingerprint(), &changes);
   saved_step_ = counters_.step;
   log_info(fmt::format("resumed from {} (step {})", folder, counters_.step));
   for (auto const& change : changes) log_warning(fmt::format("config changed since the checkpoint: {}", change));
@@ -188,16 +207,19 @@ void Trainer::check_producer() const {
   auto const mine = producer_of(model_);
   auto const& theirs = data_->pairs()->producer;
   if (mine == theirs) return;
-  auto const what = fmt::format("the pairs were encoded by another reconstructor (producer {}, this model's is {})", theirs, mine);
+  auto const what =
+      fmt::format("the pairs were encoded by another reconstructor (producer {}, this model's is {})", theirs, mine);
   if (!config_.data.allow_other_producer)
-    throw data::DataError(what + "; its renderer would not understand the latents: encode again, set training.init_from to that model, or data.allow_other_producer: true");
+    throw data::DataError(what +
+                          "; its renderer would not understand the latents: encode again, set training.init_from to "
+                          "that model, or data.allow_other_producer: true");
   log_warning(fmt::format("{}; accepted by data.allow_other_producer", what));
 }
 
-// ---- training ---------------------------------------------------------------------------------------------------------
+// ---- training
+// ---------------------------------------------------------------------------------------------------------
 
 void Trainer::train_step() {
-  auto const started = Clock::now();
   data_wait_ms_ = comm_wait_ms_ = 0;
   reducer_.zero();
   local_.zero_();
@@ -211,7 +233,6 @@ void Trainer::train_step() {
   auto const skipped = update(norm, rate);
   // ---- only diagnostics
   record(weights, norm, rate, skipped);
-  last_step_ms_ = ms_since(started);
   last_data_wait_ms_ = data_wait_ms_;
 }
 
@@ -243,7 +264,8 @@ model::LossWeights Trainer::joint_micro_steps() {
   cut_sums_.zero_();
   for (std::int64_t k = 0; k < plan.micro_steps; ++k) {
     if (plan.micro_steps > 1 && k + 1 == plan.micro_steps) reducer_.arm(used, renderer);
-    joint_step_.run_from_cut(batches[static_cast<std::size_t>(k)], cuts[static_cast<std::size_t>(k)], weights, cut_sums_);
+    joint_step_.run_from_cut(batches[static_cast<std::size_t>(k)], cuts[static_cast<std::size_t>(k)], weights,
+                             cut_sums_);
   }
   return weights;
 }
@@ -267,14 +289,17 @@ model::LossWeights Trainer::reconstruction_micro_steps() {
 void Trainer::contribute(at::Tensor const& sums, std::int64_t micro_step, std::uint64_t position) {
   local_.narrow(0, 0, model::kStatisticCount).add_(sums);
   auto const bad = at::logical_and(first_bad_ == 0, sums[model::kNonFinite] > 0);
-  first_bad_ = at::where(bad, static_cast<double>(position + 1), first_bad_);
+  first_bad_.add_(bad.to(at::kDouble),
+                  static_cast<double>(position + 1));  // where() would copy the number and wait for the device
   if (micro_step + 1 == data_->plan().micro_steps) send_statistics();
 }
 
 void Trainer::send_statistics() {
   local_.narrow(0, model::kGradVelocitySq, 3).add_(cut_sums_);
   double const max_ms = config_.training.max_hours * 3.6e6;
-  auto const host = at::zeros({statistic_slots(communicator_.size()) - model::kStatisticCount}, at::kDouble);
+  auto const host =
+      at::zeros({statistic_slots(communicator_.size()) - model::kStatisticCount},
+                at::TensorOptions(at::kDouble).pinned_memory(device_.is_cuda()));  // else the copy waits for the device
   auto* slots = host.mutable_data_ptr<double>() - model::kStatisticCount;
   slots[kStop] = runtime_.stop_requested() ? 1 : 0;
   slots[kTimeUp] = max_ms > 0 && ms_since(started_) > max_ms ? 1 : 0;
@@ -293,23 +318,29 @@ at::Tensor Trainer::await_statistics() {
   return global;
 }
 
-// Skips, on the device and from reduced values alone, when a loss or the norm is not finite or the norm is far out of bounds.
+// Skips, on the device and from reduced values alone, when a loss or the norm is not finite or the norm is far out of
+// bounds.
 at::Tensor Trainer::update(at::Tensor const& norm, at::Tensor const& rate) {
   auto const& t = config_.training;
   auto skip = at::logical_or(global_[model::kNonFinite] > 0, at::logical_not(at::isfinite(norm)));
-  if (t.grad_clip_norm > 0 && t.allowed_gradnorm_factor > 0) skip = at::logical_or(skip, norm > t.grad_clip_norm * t.allowed_gradnorm_factor);
+  if (t.grad_clip_norm > 0 && t.allowed_gradnorm_factor > 0)
+    skip = at::logical_or(skip, norm > t.grad_clip_norm * t.allowed_gradnorm_factor);
   optimizer_.step(rate, skip.to(at::kFloat));
   auto const state = weighting_->state();
-  for (std::size_t i = 0; i < weighting_before_.size(); ++i) state[i].second.copy_(at::where(skip, weighting_before_[i], state[i].second));
+  for (std::size_t i = 0; i < weighting_before_.size(); ++i)
+    state[i].second.copy_(at::where(skip, weighting_before_[i], state[i].second));
   return skip;
 }
 
-// ---- only diagnostics, the log and the checkpoints below ----------------------------------------------------------------
+// ---- only diagnostics, the log and the checkpoints below
+// ----------------------------------------------------------------
 
-void Trainer::record(model::LossWeights const& weights, at::Tensor const& norm, at::Tensor const& rate, at::Tensor const& skipped) {
+void Trainer::record(model::LossWeights const& weights, at::Tensor const& norm, at::Tensor const& rate,
+                     at::Tensor const& skipped) {
   ++counters_.step;
   counters_.samples += data_->plan().global_batch;
-  auto const own = at::stack({weights.velocity.to(at::kDouble), weights.render.to(at::kDouble), norm.to(at::kDouble), rate.to(at::kDouble), skipped.to(at::kDouble)});
+  auto const own = at::stack({weights.velocity.to(at::kDouble), weights.render.to(at::kDouble), norm.to(at::kDouble),
+                              rate.to(at::kDouble), skipped.to(at::kDouble)});
   records_.push(counters_.step, counters_.samples, global_, own, comm_wait_ms_);
 }
 
@@ -320,7 +351,8 @@ data::Batch Trainer::next_batch() {
   return batch;
 }
 
-// On CUDA the copies of the step just launched may still run; those of the step before it are done (its record was read).
+// On CUDA the copies of the step just launched may still run; those of the step before it are done (its record was
+// read).
 void Trainer::release_batches() {
   if (!device_.is_cuda()) held_before_.swap(held_);
   for (auto const& batch : held_before_) data_->release(batch);
@@ -339,9 +371,11 @@ void Trainer::read_record(bool latest) {
   if (numbers->own[kSkipped] != 0) log_->skipped(*numbers, data_->plan());
   pending_ = std::move(numbers);
   if (counters_.skips_in_a_row >= config_.training.max_skips_in_a_row)
-    throw std::runtime_error(fmt::format("{} updates in a row were skipped, the last at step {} (losses or gradients are not finite or far out of bounds: "
-                                         "training has diverged or the data are bad); lower training.lr, or resume from an earlier checkpoint",
-                                         counters_.skips_in_a_row, pending_->step));
+    throw std::runtime_error(fmt::format(
+        "{} updates in a row were skipped, the last at step {} (losses or gradients are not finite or far out of "
+        "bounds: "
+        "training has diverged or the data are bad); lower training.lr, or resume from an earlier checkpoint",
+        counters_.skips_in_a_row, pending_->step));
 }
 
 // One more exchange, so that the last step's line can be written. Collective.
@@ -366,20 +400,25 @@ void Trainer::save() {
   options.directory = checkpoints_;
   options.keep_last = config_.training.keep_last;
   options.keep_every = config_.training.keep_every;
-  auto const folder = dist::write_checkpoint(communicator_, options, pack_run({model_, buffer_, optimizer_, *weighting_}, counters_, config_));
+  auto const folder = dist::write_checkpoint(communicator_, options,
+                                             pack_run({model_, buffer_, optimizer_, *weighting_}, counters_, config_));
   saved_step_ = counters_.step;
   log_->checkpoint(folder, ms_since(started));
 }
 
 void Trainer::show_pictures() {
   auto const every = config_.training.vis_every;
-  if (every > 0 && counters_.step % every == 0 && communicator_.rank() == 0) log_->pictures(counters_.step, picture_, target_);
+  if (every > 0 && counters_.step % every == 0 && communicator_.rank() == 0)
+    log_->pictures(counters_.step, picture_, target_);
 }
 
 int Trainer::run() {
   while (counters_.step < config_.training.train_steps && !leaving()) {
+    auto const started = Clock::now();
     train_step();
     read_record(/*latest=*/!device_.is_cuda());
+    last_step_ms_ =
+        ms_since(started);  // with the read: on CUDA a step is only launched above, and waits for the last one here
     release_batches();
     show_pictures();
     if (counters_.step % config_.training.checkpoint_every == 0) save();
@@ -392,8 +431,15 @@ int Trainer::run() {
 }  // namespace
 
 int train(dist::Runtime& runtime, Config const& config, TrainArguments const& arguments) {
-  Trainer trainer(runtime, config, arguments);
-  return trainer.run();
+  try {
+    Trainer trainer(runtime, config, arguments);
+    return trainer.run();
+  } catch (c10::OutOfMemoryError const& error) {
+    throw std::runtime_error(
+        fmt::format("{} (the device's memory is full); lower training.batch_size_per_gpu, keeping "
+                    "training.global_batch_size, or set training.grad_checkpoint_every=1",
+                    error.what_without_backtrace()));
+  }
 }
 
 }  // namespace duoflow::launch

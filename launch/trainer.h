@@ -15,8 +15,8 @@ struct TrainArguments {
 
 inline constexpr int kStoppedOnRequest = 75;
 
-// Trains to config.training.train_steps. Collective: all ranks call with the same arguments. Returns 0, or kStoppedOnRequest
-// when a signal or the time limit ended the run after a checkpoint.
+// Trains to config.training.train_steps. Collective: all ranks call with the same arguments. Returns 0, or
+// kStoppedOnRequest when a signal or the time limit ended the run after a checkpoint.
 int train(dist::Runtime& runtime, Config const& config, TrainArguments const& arguments);
 
 }  // namespace duoflow::launch

@@ -14,32 +14,40 @@ namespace {
 
 void require_kind(data::ShardIndex const& index, data::ShardKind kind, std::string const& objective) {
   if (index.kind() == kind) return;
-  throw data::DataError(fmt::format("{} holds {} shards, objective {} needs {} shards; give the folder that `duoflow {}` wrote", index.directory(),
-                                    index.kind() == data::ShardKind::pair ? "pair" : "scene", objective,
-                                    kind == data::ShardKind::pair ? "pair" : "scene", kind == data::ShardKind::pair ? "encode" : "synth` or `duoflow ingest"));
+  throw data::DataError(
+      fmt::format("{} holds {} shards, objective {} needs {} shards; give the folder that `duoflow {}` wrote",
+                  index.directory(), index.kind() == data::ShardKind::pair ? "pair" : "scene", objective,
+                  kind == data::ShardKind::pair ? "pair" : "scene",
+                  kind == data::ShardKind::pair ? "encode" : "synth` or `duoflow ingest"));
 }
 
-void require_equal(std::string const& directory, char const* what, std::int64_t found, std::int64_t expected, char const* key) {
+void require_equal(std::string const& directory, char const* what, std::int64_t found, std::int64_t expected,
+                   char const* key) {
   if (found != expected)
-    throw data::DataError(fmt::format("{}: {} is {}, the config's {} is {} (the model cannot take it); make the data again or change the config",
-                                      directory, what, found, key, expected));
+    throw data::DataError(fmt::format(
+        "{}: {} is {}, the config's {} is {} (the model cannot take it); make the data again or change the config",
+        directory, what, found, key, expected));
 }
 
 void check_pairs(std::string const& directory, data::PairSet const& pairs, Config const& config) {
-  require_equal(directory, "number of latent tokens", pairs.tokens, config.model.n_latent_vectors, "model.transformer.n_latent_vectors");
+  require_equal(directory, "number of latent tokens", pairs.tokens, config.model.n_latent_vectors,
+                "model.transformer.n_latent_vectors");
   require_equal(directory, "latent width", pairs.dim, config.model.d, "model.transformer.d");
   require_equal(directory, "picture height", pairs.height, config.model.image_size, "model.image_tokenizer.image_size");
   require_equal(directory, "picture width", pairs.width, config.model.image_size, "model.image_tokenizer.image_size");
 }
 
 data::SceneSet without_lights(data::SceneSet set, std::string const& glob) {
-  if (!glob.empty()) std::erase_if(set.scenes, [&](data::SceneEntry const& scene) { return fnmatch(glob.c_str(), scene.light.c_str(), 0) == 0; });
+  if (!glob.empty())
+    std::erase_if(set.scenes,
+                  [&](data::SceneEntry const& scene) { return fnmatch(glob.c_str(), scene.light.c_str(), 0) == 0; });
   return set;
 }
 
 data::Allocate pinned_memory() {
   return [](std::size_t bytes) {
-    auto tensor = at::empty({static_cast<std::int64_t>(bytes)}, at::TensorOptions().dtype(at::kByte).pinned_memory(true));
+    auto tensor =
+        at::empty({static_cast<std::int64_t>(bytes)}, at::TensorOptions().dtype(at::kByte).pinned_memory(true));
     auto* data = static_cast<std::byte*>(tensor.data_ptr());
     return std::shared_ptr<std::byte>(data, [tensor](std::byte*) {});
   };
@@ -49,10 +57,13 @@ data::Allocate pinned_memory() {
 
 BatchPlan plan_batches(TrainingConfig const& config, int rank, int size) {
   BatchPlan plan;
-  plan.global_batch = config.global_batch_size > 0 ? config.global_batch_size : config.batch_size_per_gpu * size * config.grad_accum_steps;
+  plan.global_batch = config.global_batch_size > 0 ? config.global_batch_size
+                                                   : config.batch_size_per_gpu * size * config.grad_accum_steps;
   if (plan.global_batch < size)
-    throw ConfigError(fmt::format("training.global_batch_size = {} is smaller than the number of ranks, {} (a rank would have nothing to do); "
-                                  "raise it or start fewer ranks", plan.global_batch, size));
+    throw ConfigError(fmt::format(
+        "training.global_batch_size = {} is smaller than the number of ranks, {} (a rank would have nothing to do); "
+        "raise it or start fewer ranks",
+        plan.global_batch, size));
   auto const [first, samples] = data::rank_block(plan.global_batch, rank, size);
   plan.first = first;
   plan.samples = samples;
@@ -76,7 +87,8 @@ data::Verify verify_mode(Config const& config) {
   return config.data.verify == "never" ? data::Verify::never : data::Verify::first_touch;
 }
 
-TrainingData::TrainingData(std::string const& directory, Config const& config, int rank, int size, std::int64_t start_step, bool pin_memory)
+TrainingData::TrainingData(std::string const& directory, Config const& config, int rank, int size,
+                           std::int64_t start_step, bool pin_memory)
     : plan_(plan_batches(config.training, rank, size)) {
   auto const index = std::make_shared<data::ShardIndex const>(directory);
   auto const reader = std::make_shared<data::RawReader const>(index, verify_mode(config));
@@ -85,7 +97,9 @@ TrainingData::TrainingData(std::string const& directory, Config const& config, i
   auto check_samples = [&](std::size_t count) {
     samples_ = count;
     if (samples_ < static_cast<std::uint64_t>(size))
-      throw data::DataError(fmt::format("{}: {} samples for {} ranks (every rank needs at least one); start fewer ranks or make more data", directory, count, size));
+      throw data::DataError(fmt::format(
+          "{}: {} samples for {} ranks (every rank needs at least one); start fewer ranks or make more data", directory,
+          count, size));
     return data::Sampler(seed, samples_);
   };
   if (config.objective == "joint") {
@@ -96,10 +110,14 @@ TrainingData::TrainingData(std::string const& directory, Config const& config, i
     source_ = data::make_pair_source(index, pairs_, reader, check_samples(pairs_->pairs.size()), seed, targets);
   } else {
     require_kind(*index, data::ShardKind::scene, config.objective);
-    auto const scenes = std::make_shared<data::SceneSet const>(without_lights(data::load_scenes(*index), config.data.exclude_lights));
-    require_equal(directory, "picture height", scenes->height, config.model.image_size, "model.image_tokenizer.image_size");
-    require_equal(directory, "picture width", scenes->width, config.model.image_size, "model.image_tokenizer.image_size");
-    source_ = data::make_scene_source(index, scenes, reader, check_samples(scenes->scenes.size()), seed, view_selection(config));
+    auto const scenes =
+        std::make_shared<data::SceneSet const>(without_lights(data::load_scenes(*index), config.data.exclude_lights));
+    require_equal(directory, "picture height", scenes->height, config.model.image_size,
+                  "model.image_tokenizer.image_size");
+    require_equal(directory, "picture width", scenes->width, config.model.image_size,
+                  "model.image_tokenizer.image_size");
+    source_ = data::make_scene_source(index, scenes, reader, check_samples(scenes->scenes.size()), seed,
+                                      view_selection(config));
   }
   data::LoaderOptions options;
   options.threads = config.data.threads;
@@ -109,7 +127,8 @@ TrainingData::TrainingData(std::string const& directory, Config const& config, i
     auto const step = start_step + static_cast<std::int64_t>(number) / plan.micro_steps;
     auto const micro = static_cast<std::int64_t>(number) % plan.micro_steps;
     auto const offset = micro * plan.micro_batch;
-    return std::pair(static_cast<std::uint64_t>(step * plan.global_batch + plan.first + offset), std::min(plan.micro_batch, plan.samples - offset));
+    return std::pair(static_cast<std::uint64_t>(step * plan.global_batch + plan.first + offset),
+                     std::min(plan.micro_batch, plan.samples - offset));
   };
   loader_ = std::make_unique<data::Loader>(source_, schedule, plan_.micro_batch, options);
 }

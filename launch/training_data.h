@@ -10,7 +10,8 @@
 
 namespace duoflow::launch {
 
-// How the global batch is divided: rank r runs `samples` positions from `first` in micro-steps of at most `micro_batch`.
+// How the global batch is divided: rank r runs `samples` positions from `first` in micro-steps of at most
+// `micro_batch`.
 struct BatchPlan {
   std::int64_t global_batch = 0, first = 0, samples = 0, micro_batch = 0, micro_steps = 0;
 };
@@ -21,7 +22,8 @@ class TrainingData {
  public:
   // Opens `directory` (pair shards for joint, scene shards for reconstruction). start_step: steps already done.
   // DataError: wrong kind of shard, picture or latent sizes other than the config's, fewer samples than ranks.
-  TrainingData(std::string const& directory, Config const& config, int rank, int size, std::int64_t start_step, bool pin_memory);
+  TrainingData(std::string const& directory, Config const& config, int rank, int size, std::int64_t start_step,
+               bool pin_memory);
   ~TrainingData();
 
   BatchPlan const& plan() const { return plan_; }

@@ -18,10 +18,13 @@ Command add_encode(CLI::App& root) {
   app->add_option("--checkpoint", arguments->checkpoint, "checkpoint or run folder")->required();
   app->add_option("--data", options.data, "folder of scene shards")->required();
   app->add_option("--out", options.out, "output folder")->required();
-  app->add_option("--dtype", options.dtype, "type of the stored latents")->check(CLI::IsMember({"bf16", "f16", "f32"}))->capture_default_str();
+  app->add_option("--dtype", options.dtype, "type of the stored latents")
+      ->check(CLI::IsMember({"bf16", "f16", "f32"}))
+      ->capture_default_str();
   app->add_option("--lights", options.lights, "glob: only these lights")->capture_default_str();
   app->add_option("--exclude-lights", options.exclude_lights, "glob: not these lights");
-  app->add_option("--target-frames", options.target_frames, "frames stored as targets, for example 3,7 (default: the config's data.target_frames)");
+  app->add_option("--target-frames", options.target_frames,
+                  "frames stored as targets, for example 3,7 (default: the config's data.target_frames)");
   app->add_option("--batch", options.batch, "scenes encoded at once")->capture_default_str();
   app->add_option("overrides", arguments->overrides, "key=value on the checkpoint's config");
   return {app, [arguments](dist::Runtime& runtime) {
@@ -42,7 +45,8 @@ Command add_evaluate(CLI::App& root) {
   };
   auto arguments = std::make_shared<Arguments>();
   auto& options = arguments->options;
-  auto* app = root.add_subcommand("evaluate", "edit the pairs of a folder and measure: metrics.json, pairs.csv, contact_sheet.png");
+  auto* app = root.add_subcommand("evaluate",
+                                  "edit the pairs of a folder and measure: metrics.json, pairs.csv, contact_sheet.png");
   app->add_option("--checkpoint", arguments->checkpoint, "checkpoint or run folder")->required();
   app->add_option("--data", options.data, "folder of pair shards")->required();
   app->add_option("--out", options.out, "output folder")->required();

@@ -2,8 +2,8 @@
 #include <set>
 
 #include <ATen/ATen.h>
-#include <CLI/CLI.hpp>
 #include <fmt/format.h>
+#include <CLI/CLI.hpp>
 
 #include "dist/checkpoint/checkpoint.h"
 #include "launch/commands/commands.h"
@@ -21,9 +21,12 @@ struct Arguments {
 
 std::string part_name(model::Part part) {
   switch (part) {
-    case model::Part::reconstructor: return "reconstructor";
-    case model::Part::editor: return "editor";
-    case model::Part::renderer: return "renderer";
+    case model::Part::reconstructor:
+      return "reconstructor";
+    case model::Part::editor:
+      return "editor";
+    case model::Part::renderer:
+      return "renderer";
   }
   return "";
 }
@@ -34,11 +37,14 @@ int export_weights(Arguments const& arguments) {
   auto const type = arguments.dtype == "bf16" ? at::kBFloat16 : arguments.dtype == "f16" ? at::kHalf : at::kFloat;
   std::vector<dist::NamedTensor> tensors;
   for (auto const& parameter : loaded.model.parameters())
-    if (wanted.contains(part_name(parameter.part))) tensors.push_back({parameter.name, parameter.tensor.detach().to(type)});
+    if (wanted.contains(part_name(parameter.part)))
+      tensors.push_back({parameter.name, parameter.tensor.detach().to(type)});
   auto const folder = std::filesystem::path(arguments.out).parent_path();
   if (!folder.empty()) std::filesystem::create_directories(folder);
   auto const temporary = arguments.out + ".tmp";
-  dist::write_safetensors(temporary, tensors, {{"made_by", fmt::format("duoflow {}", DUOFLOW_VERSION)}, {"step", std::to_string(loaded.step)}});
+  dist::write_safetensors(
+      temporary, tensors,
+      {{"made_by", fmt::format("duoflow {}", DUOFLOW_VERSION)}, {"step", std::to_string(loaded.step)}});
   std::filesystem::rename(temporary, arguments.out);
   log_info(fmt::format("{} tensors of {} in {}, {:.1f} MB", tensors.size(), loaded.folder, arguments.out,
                        static_cast<double>(std::filesystem::file_size(arguments.out)) / 1e6));
@@ -52,8 +58,12 @@ Command add_export(CLI::App& root) {
   auto* app = root.add_subcommand("export", "write a checkpoint's weights to one safetensors file");
   app->add_option("checkpoint", arguments->checkpoint, "checkpoint or run folder")->required();
   app->add_option("out", arguments->out, "safetensors file to write")->required();
-  app->add_option("--parts", arguments->parts, "comma-separated parts of the model")->delimiter(',')->check(CLI::IsMember({"reconstructor", "editor", "renderer"}));
-  app->add_option("--dtype", arguments->dtype, "number type in the file")->check(CLI::IsMember({"f32", "f16", "bf16"}))->capture_default_str();
+  app->add_option("--parts", arguments->parts, "comma-separated parts of the model")
+      ->delimiter(',')
+      ->check(CLI::IsMember({"reconstructor", "editor", "renderer"}));
+  app->add_option("--dtype", arguments->dtype, "number type in the file")
+      ->check(CLI::IsMember({"f32", "f16", "bf16"}))
+      ->capture_default_str();
   return {app, [arguments](dist::Runtime&) { return export_weights(*arguments); }};
 }
 

@@ -1,13 +1,13 @@
-// duoflow step: one joint step (or N) on a batch given as tensors, every intermediate and gradient written out. What agreement
-// with other implementations is measured by.
+// duoflow step: one joint step (or N) on a batch given as tensors, every intermediate and gradient written out. What
+// agreement with other implementations is measured by.
 
 #include <map>
 #include <set>
 
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
-#include <CLI/CLI.hpp>
 #include <fmt/format.h>
+#include <CLI/CLI.hpp>
 
 #include "dist/checkpoint/safetensors.h"
 #include "dist/error.h"
@@ -38,7 +38,9 @@ class BatchFile {
   bool has(std::string const& name) const { return tensors_.contains(name); }
   at::Tensor get(std::string const& name) const {
     auto const found = tensors_.find(name);
-    if (found == tensors_.end()) throw dist::CheckpointError(fmt::format("{}: tensor {} is missing (the batch of `step` needs it); add it", path_, name));
+    if (found == tensors_.end())
+      throw dist::CheckpointError(
+          fmt::format("{}: tensor {} is missing (the batch of `step` needs it); add it", path_, name));
     return found->second;
   }
 
@@ -51,15 +53,19 @@ void load_step_weights(model::SceneModel& model, std::string const& path) {
   std::vector<dist::NamedTensor> tensors;
   std::size_t losses = 0;
   for (auto& tensor : dist::read_safetensors(path)) {
-    if (tensor.name.starts_with("loss_computer.")) ++losses;  // the reference keeps its frozen VGG in its state dict
-    else tensors.push_back(std::move(tensor));
+    if (tensor.name.starts_with("loss_computer."))
+      ++losses;  // the reference keeps its frozen VGG in its state dict
+    else
+      tensors.push_back(std::move(tensor));
   }
   if (losses > 0) log_info(fmt::format("{}: {} tensors of the reference's loss networks set aside", path, losses));
   std::vector<std::string> missing;
   load_tensors(model, tensors, path, &missing);
   std::erase_if(missing, [](std::string const& name) { return name == "latent_mean" || name == "latent_std"; });
   if (!missing.empty())
-    throw dist::CheckpointError(fmt::format("{}: {} tensors of the model are missing, the first is {} (their values would be random); give all of them", path, missing.size(), missing.front()));
+    throw dist::CheckpointError(fmt::format(
+        "{}: {} tensors of the model are missing, the first is {} (their values would be random); give all of them",
+        path, missing.size(), missing.front()));
 }
 
 // The reference's data: LDR and log map follow the direction map's size.
@@ -68,7 +74,8 @@ at::Tensor read_light(BatchFile const& batch) {
   auto like_direction = [&](std::string const& name) {
     auto map = batch.get(name);
     if (map.sizes() == direction.sizes()) return map;
-    auto const resized = at::upsample_bilinear2d(map.flatten(0, 1), {direction.size(3), direction.size(4)}, /*align_corners=*/false);
+    auto const resized =
+        at::upsample_bilinear2d(map.flatten(0, 1), {direction.size(3), direction.size(4)}, /*align_corners=*/false);
     return resized.view(direction.sizes());
   };
   return at::cat({like_direction("env_ldr"), like_direction("env_hdr"), direction}, 2);
@@ -77,32 +84,43 @@ at::Tensor read_light(BatchFile const& batch) {
 class StepRun {
  public:
   StepRun(Config const& config, Arguments const& arguments, at::Device device)
-      : config_(config), model_(config.model, config.training.seed), batch_(arguments.batch, device),
+      : config_(config),
+        model_(config.model, config.training.seed),
+        batch_(arguments.batch, device),
         weighting_(model::make_weighting(weighting_options(config), device)),
-        step_(model_, {config.flow.velocity_loss_weight, config.flow.render_loss_weight,
-                       {config.training.l2_loss_weight, config.training.lpips_loss_weight, config.training.perceptual_loss_weight}}, *weighting_) {
+        step_(model_,
+              {config.flow.velocity_loss_weight,
+               config.flow.render_loss_weight,
+               {config.training.l2_loss_weight, config.training.lpips_loss_weight,
+                config.training.perceptual_loss_weight}},
+              *weighting_) {
     load_step_weights(model_, arguments.weights);
     model_.to(device);
-    for (auto const part : {model::Part::reconstructor, model::Part::editor, model::Part::renderer}) model_.set_trainable(part, true);
+    for (auto const part : {model::Part::reconstructor, model::Part::editor, model::Part::renderer})
+      model_.set_trainable(part, true);
   }
 
   void run(std::int64_t steps, std::string const& out) {
     once(0);
     for (auto const& parameter : model_.parameters())
-      if (parameter.trainable && parameter.tensor.grad().defined()) add("grad." + parameter.name, parameter.tensor.grad().clone());
+      if (parameter.trainable && parameter.tensor.grad().defined())
+        add("grad." + parameter.name, parameter.tensor.grad().clone());
     if (steps > 0) optimize(steps);
     dist::write_safetensors(out, outputs_);
     log_info(fmt::format("{} tensors written to {}", outputs_.size(), out));
   }
 
  private:
-  void add(std::string const& name, at::Tensor const& tensor) { outputs_.push_back({name, tensor.detach().to(at::kCPU).contiguous()}); }
+  void add(std::string const& name, at::Tensor const& tensor) {
+    outputs_.push_back({name, tensor.detach().to(at::kCPU).contiguous()});
+  }
 
   model::JointBatch inputs() {
     model::JointBatch inputs;
     inputs.target_image = batch_.get("target_image");
     auto rays = [&](std::string const& prefix, at::Tensor const& image) {
-      return model::pluecker_rays(batch_.get(prefix + "_c2w"), batch_.get(prefix + "_fxfycxcy"), image.size(-2), image.size(-1));
+      return model::pluecker_rays(batch_.get(prefix + "_c2w"), batch_.get(prefix + "_fxfycxcy"), image.size(-2),
+                                  image.size(-1));
     };
     inputs.target_rays = rays("target", inputs.target_image);
     if (batch_.has("x0")) {
@@ -165,7 +183,8 @@ class StepRun {
     for (auto const& parameter : model_.parameters()) {
       bool const editor = parameter.part == model::Part::editor;
       bool const other = !frozen && (encodes || parameter.part == model::Part::renderer);
-      if (parameter.trainable && (editor || other)) trainable.push_back({parameter.name, parameter.tensor, parameter.tensor.dim() == 1 ? 1 : 0});
+      if (parameter.trainable && (editor || other))
+        trainable.push_back({parameter.name, parameter.tensor, parameter.tensor.dim() == 1 ? 1 : 0});
     }
     dist::FlatBuffer buffer(std::move(trainable));
     auto const& t = config_.training;
@@ -177,9 +196,11 @@ class StepRun {
       auto const numbers = once(step);
       auto const norm = dist::clip_gradient_norm(buffer, t.grad_clip_norm);
       auto skip = at::logical_not(at::isfinite(norm));
-      if (t.grad_clip_norm > 0 && t.allowed_gradnorm_factor > 0) skip = at::logical_or(skip, norm > t.grad_clip_norm * t.allowed_gradnorm_factor);
+      if (t.grad_clip_norm > 0 && t.allowed_gradnorm_factor > 0)
+        skip = at::logical_or(skip, norm > t.grad_clip_norm * t.allowed_gradnorm_factor);
       optimizer.step(learning_rate(schedule, optimizer.update_count()), skip.to(at::kFloat));
-      trajectory.push_back(at::stack({numbers.total, numbers.velocity, numbers.render, numbers.psnr, norm.to(at::kFloat)}));
+      trajectory.push_back(
+          at::stack({numbers.total, numbers.velocity, numbers.render, numbers.psnr, norm.to(at::kFloat)}));
     }
     add("trajectory", at::stack(trajectory));
     for (auto const& parameter : model_.parameters())
@@ -198,7 +219,8 @@ class StepRun {
 
 Command add_step(CLI::App& root) {
   auto arguments = std::make_shared<Arguments>();
-  auto* app = root.add_subcommand("step", "run one joint step on given tensors and write every intermediate and gradient");
+  auto* app =
+      root.add_subcommand("step", "run one joint step on given tensors and write every intermediate and gradient");
   app->add_option("--config", arguments->config, "YAML file")->required();
   app->add_option("--weights", arguments->weights, "safetensors file with the model's state dict")->required();
   app->add_option("--batch", arguments->batch, "safetensors file with the batch")->required();

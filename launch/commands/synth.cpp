@@ -22,12 +22,16 @@ Command add_synth(CLI::App& root) {
   app->add_option("--seed", options->seed, "everything follows from it")->capture_default_str();
   app->add_option("--envmaps", options->envmaps, "folder of EXR light maps to use instead of procedural ones");
   return {app, [options](dist::Runtime& runtime) {
-            if (runtime.size() > 1) throw ConfigError("synth runs as one process (it uses all cores); start it without mpirun");
-            for (auto const value : {options->objects, options->lights, options->views, options->size, options->env_height, options->samples_per_pixel})
-              if (value <= 0) throw ConfigError(fmt::format("synth: every count and size must be positive (found {})", value));
+            if (runtime.size() > 1)
+              throw ConfigError("synth runs as one process (it uses all cores); start it without mpirun");
+            for (auto const value : {options->objects, options->lights, options->views, options->size,
+                                     options->env_height, options->samples_per_pixel})
+              if (value <= 0)
+                throw ConfigError(fmt::format("synth: every count and size must be positive (found {})", value));
             options->say = [](std::string const& line) { log_info(line); };
             auto const report = data::generate_scenes(*options);
-            log_info(fmt::format("{} scenes, {} pictures in {} shard(s): {}", report.scenes, report.frames, report.shards.size(), options->out));
+            log_info(fmt::format("{} scenes, {} pictures in {} shard(s): {}", report.scenes, report.frames,
+                                 report.shards.size(), options->out));
             return 0;
           }};
 }

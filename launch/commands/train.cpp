@@ -19,11 +19,15 @@ struct Arguments {
 
 Command add_train(CLI::App& root) {
   auto arguments = std::make_shared<Arguments>();
-  auto* app = root.add_subcommand("train", "train: objective reconstruction (stage 1) or joint (stage 2), as the config says");
+  auto* app =
+      root.add_subcommand("train", "train: objective reconstruction (stage 1) or joint (stage 2), as the config says");
   app->add_option("--config", arguments->config, "YAML file")->required();
-  app->add_option("--data", arguments->train.data, "folder of scene shards (reconstruction) or pair shards (joint)")->required();
+  app->add_option("--data", arguments->train.data, "folder of scene shards (reconstruction) or pair shards (joint)")
+      ->required();
   app->add_option("--run", arguments->train.run, "run folder: config, log, curves, checkpoints, pictures")->required();
-  app->add_option("--resume", arguments->train.resume, "auto (newest valid checkpoint of --run), never, or a checkpoint or run folder")->capture_default_str();
+  app->add_option("--resume", arguments->train.resume,
+                  "auto (newest valid checkpoint of --run), never, or a checkpoint or run folder")
+      ->capture_default_str();
   app->add_option("overrides", arguments->overrides, "key=value, after the config file");
   return {app, [arguments](dist::Runtime& runtime) {
             auto const config = load_config(arguments->config, arguments->overrides);

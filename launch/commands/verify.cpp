@@ -1,7 +1,7 @@
 #include <filesystem>
 
-#include <CLI/CLI.hpp>
 #include <fmt/format.h>
+#include <CLI/CLI.hpp>
 
 #include "data/error.h"
 #include "data/shard_index.h"
@@ -17,14 +17,17 @@ namespace fs = std::filesystem;
 int verify_data(std::string const& path) {
   auto const problems = data::verify_folder(path);
   for (auto const& problem : problems) fmt::print("{}\n", problem);
-  if (!problems.empty()) throw data::DataError(fmt::format("{}: {} problem(s) found; make the data again or restore it from a copy", path, problems.size()));
+  if (!problems.empty())
+    throw data::DataError(
+        fmt::format("{}: {} problem(s) found; make the data again or restore it from a copy", path, problems.size()));
   fmt::print("{}: every hash and every sample is as written\n", path);
   return 0;
 }
 
 int verify_one_checkpoint(std::string const& path) {
   auto const problem = dist::verify_checkpoint(path);
-  if (!problem.empty()) throw dist::CheckpointError(fmt::format("{}: {}; resume from another checkpoint", path, problem));
+  if (!problem.empty())
+    throw dist::CheckpointError(fmt::format("{}: {}; resume from another checkpoint", path, problem));
   fmt::print("{}: every hash is as written\n", path);
   return 0;
 }
@@ -40,7 +43,8 @@ int verify_run(std::string const& checkpoints) {
     if (!problem.empty()) ++bad;
   }
   if (seen == 0) throw dist::CheckpointError(fmt::format("{}: no checkpoint in it", checkpoints));
-  if (bad > 0) throw dist::CheckpointError(fmt::format("{}: {} of {} checkpoints are not valid", checkpoints, bad, seen));
+  if (bad > 0)
+    throw dist::CheckpointError(fmt::format("{}: {} of {} checkpoints are not valid", checkpoints, bad, seen));
   return 0;
 }
 

@@ -28,7 +28,7 @@ def place(shard, dataset, row):
     """(offset, bytes) of one row of a contiguous dataset, as HDF5 itself reports it."""
     with h5py.File(shard, "r") as file:
         stored = file[dataset]
-        row_bytes = stored.dtype.itemsize * math.prod(stored.shape[1:])
+        row_bytes = stored.id.get_type().get_size() * math.prod(stored.shape[1:])  # h5py shows bf16 as float32
         return stored.id.get_offset() + row * row_bytes, row_bytes
 
 

@@ -30,7 +30,7 @@ struct StepResult {
 StepResult run_whole_step(SmallJoint& small, JointLossOptions const& losses, WeightingOptions const& weighting, bool keep_graph,
                           std::int64_t step = 0);
 
-// Largest test::relative_error over all parameters; fails the test for a name that only one side has.
+// Largest |difference| / |expected| (2-norms, in fp64) of any parameter; fails the test for a name that only one side has.
 double largest_distance(test::Tensors const& gradients, test::Tensors const& expected);
 
 }  // namespace duoflow::model
