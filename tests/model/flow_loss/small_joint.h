@@ -30,7 +30,8 @@ struct StepResult {
 StepResult run_whole_step(SmallJoint& small, JointLossOptions const& losses, WeightingOptions const& weighting, bool keep_graph,
                           std::int64_t step = 0);
 
-// Largest |difference| / |expected| (2-norms, in fp64) of any parameter; fails the test for a name that only one side has.
+// Largest |difference| / |expected| of any parameter (2-norms in fp64; |difference| where nothing is expected). Fails the test
+// for a name that only one side has and for a gradient that is not finite.
 double largest_distance(test::Tensors const& gradients, test::Tensors const& expected);
 
 }  // namespace duoflow::model
