@@ -1,0 +1,182 @@
+#!/usr/bin/env bash
+# What a machine with one GPU can show: agreement of CPU and GPU, NCCL at one rank, two ranks on one GPU, and a timed joint training
+# at configs/lvsm_256.yaml. Runs from the folder that launch/bundle.sh packs (or from the repository after a build); needs Python with
+# torch, no packages, no compiler, no network. The pictures are path traced there, the weights are random: only time is measured.
+# Usage: benchmarks/gpu.sh [--cpu] [--steps N] [--batches "N N.."] [--peak TFLOPS] [--work FOLDER] [--results FILE]
+#   --cpu      dry run of the same path where there is no GPU: the device is the CPU and every size is tiny; its times mean nothing
+#   --steps    timed steps after 10 of warm-up (default 30)
+#   --batches  samples per step to time, in turn (default "2 4 8"); one that does not fit the memory ends with the message a user gets
+#   --peak     bf16 TFLOP/s of the GPU that MFU refers to (default: the data sheet's, by name: A100 312, H100 and H200 989)
+#   --work     folder for data and runs (default: a new one under /tmp, removed at the end)
+#   --results  file written (default: gpu-results.txt here, gpu-dry-run.txt with --cpu)
+# About three minutes on a GPU with 16 CPU cores. Exit code 1 when a part failed; the others still run.
+set -uo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+command_line="benchmarks/gpu.sh $*"
+device=cuda steps=30 batches='2 4 8' peak='' work='' results=''
+usage() { sed -n '/^# Usage/,/^# About/p' "${BASH_SOURCE[0]}" | sed 's/^# //'; }
+while [[ $# -gt 0 ]]; do
+  case $1 in
+    --cpu) device=cpu; shift ;;
+    --steps|--batches|--peak|--work|--results)
+      [[ $# -ge 2 ]] || { echo "gpu.sh: error: $1 has no value" >&2; exit 2; }
+      declare "${1#--}=$2"; shift 2 ;;
+    -h|--help) usage; exit 0 ;;
+    *) echo "gpu.sh: error: unknown option $1" >&2; usage >&2; exit 2 ;;
+  esac
+done
+
+duoflow=
+for candidate in "${DUOFLOW:-}" "$here/duoflow" "$here/build-gpu/duoflow" "$here/build/duoflow"; do
+  if [[ -f $candidate && -x $candidate ]]; then duoflow=$candidate; break; fi
+done
+[[ -n $duoflow ]] || { echo "gpu.sh: error: no duoflow beside benchmarks/. Unpack the bundle, build, or set DUOFLOW" >&2; exit 2; }
+python=python3
+if [[ -x $here/.venv/bin/python ]]; then python=$here/.venv/bin/python; fi
+"$python" -c 'import torch' || { echo "gpu.sh: error: $python has no torch. Install torch 2.11 for it" >&2; exit 2; }
+if [[ -z $work ]]; then work=$(mktemp -d); trap 'rm -rf "$work"' EXIT; fi
+mkdir -p "$work"
+if [[ -z $results ]]; then results=gpu-results.txt; [[ $device == cuda ]] || results=gpu-dry-run.txt; fi
+config=$here/configs/lvsm_256.yaml
+
+# ---- sizes --------------------------------------------------------------------------------------------------------------
+# `small` is for agreement, where a CPU must keep up; `timed` is what lvsm_256.yaml says, or tiny in a dry run.
+tiny=(model.transformer.encoder_n_layer=2 model.transformer.decoder_n_layer=2 model.transformer.editor.n_layer=2)
+small=("${tiny[@]}" model.transformer.d=128 model.transformer.n_latent_vectors=128 model.image_tokenizer.image_size=64
+       model.env_tokenizer.image_size=32 training.use_amp=false training.warmup=0 training.lr=1e-3 training.print_every=1)
+small_scenes=(--size 64 --env-height 32) small_pixels=64 small_env=32
+timed=() timed_scenes=(--size 256 --env-height 256) warm_up=10
+if [[ $device == cpu ]]; then
+  tiny+=(model.transformer.d=32 model.transformer.d_head=16 model.transformer.n_latent_vectors=16)
+  small=("${small[@]}" "${tiny[@]}" model.image_tokenizer.image_size=16 model.env_tokenizer.image_size=16)
+  small_scenes=(--size 16 --env-height 16) small_pixels=16 small_env=16
+  timed=("${tiny[@]}" model.image_tokenizer.image_size=16 model.env_tokenizer.image_size=16)
+  timed_scenes=("${small_scenes[@]}") warm_up=2
+  [[ $steps -le 4 ]] || steps=4
+fi
+
+# ---- parts --------------------------------------------------------------------------------------------------------------
+started=$SECONDS
+failed=()
+say() { printf '\n== [%3d s] %s\n' "$((SECONDS - started))" "$*"; }
+part() {  # part NAME FUNCTION: goes on after a failure, which is said
+  say "$1"
+  if ! "$2"; then failed+=("$1"); echo "  FAILED"; fi
+}
+quiet() {  # quiet NAME COMMAND..: the output only when it fails
+  local log=$work/$1.log
+  shift
+  if ! "$@" >"$log" 2>&1; then
+    echo "  failed: $*"
+    tail -n 12 "$log" | cut -c1-400 | sed 's/^/    /'
+    return 1
+  fi
+}
+report() { "$python" "$here/benchmarks/gpu_report.py" "$@"; }
+run_joint() {  # run_joint NAME DATA STAGE1 OVERRIDES..
+  local name=$1 data=$2 stage1=$3
+  shift 3
+  quiet "$name" "${launcher[@]}" "$duoflow" train --config "$config" --data "$work/$data" --run "$work/$name" --resume never \
+    training.init_from="$work/$stage1" training.checkpoint_every=1000000 "$@"
+}
+make_pairs() {  # make_pairs NAME SCENES_OPTIONS -- OVERRIDES..: scenes, one step of stage 1, pairs
+  local name=$1 scenes=()
+  shift
+  while [[ $1 != -- ]]; do scenes+=("$1"); shift; done
+  shift
+  quiet "$name-synth" "$duoflow" synth --out "$work/$name-scenes" --objects 1 --lights 3 --views 12 --spp 4 "${scenes[@]}" &&
+    quiet "$name-stage1" "$duoflow" train --config "$config" --data "$work/$name-scenes" --run "$work/$name-stage1" --resume never \
+      "$@" objective=reconstruction training.train_steps=1 training.warmup=0 training.batch_size_per_gpu=1 dist.device=$device &&
+    quiet "$name-encode" "$duoflow" encode --checkpoint "$work/$name-stage1" --data "$work/$name-scenes" --out "$work/$name-pairs" --batch 1
+}
+launcher=()
+
+machine() {
+  date -u +'  %Y-%m-%d %H:%M UTC'
+  echo "  command: $command_line"
+  echo "  CPU: $(sed -n 's/^model name\s*: //p' /proc/cpuinfo | head -n1), $(nproc) threads"
+  if command -v nvidia-smi >/dev/null; then nvidia-smi --query-gpu=name,memory.total,driver_version --format=csv,noheader | sed 's/^/  GPU: /'
+  else echo "  GPU: none (no nvidia-smi)"; fi
+  "$python" -c 'import torch; print("  Python torch", torch.__version__, "CUDA", torch.version.cuda)'
+  "$duoflow" doctor | sed 's/^/  /'
+}
+
+agreement() {  # the weights after three steps: the velocity head is zero before, and the editor's gradients with it
+  make_pairs small "${small_scenes[@]}" -- "${small[@]}" &&
+    run_joint small-cpu small-pairs small-stage1 "${small[@]}" training.train_steps=3 training.batch_size_per_gpu=2 dist.device=cpu &&
+    quiet export "$duoflow" export "$work/small-cpu" "$work/weights.safetensors" &&
+    report batch "$work/batch.safetensors" "$small_pixels" "$small_env" || return 1
+  local name settings
+  for name in cpu-fp32 device-fp32 cpu-bf16 device-bf16; do
+    settings=(dist.device=cpu)
+    [[ $name != device-* ]] || settings=(dist.device=$device)
+    [[ $name != *-bf16 ]] || settings+=(training.use_amp=true)
+    quiet "step-$name" "$duoflow" step --config "$config" --weights "$work/weights.safetensors" --batch "$work/batch.safetensors" \
+      --out "$work/$name.safetensors" "${small[@]}" "${settings[@]}" || return 1
+  done
+  echo " fp32, CPU against $device (allowed: 1e-3)"
+  report compare "$work/device-fp32.safetensors" "$work/cpu-fp32.safetensors" 1e-3 || return 1
+  echo " bf16, CPU against $device"
+  report compare "$work/device-bf16.safetensors" "$work/cpu-bf16.safetensors" || return 1
+  echo " for scale: bf16 against fp32 on the CPU"
+  report compare "$work/cpu-bf16.safetensors" "$work/cpu-fp32.safetensors" | tail -n 1
+}
+
+one_rank() {  # on CUDA one rank is a real NCCL group; same seed and data as small-cpu
+  run_joint small-one small-pairs small-stage1 "${small[@]}" training.train_steps=3 training.batch_size_per_gpu=2 dist.device=$device || return 1
+  echo " against the same training on the CPU (allowed: 1e-2)"
+  report losses "$work/small-one" "$work/small-cpu" 1e-2
+}
+
+two_ranks() {  # the same global batch as one_rank
+  if ! command -v mpirun >/dev/null; then echo "  not run: no mpirun here"; return 0; fi
+  export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 DUOFLOW_CUDA_TRANSPORT=staged
+  launcher=(mpirun --oversubscribe --bind-to none -n 2)
+  if run_joint small-two small-pairs small-stage1 "${small[@]}" training.train_steps=3 training.global_batch_size=2 dist.device=$device; then
+    echo " against one rank (allowed: 1e-3)"
+    report losses "$work/small-two" "$work/small-one" 1e-3
+  else
+    false
+  fi
+  local code=$?
+  launcher=()
+  unset DUOFLOW_CUDA_TRANSPORT
+  return $code
+}
+
+timed_training() {
+  if [[ -z $peak ]]; then
+    case $(nvidia-smi --query-gpu=name --format=csv,noheader 2>/dev/null) in
+      *H100*|*H200*) peak=989 ;;
+      *A100*) peak=312 ;;
+      *) peak=0 ;;
+    esac
+  fi
+  report matmul
+  make_pairs timed "${timed_scenes[@]}" -- ${timed[@]+"${timed[@]}"} || return 1
+  local batch code=0
+  for batch in $batches; do
+    echo " batch_size_per_gpu=$batch"
+    if run_joint "timed-$batch" timed-pairs timed-stage1 ${timed[@]+"${timed[@]}"} training.train_steps=$((steps + warm_up)) training.print_every=1 \
+      training.batch_size_per_gpu="$batch" dist.device=$device; then
+      report timing "$work/timed-$batch" "$warm_up" "$peak" || code=1
+    elif ! grep -q 'out of memory' "$work/timed-$batch.log"; then
+      code=1
+    fi
+    rm -rf "$work/timed-$batch/checkpoints"
+  done
+  return $code
+}
+
+everything() {
+  [[ $device == cuda ]] || echo "DRY RUN ON THE CPU: tiny sizes, no GPU, times without meaning"
+  part "machine" machine
+  part "agreement of duoflow step, CPU and $device" agreement
+  part "one rank, $device" one_rank
+  part "two ranks on one $device, staged through host memory" two_ranks
+  part "timed joint training, $(basename "$config")" timed_training
+  say "${#failed[@]} part(s) failed${failed[*]:+: }$(IFS=';'; echo "${failed[*]-}")"
+  [[ ${#failed[@]} -eq 0 ]]
+}
+everything 2>&1 | tee "$results"
+exit "${PIPESTATUS[0]}"
