@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
 # Packs the program and the shared libraries that a bare machine lacks, so that it runs where only LibTorch 2.11 (Python's
 # torch with its CUDA libraries, or an unpacked LibTorch) is installed: no Debian packages, no compiler.
-#   launch/bundle.sh [BUILD_FOLDER]      default: build-gpu if it has the program, else build
+#   launch/bundle.sh [--demo] [BUILD_FOLDER]      default: build-gpu if it has the program, else build
+# Along go configs/ and benchmarks/gpu.sh, what one GPU can show; with --demo the weights in demo/ too. No test is packed: none
+# uses a GPU.
 # Makes BUILD_FOLDER/duoflow-bundle.tar.gz and runs what it unpacks to. There: tar xzf duoflow-bundle.tar.gz, then
 # duoflow-bundle/duoflow, which finds torch through python3, or in LIBTORCH_DIR.
 # Several ranks under mpirun need the machine's own Open MPI and a build there: its plugins are not packed.
@@ -11,6 +13,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 fail() { printf 'bundle: error: %s\n' "$*" >&2; exit 1; }
 
 max_mib=60  # what travels; the folder it unpacks to is two to three times as large
+demo=
+if [[ ${1:-} == --demo ]]; then demo='demo'; shift; fi
 build=${1:-}
 if [[ -z $build ]]; then
   build=build
@@ -48,6 +52,15 @@ loaded=$(loaded_libraries "$build/duoflow")
 while read -r name path; do
   if [[ ! $name =~ $system_libraries ]] && ! is_of_torch "$path"; then install -s -m 644 "$path" "$bundle/lib/$name"; fi
 done <<<"$loaded"
+
+mkdir "$bundle/benchmarks"
+cp benchmarks/gpu.sh benchmarks/gpu_report.py "$bundle/benchmarks"
+cp -r configs "$bundle/configs"
+if [[ -n $demo ]]; then
+  compgen -G 'demo/*.safetensors' >/dev/null || fail "--demo, but demo/ has no .safetensors file. Leave --demo out"
+  mkdir "$bundle/demo"
+  cp demo/*.safetensors "$bundle/demo"
+fi
 
 cat >"$bundle/duoflow" <<END
 #!/bin/sh
