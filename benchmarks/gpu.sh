@@ -47,7 +47,7 @@ small=("${tiny[@]}" model.transformer.d=128 model.transformer.n_latent_vectors=1
 small_scenes=(--size 64 --env-height 32) small_pixels=64 small_env=32
 timed=() timed_scenes=(--size 256 --env-height 256) warm_up=10
 if [[ $device == cpu ]]; then
-  tiny+=(model.transformer.d=32 model.transformer.d_head=16 model.transformer.n_latent_vectors=16)
+  tiny+=(model.transformer.d=32 model.transformer.d_head=16 model.transformer.n_latent_vectors=16 dist.threads=1)
   small=("${small[@]}" "${tiny[@]}" model.image_tokenizer.image_size=16 model.env_tokenizer.image_size=16)
   small_scenes=(--size 16 --env-height 16) small_pixels=16 small_env=16
   timed=("${tiny[@]}" model.image_tokenizer.image_size=16 model.env_tokenizer.image_size=16)
@@ -63,10 +63,10 @@ part() {  # part NAME FUNCTION: goes on after a failure, which is said
   say "$1"
   if ! "$2"; then failed+=("$1"); echo "  FAILED"; fi
 }
-quiet() {  # quiet NAME COMMAND..: the output only when it fails
+quiet() {  # quiet NAME COMMAND..: the output only when it fails or hangs
   local log=$work/$1.log
   shift
-  if ! "$@" >"$log" 2>&1; then
+  if ! timeout -k 10 300 "$@" >"$log" 2>&1; then
     echo "  failed: $*"
     tail -n 12 "$log" | cut -c1-400 | sed 's/^/    /'
     return 1
