@@ -19,9 +19,11 @@ namespace {
 
 JointLossOptions const& checked(JointLossOptions const& options) {
   double const lambda_v = options.lambda_v, lambda_r = options.lambda_r;
-  if (!std::isfinite(lambda_v) || !std::isfinite(lambda_r) || lambda_v < 0 || lambda_r < 0 || lambda_v + lambda_r == 0) {
+  if (!std::isfinite(lambda_v) || !std::isfinite(lambda_r) || lambda_v < 0 || lambda_r < 0 ||
+      lambda_v + lambda_r == 0) {
     throw std::invalid_argument(fmt::format(
-        "the weights of the velocity and the render loss are {} and {}, use numbers >= 0 that are not both 0", lambda_v, lambda_r));
+        "the weights of the velocity and the render loss are {} and {}, use numbers >= 0 that are not both 0", lambda_v,
+        lambda_r));
   }
   return options;
 }
@@ -93,8 +95,9 @@ AtCut JointStep::run_to_cut(JointBatch const& batch, std::int64_t step, std::int
                             std::function<void(at::Tensor const& sums)> const& contribute) {
   bool const attached = batch.x0.requires_grad();
   if (attached && !keep_graph) {
-    throw std::invalid_argument("x0 carries the reconstructor's graph but graphs are not kept (the reconstructor would get no gradient), "
-                                "use one micro-step per step or detach x0");
+    throw std::invalid_argument(
+        "x0 carries the reconstructor's graph but graphs are not kept (the reconstructor would get no gradient), "
+        "use one micro-step per step or detach x0");
   }
   PathPoint const point = linear_path(model_.to_flow_space(batch.x0), model_.to_flow_space(batch.x1), batch.t);
   AtCut at_cut;
@@ -155,24 +158,29 @@ LossWeights JointStep::combine(at::Tensor const& global_sums, std::int64_t step)
   return weighting_.weights(velocity_loss, render_loss, finite.to(at::kDouble));
 }
 
-void JointStep::run_from_cut(JointBatch const& batch, AtCut const& at_cut, LossWeights const& weights, at::Tensor& cut_sums) {
+void JointStep::run_from_cut(JointBatch const& batch, AtCut const& at_cut, LossWeights const& weights,
+                             at::Tensor& cut_sums) {
   at::Tensor g = combine_at_cut(at_cut.g_velocity, options_.lambda_v * weights.velocity, at_cut.g_render, cut_sums);
   at::Tensor const v_pred = at_cut.v_pred.defined() ? at_cut.v_pred : editor_velocity(batch, at_cut.x_t);
-  // Both losses off at this step of a schedule: the editor's parameters still get their (zero) gradient, as the reducer expects.
+  // Both losses off at this step of a schedule: the editor's parameters still get their (zero) gradient, as the reducer
+  // expects.
   if (!g.defined()) g = at::zeros_like(v_pred);
   if (!at_cut.x_t_graph.defined()) {
     torch::autograd::backward({v_pred}, {g});
     return;
   }
   // L_v depends on the target as it does on v_pred, with the other sign.
-  at::Tensor const g_target = at_cut.g_velocity.defined() ? -options_.lambda_v * weights.velocity * at_cut.g_velocity : at::zeros_like(g);
+  at::Tensor const g_target =
+      at_cut.g_velocity.defined() ? -options_.lambda_v * weights.velocity * at_cut.g_velocity : at::zeros_like(g);
   torch::autograd::backward({v_pred, at_cut.x_t_graph, at_cut.target_graph}, {g, at_cut.g_x_t, g_target});
 }
 
-at::Tensor reconstruction_step(SceneModel& model, RenderLoss const& loss, ReconstructionBatch const& batch, std::int64_t global_batch,
+at::Tensor reconstruction_step(SceneModel& model, RenderLoss const& loss, ReconstructionBatch const& batch,
+                               std::int64_t global_batch,
                                std::function<void(at::Tensor const& sums)> const& contribute) {
   if (loss.empty()) {
-    throw std::invalid_argument("reconstruction with no render loss (every image term has weight 0), give one of them a weight");
+    throw std::invalid_argument(
+        "reconstruction with no render loss (every image term has weight 0), give one of them a weight");
   }
   at::Tensor const latents = model.reconstruct(batch.input_image, batch.input_rays);
   at::Tensor const image = model.render(latents, batch.target_rays);

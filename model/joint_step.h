@@ -7,8 +7,8 @@
 //   combine:     the step's global statistics -> w_v, w_r.
 //   run_from_cut: g = lambda_v w_v g_vel + lambda_r w_r g_ren; backward of v_pred with g (editor's gradients).
 // Gradients are those of sum over the samples / G, to be SUM-reduced over micro-steps and ranks; they are added to the
-// parameters' .grad in place. A loss whose weight lambda*w is zero is not computed: it is reported as zero and has no gradient.
-// No host synchronisation anywhere.
+// parameters' .grad in place. A loss whose weight lambda*w is zero is not computed: it is reported as zero and has no
+// gradient. No host synchronisation anywhere.
 
 #include <cstdint>
 #include <functional>
@@ -21,22 +21,29 @@
 
 namespace duoflow::model {
 
-// Slots of the statistics vector (fp64), sums over samples unless said otherwise. The launcher appends its own after kStatisticCount.
+// Slots of the statistics vector (fp64), sums over samples unless said otherwise. The launcher appends its own after
+// kStatisticCount.
 enum StatisticSlot : int {
-  kVelocityLoss, kRenderLoss, kMse, kPsnr,   // sums over samples (kMse, kPsnr: of the mean over the sample's target images)
+  kVelocityLoss,
+  kRenderLoss,
+  kMse,
+  kPsnr,  // sums over samples (kMse, kPsnr: of the mean over the sample's target images)
   kSamples,
-  kNonFinite,                                // number of samples whose L_v or L_r is not finite
-  kGradVelocitySq, kGradRenderSq, kGradDot,  // at v_pred of the *previous* step (known only after the renderer's backward):
-                                             // handed out as zeros, the launcher adds its run_from_cut sums
+  kNonFinite,  // number of samples whose L_v or L_r is not finite
+  kGradVelocitySq,
+  kGradRenderSq,
+  kGradDot,  // at v_pred of the *previous* step (known only after the renderer's backward):
+             // handed out as zeros, the launcher adds its run_from_cut sums
   kStatisticCount
 };
 
 struct JointBatch {
-  at::Tensor x0, x1;           // [B,n,d] fp32, renderer space (un-normalised); x0 may carry the graph of a trainable reconstructor
-  at::Tensor t;                // [B] fp32
-  at::Tensor env;              // [B,E,9,h,w]
-  at::Tensor target_rays;      // [B,T,6,H,W]
-  at::Tensor target_image;     // [B,T,3,H,W] in [0,1]
+  // [B,n,d] fp32, renderer space (un-normalised); x0 may carry the graph of a trainable reconstructor
+  at::Tensor x0, x1;
+  at::Tensor t;             // [B] fp32
+  at::Tensor env;           // [B,E,9,h,w]
+  at::Tensor target_rays;   // [B,T,6,H,W]
+  at::Tensor target_image;  // [B,T,3,H,W] in [0,1]
 };
 
 struct JointLossOptions {
@@ -46,13 +53,13 @@ struct JointLossOptions {
 
 // What one micro-step leaves behind at the cut.
 struct AtCut {
-  at::Tensor v_pred;            // [B,n,d] with its graph; undefined when the editor is to be run again
-  at::Tensor x_t;               // [B,n,d] flow space, detached
-  at::Tensor x_hat;             // [B,n,d] renderer space, detached
-  at::Tensor image;             // [B,T,3,H,W], detached; undefined when L_r is not computed
-  // Both are [B,n,d], with 1/G inside. g_velocity is that of the bare L_v; run_from_cut applies lambda_v w_v, which may be
-  // known late. g_render has lambda_r w_r inside already, so that the renderer's own gradients are final.
-  // Undefined when the loss is not computed.
+  at::Tensor v_pred;  // [B,n,d] with its graph; undefined when the editor is to be run again
+  at::Tensor x_t;     // [B,n,d] flow space, detached
+  at::Tensor x_hat;   // [B,n,d] renderer space, detached
+  at::Tensor image;   // [B,T,3,H,W], detached; undefined when L_r is not computed
+  // Both are [B,n,d], with 1/G inside. g_velocity is that of the bare L_v; run_from_cut applies lambda_v w_v, which may
+  // be known late. g_render has lambda_r w_r inside already, so that the renderer's own gradients are final. Undefined
+  // when the loss is not computed.
   at::Tensor g_velocity, g_render;
   at::Tensor velocity_loss, render_loss;  // [B] per sample, detached, unweighted
   // Only when x0 carries a graph: the cut is then at v_pred, x_t and the target together (the three ways to the
@@ -63,8 +70,8 @@ struct AtCut {
 
 class JointStep {
  public:
-  // `model` and `weighting` must outlive this. std::invalid_argument for negative, non-finite or all-zero lambdas, and for a
-  // weighting that compares the two losses while one of them is switched off.
+  // `model` and `weighting` must outlive this. std::invalid_argument for negative, non-finite or all-zero lambdas, and
+  // for a weighting that compares the two losses while one of them is switched off.
   JointStep(SceneModel& model, JointLossOptions const& options, Weighting& weighting);
 
   // `contribute` gets this micro-step's fp64 [kStatisticCount] sums between the forward and the renderer's backward:
@@ -73,12 +80,12 @@ class JointStep {
   AtCut run_to_cut(JointBatch const& batch, std::int64_t step, std::int64_t global_batch, bool keep_graph,
                    std::function<void(at::Tensor const& sums)> const& contribute);
 
-  // Global sums [>= kStatisticCount] -> weights for this step; call once per step, after awaiting. weights.render is the one
-  // that run_to_cut has used already.
+  // Global sums [>= kStatisticCount] -> weights for this step; call once per step, after awaiting. weights.render is
+  // the one that run_to_cut has used already.
   LossWeights combine(at::Tensor const& global_sums, std::int64_t step);
 
-  // Back-propagates one micro-step's combined gradient; frees a kept graph. Adds this micro-step's |g_v|^2, |g_r|^2, g_v.g_r
-  // (weighted gradients, fp64 [3]) to `cut_sums`.
+  // Back-propagates one micro-step's combined gradient; frees a kept graph. Adds this micro-step's |g_v|^2, |g_r|^2,
+  // g_v.g_r (weighted gradients, fp64 [3]) to `cut_sums`.
   void run_from_cut(JointBatch const& batch, AtCut const& at_cut, LossWeights const& weights, at::Tensor& cut_sums);
 
  private:
@@ -92,13 +99,14 @@ class JointStep {
   RenderLoss render_loss_;
 };
 
-// Stage 1: reconstructor + renderer with the render loss alone (gradients of its sum over the samples / G). Returns the fp64
-// [kStatisticCount] sums through `contribute` before the backward.
+// Stage 1: reconstructor + renderer with the render loss alone (gradients of its sum over the samples / G). Returns the
+// fp64 [kStatisticCount] sums through `contribute` before the backward.
 struct ReconstructionBatch {
   at::Tensor input_image, input_rays;    // [B,V,3,H,W], [B,V,6,H,W]
   at::Tensor target_rays, target_image;  // [B,T,6,H,W], [B,T,3,H,W]
 };
-at::Tensor reconstruction_step(SceneModel& model, RenderLoss const& loss, ReconstructionBatch const& batch, std::int64_t global_batch,
-                               std::function<void(at::Tensor const& sums)> const& contribute);  // rendered images, detached
+at::Tensor reconstruction_step(
+    SceneModel& model, RenderLoss const& loss, ReconstructionBatch const& batch, std::int64_t global_batch,
+    std::function<void(at::Tensor const& sums)> const& contribute);  // rendered images, detached
 
 }  // namespace duoflow::model

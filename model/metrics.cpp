@@ -45,8 +45,8 @@ at::Tensor ssim_per_image(at::Tensor const& image, at::Tensor const& target) {
   check_shapes(image, target);
   std::int64_t const height = image.size(2), width = image.size(3);
   if (height < kWindow || width < kWindow) {
-    throw std::invalid_argument(fmt::format("SSIM's window of {0} x {0} does not fit into {1} x {2} pixels, give larger images",
-                                            kWindow, height, width));
+    throw std::invalid_argument(fmt::format(
+        "SSIM's window of {0} x {0} does not fit into {1} x {2} pixels, give larger images", kWindow, height, width));
   }
   // In fp64: the variances are small differences of large means.
   at::Tensor const x = image.to(at::kDouble).flatten(0, 1).unsqueeze(1);

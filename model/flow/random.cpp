@@ -35,12 +35,14 @@ std::pair<double, double> normal_pair(Block const& block) {
 
 }  // namespace
 
-// Constants of the Random123 paper (multipliers chosen by its avalanche search, Weyl key increments from the golden ratio and sqrt(3)-1).
+// Constants of the Random123 paper (multipliers chosen by its avalanche search, Weyl key increments from the golden
+// ratio and sqrt(3)-1).
 std::array<std::uint32_t, 4> philox4x32_10(std::array<std::uint32_t, 4> counter, std::array<std::uint32_t, 2> key) {
   for (int round = 0; round < 10; ++round) {
     std::uint64_t const product0 = std::uint64_t{0xD2511F53} * counter[0];
     std::uint64_t const product1 = std::uint64_t{0xCD9E8D57} * counter[2];
-    counter = {high(product1) ^ counter[1] ^ key[0], low(product1), high(product0) ^ counter[3] ^ key[1], low(product0)};
+    counter = {high(product1) ^ counter[1] ^ key[0], low(product1), high(product0) ^ counter[3] ^ key[1],
+               low(product0)};
     key[0] += 0x9E3779B9;
     key[1] += 0xBB67AE85;
   }
@@ -57,7 +59,8 @@ double standard_normal(std::uint64_t seed, std::uint64_t position, Stream stream
   return counter % 2 == 0 ? even : odd;
 }
 
-at::Tensor normal_tensor(std::vector<std::int64_t> const& shape, std::uint64_t seed, std::uint64_t position, Stream stream) {
+at::Tensor normal_tensor(std::vector<std::int64_t> const& shape, std::uint64_t seed, std::uint64_t position,
+                         Stream stream) {
   at::Tensor result = at::empty(shape, at::kFloat);
   float* const out = result.data_ptr<float>();
   std::int64_t const count = result.numel();

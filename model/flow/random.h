@@ -21,6 +21,7 @@ std::array<std::uint32_t, 4> philox4x32_10(std::array<std::uint32_t, 4> counter,
 double uniform01(std::uint64_t seed, std::uint64_t position, Stream stream, std::uint64_t counter);
 double standard_normal(std::uint64_t seed, std::uint64_t position, Stream stream, std::uint64_t counter);
 // fp32 on the CPU; element i (row-major) is standard_normal(seed, position, stream, i) rounded to float.
-at::Tensor normal_tensor(std::vector<std::int64_t> const& shape, std::uint64_t seed, std::uint64_t position, Stream stream);
+at::Tensor normal_tensor(std::vector<std::int64_t> const& shape, std::uint64_t seed, std::uint64_t position,
+                         Stream stream);
 
 }  // namespace duoflow::model

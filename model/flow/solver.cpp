@@ -10,7 +10,9 @@ namespace duoflow::model {
 
 namespace {
 
-at::Tensor euler_step(VelocityField const& field, at::Tensor const& x, double t, double dt) { return x + dt * field(x, t); }
+at::Tensor euler_step(VelocityField const& field, at::Tensor const& x, double t, double dt) {
+  return x + dt * field(x, t);
+}
 
 struct Solver {
   char const* name;

@@ -44,7 +44,8 @@ RenderLoss::RenderLoss(RenderLossOptions const& options) {
       {{"mse", options.l2_weight}, {"lpips", options.lpips_weight}, {"perceptual", options.perceptual_weight}}};
   for (auto const& [name, weight] : weighted) {
     if (!std::isfinite(weight) || weight < 0) {
-      throw std::invalid_argument(fmt::format("the weight of image loss term '{}' is {}, use a number >= 0", name, weight));
+      throw std::invalid_argument(
+          fmt::format("the weight of image loss term '{}' is {}, use a number >= 0", name, weight));
     }
     if (weight == 0) continue;
     terms_.emplace_back(weight, make_image_term(name));

@@ -18,7 +18,8 @@ class ImageTerm {
 std::unique_ptr<ImageTerm> make_image_term(std::string const& name);  // "mse"; std::invalid_argument listing the names
 
 struct RenderLossOptions {
-  double l2_weight = 1, lpips_weight = 0, perceptual_weight = 0;  // a non-zero weight of a term that is not there is an error
+  double l2_weight = 1, lpips_weight = 0,
+         perceptual_weight = 0;  // a non-zero weight of a term that is not there is an error
 };
 
 class RenderLoss {
@@ -30,7 +31,7 @@ class RenderLoss {
   bool empty() const { return terms_.empty(); }
 
   struct Result {
-    at::Tensor loss;   // [B] weighted sum
+    at::Tensor loss;                                        // [B] weighted sum
     std::vector<std::pair<std::string, at::Tensor>> terms;  // [B] each, unweighted; those of non-zero weight
   };
   // std::invalid_argument naming both shapes where they differ (broadcasting would hide it).

@@ -1,5 +1,6 @@
 #pragma once
-// Velocity loss: mean square distance of the predicted velocity from the path's, per sample, and its closed-form gradient.
+// Velocity loss: mean square distance of the predicted velocity from the path's, per sample, and its closed-form
+// gradient.
 
 #include <cstdint>
 

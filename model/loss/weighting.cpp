@@ -33,9 +33,11 @@ std::unique_ptr<Weighting> make_weighting(WeightingOptions const& options, at::D
     }
     bool const smooths = options.clamp_min != 0 || options.clamp_max != 0 || options.ema != 0;
     if (smooths && !row.adaptive) {
-      throw std::invalid_argument(fmt::format(
-          "weighting '{}' has no clamp and no EMA (its weights do not follow the losses) but clamp is [{}, {}] and ema {}, "
-          "leave them at 0 or use 'normalized'", options.name, options.clamp_min, options.clamp_max, options.ema));
+      throw std::invalid_argument(
+          fmt::format("weighting '{}' has no clamp and no EMA (its weights do not follow the losses) but clamp is [{}, "
+                      "{}] and ema {}, "
+                      "leave them at 0 or use 'normalized'",
+                      options.name, options.clamp_min, options.clamp_max, options.ema));
     }
     return row.make(options, device);
   }

@@ -1,6 +1,6 @@
 #pragma once
-// Weighting strategies: from global statistics (or the step alone) to detached weights w_v, w_r. One file each, one name table.
-// The objective is lambda_v w_v L_v + lambda_r w_r L_r; the lambdas are not known here.
+// Weighting strategies: from global statistics (or the step alone) to detached weights w_v, w_r. One file each, one
+// name table. The objective is lambda_v w_v L_v + lambda_r w_r L_r; the lambdas are not known here.
 
 #include <cstdint>
 #include <memory>
@@ -17,11 +17,12 @@ struct WeightingOptions {
   double clamp_min = 0, clamp_max = 0;  // normalized: bounds of the raw w_v, before the EMA; max 0: no clamp
   double ema = 0;                       // normalized: w <- ema * previous + (1-ema) * w; 0: off
   std::int64_t warmup_steps = 1000;     // schedule
-  std::string schedule_form = "step";   // step: start value before warmup_steps, end value from there on; linear: from one to the other
+  std::string schedule_form =
+      "step";  // step: start value before warmup_steps, end value from there on; linear: from one to the other
   double velocity_start = 2.0, velocity_end = 0.5, render_start = 0.5, render_end = 2.0;
 };
 
-struct LossWeights {       // fp32 scalars on the device
+struct LossWeights {  // fp32 scalars on the device
   at::Tensor velocity, render;
 };
 
@@ -34,9 +35,11 @@ class Weighting {
   virtual std::pair<double, double> weights_at(std::int64_t step) const = 0;
   // w_r, which every strategy knows before the forward: it multiplies the root of the renderer's backward.
   virtual double known_render_weight(std::int64_t step) const { return weights_at(step).second; }
-  // Global mean losses (fp64 scalars on device) -> weights; `finite` (fp64 0/1 scalar): where 0 the state is left as it was.
-  // Only when needs_statistics() (std::logic_error otherwise). Call once per step, with the same numbers on every rank.
-  virtual LossWeights weights(at::Tensor const& velocity_loss, at::Tensor const& render_loss, at::Tensor const& finite) = 0;
+  // Global mean losses (fp64 scalars on device) -> weights; `finite` (fp64 0/1 scalar): where 0 the state is left as it
+  // was. Only when needs_statistics() (std::logic_error otherwise). Call once per step, with the same numbers on every
+  // rank.
+  virtual LossWeights weights(at::Tensor const& velocity_loss, at::Tensor const& render_loss,
+                              at::Tensor const& finite) = 0;
   // State tensors (device) for the checkpoint, by name; empty for stateless strategies. The tensors are the live ones:
   // copying into them restores the strategy, and putting an older copy back undoes weights().
   virtual std::vector<std::pair<std::string, at::Tensor>> state() const { return {}; }

@@ -26,7 +26,8 @@ class NormalizedWeighting : public Weighting {
   }
   double known_render_weight(std::int64_t) const override { return 1; }
 
-  LossWeights weights(at::Tensor const& velocity_loss, at::Tensor const& render_loss, at::Tensor const& finite) override {
+  LossWeights weights(at::Tensor const& velocity_loss, at::Tensor const& render_loss,
+                      at::Tensor const& finite) override {
     at::NoGradGuard const detached;
     at::Tensor raw = render_loss / (velocity_loss + kEpsilon);
     if (options_.clamp_max > 0) raw = raw.clamp(options_.clamp_min, options_.clamp_max);
@@ -51,7 +52,8 @@ class NormalizedWeighting : public Weighting {
 void check(WeightingOptions const& options) {
   double const low = options.clamp_min, high = options.clamp_max;
   if (!std::isfinite(low) || !std::isfinite(high) || low < 0 || high < low) {
-    throw std::invalid_argument(fmt::format("the weight clamp is [{}, {}], use 0 <= min <= max (max 0: no clamp)", low, high));
+    throw std::invalid_argument(
+        fmt::format("the weight clamp is [{}, {}], use 0 <= min <= max (max 0: no clamp)", low, high));
   }
   if (!(options.ema >= 0 && options.ema < 1)) {
     throw std::invalid_argument(fmt::format("the weight EMA is {}, use 0 <= ema < 1", options.ema));

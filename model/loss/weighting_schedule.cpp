@@ -12,11 +12,13 @@ namespace {
 // Velocity first, rendering later (the method's strategy 3).
 class ScheduleWeighting : public StepWeighting {
  public:
-  explicit ScheduleWeighting(WeightingOptions const& options) : options_(options), linear_(options.schedule_form == "linear") {}
+  explicit ScheduleWeighting(WeightingOptions const& options)
+      : options_(options), linear_(options.schedule_form == "linear") {}
 
   std::pair<double, double> weights_at(std::int64_t step) const override {
     double const done = progress(step);
-    return {between(options_.velocity_start, options_.velocity_end, done), between(options_.render_start, options_.render_end, done)};
+    return {between(options_.velocity_start, options_.velocity_end, done),
+            between(options_.render_start, options_.render_end, done)};
   }
 
  private:
@@ -33,10 +35,12 @@ class ScheduleWeighting : public StepWeighting {
 
 void check(WeightingOptions const& options) {
   if (options.schedule_form != "step" && options.schedule_form != "linear") {
-    throw std::invalid_argument(fmt::format("unknown schedule form '{}', use one of: step, linear", options.schedule_form));
+    throw std::invalid_argument(
+        fmt::format("unknown schedule form '{}', use one of: step, linear", options.schedule_form));
   }
   if (options.warmup_steps < 0) {
-    throw std::invalid_argument(fmt::format("the weighting schedule has {} warm-up steps, use 0 or more", options.warmup_steps));
+    throw std::invalid_argument(
+        fmt::format("the weighting schedule has {} warm-up steps, use 0 or more", options.warmup_steps));
   }
   for (double const weight : {options.velocity_start, options.velocity_end, options.render_start, options.render_end}) {
     if (!std::isfinite(weight) || weight < 0) {

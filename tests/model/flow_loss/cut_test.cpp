@@ -114,7 +114,9 @@ TEST(CutEqualsBackwardTest, SummedOverMicroStepsOfTheSameGlobalBatch) {
 TEST(CutEqualsBackwardTest, IntoAReconstructorThatTrains) {
   SmallJoint small;
   small.model.set_trainable(Part::reconstructor, true);
-  auto const encode = [&] { small.batch.x0 = small.model.reconstruct(small.reconstruction.input_image, small.reconstruction.input_rays); };
+  auto const encode = [&] {
+    small.batch.x0 = small.model.reconstruct(small.reconstruction.input_image, small.reconstruction.input_rays);
+  };
   for (auto const& [v, r] : {std::pair{0.7, 1.3}, std::pair{2.0, 0.0}, std::pair{0.0, 2.0}}) {
     encode();
     auto const expected = plain_gradients(small, v, r);

@@ -52,14 +52,18 @@ TEST(SolverTest, EulerIsExactForAConstantField) {
   Ends const e;
   at::Tensor const v = e.x1 - e.x0;
   for (int const steps : {1, 2, 7}) {
-    EXPECT_LT(test::relative_error(solve("euler", [&](at::Tensor const&, double) { return v; }, e.x0, steps), e.x1), 1e-6);
+    EXPECT_LT(test::relative_error(solve(
+                                       "euler", [&](at::Tensor const&, double) { return v; }, e.x0, steps),
+                                   e.x1),
+              1e-6);
   }
 }
 
 TEST(SolverTest, EulerCompoundsAnExponential) {
   at::Tensor const start = at::full({2}, 3.0, at::kDouble);
   for (int const steps : {1, 4, 10}) {
-    at::Tensor const end = solve("euler", [](at::Tensor const& x, double) { return 0.5 * x; }, start, steps);
+    at::Tensor const end = solve(
+        "euler", [](at::Tensor const& x, double) { return 0.5 * x; }, start, steps);
     EXPECT_NEAR(end[1].item<double>(), 3 * std::pow(1 + 0.5 / steps, steps), 1e-12);
   }
   EXPECT_EQ(start[0].item<double>(), 3);
@@ -67,7 +71,13 @@ TEST(SolverTest, EulerCompoundsAnExponential) {
 
 TEST(SolverTest, EulerEvaluatesAtTheLeftEndOfEveryStep) {
   std::vector<double> seen;
-  solve("euler", [&](at::Tensor const& x, double t) { seen.push_back(t); return x; }, at::ones({1}), 4);
+  solve(
+      "euler",
+      [&](at::Tensor const& x, double t) {
+        seen.push_back(t);
+        return x;
+      },
+      at::ones({1}), 4);
   EXPECT_EQ(seen, (std::vector<double>{0, 0.25, 0.5, 0.75}));
 }
 

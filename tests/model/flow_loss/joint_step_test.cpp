@@ -154,7 +154,9 @@ TEST_F(JointStepTest, ReconstructionEqualsAPlainBackward) {
   small.model.set_trainable(Part::reconstructor, true);
   small.clear_gradients();
   auto const& b = small.reconstruction;
-  at::Tensor const loss = 2 * at::mse_loss(small.model.render(small.model.reconstruct(b.input_image, b.input_rays), b.target_rays), b.target_image);
+  at::Tensor const loss =
+      2 * at::mse_loss(small.model.render(small.model.reconstruct(b.input_image, b.input_rays), b.target_rays),
+                       b.target_image);
   torch::autograd::backward({loss}, {at::ones_like(loss)});
   auto const expected = small.gradients();
 
@@ -174,7 +176,8 @@ TEST_F(JointStepTest, ReconstructionEqualsAPlainBackward) {
   EXPECT_EQ(sums[kVelocityLoss].item<double>(), 0);
 
   options.l2_weight = 0;
-  EXPECT_THROW(reconstruction_step(small.model, RenderLoss(options), b, 2, [](at::Tensor const&) {}), std::invalid_argument);
+  EXPECT_THROW(reconstruction_step(small.model, RenderLoss(options), b, 2, [](at::Tensor const&) {}),
+               std::invalid_argument);
 }
 
 }  // namespace

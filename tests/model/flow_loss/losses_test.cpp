@@ -11,7 +11,9 @@
 namespace duoflow::model {
 namespace {
 
-at::Tensor noise(std::vector<std::int64_t> const& shape, std::uint64_t position) { return normal_tensor(shape, 5, position, Stream::noise); }
+at::Tensor noise(std::vector<std::int64_t> const& shape, std::uint64_t position) {
+  return normal_tensor(shape, 5, position, Stream::noise);
+}
 
 TEST(VelocityLossTest, IsTheMeanSquareOfEachSample) {
   at::Tensor const v = at::tensor({1.0f, 2.0f, 3.0f, 4.0f, 0.0f, 0.0f, 0.0f, 5.0f}).view({2, 2, 2});
@@ -31,7 +33,8 @@ TEST(RenderLossTest, WeighsTheMeanSquareErrorOfEachSample) {
   RenderLossOptions options;
   options.l2_weight = 2.5;
   RenderLoss const loss(options);
-  at::Tensor const image = at::zeros({2, 3, 3, 4, 5}), target = at::stack({at::full({3, 3, 4, 5}, 0.2f), at::full({3, 3, 4, 5}, 0.6f)});
+  at::Tensor const image = at::zeros({2, 3, 3, 4, 5}),
+                   target = at::stack({at::full({3, 3, 4, 5}, 0.2f), at::full({3, 3, 4, 5}, 0.6f)});
   auto const result = loss(image, target);
   EXPECT_LT(test::relative_error(result.loss, at::tensor({0.1f, 0.9f})), 1e-6);
   ASSERT_EQ(result.terms.size(), 1u);
@@ -63,7 +66,8 @@ TEST(RenderLossTest, ShapesThatWouldBroadcastAreAnError) {
 }
 
 TEST(CutTest, AddsTheWeightedGradientsAndTheirSquares) {
-  at::Tensor const v = at::tensor({3.0f, 0.0f, 4.0f}).view({1, 1, 3}), r = at::tensor({1.0f, 2.0f, -2.0f}).view({1, 1, 3});
+  at::Tensor const v = at::tensor({3.0f, 0.0f, 4.0f}).view({1, 1, 3}),
+                   r = at::tensor({1.0f, 2.0f, -2.0f}).view({1, 1, 3});
   at::Tensor sums = at::full({3}, 100.0, at::kDouble);
   at::Tensor const g = combine_at_cut(v, at::full({}, 2.0f), r, sums);
   EXPECT_TRUE(at::equal(g.flatten(), at::tensor({7.0f, 2.0f, 6.0f})));

@@ -19,7 +19,8 @@ TEST(MetricsTest, PsnrAndSsimAgreeWithTheirDefinitions) {
 }
 
 TEST(MetricsTest, PsnrOfAKnownDifference) {
-  at::Tensor const target = at::zeros({2, 3, 4, 5}), image = at::stack({at::full({3, 4, 5}, 0.1f), at::full({3, 4, 5}, 1.0f)});
+  at::Tensor const target = at::zeros({2, 3, 4, 5}),
+                   image = at::stack({at::full({3, 4, 5}, 0.1f), at::full({3, 4, 5}, 1.0f)});
   EXPECT_LT((psnr_per_image(image, target) - at::tensor({20.0f, 0.0f})).abs().max().item<double>(), 1e-5);
 }
 

@@ -29,7 +29,8 @@ double ks_limit(std::size_t n) { return 1.63 / std::sqrt(static_cast<double>(n))
 
 std::vector<double> times(std::size_t count) {
   std::vector<double> result;
-  for (std::size_t position = 0; position < count; ++position) result.push_back(uniform01(kSeed, position, Stream::time, 0));
+  for (std::size_t position = 0; position < count; ++position)
+    result.push_back(uniform01(kSeed, position, Stream::time, 0));
   return result;
 }
 
@@ -37,7 +38,8 @@ TEST(RandomTest, PhiloxGivesThePublishedKnownAnswers) {  // Random123, tests/kat
   using Block = std::array<std::uint32_t, 4>;
   constexpr std::uint32_t ones = 0xffffffff;
   EXPECT_EQ(philox4x32_10({0, 0, 0, 0}, {0, 0}), (Block{0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8}));
-  EXPECT_EQ(philox4x32_10({ones, ones, ones, ones}, {ones, ones}), (Block{0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd}));
+  EXPECT_EQ(philox4x32_10({ones, ones, ones, ones}, {ones, ones}),
+            (Block{0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd}));
   EXPECT_EQ(philox4x32_10({0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344}, {0xa4093822, 0x299f31d0}),
             (Block{0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1}));
 }
@@ -69,7 +71,8 @@ TEST(RandomTest, TimesAreUniformInsideTheOpenInterval) {
 TEST(RandomTest, NormalsFollowTheNormalDistribution) {
   at::Tensor const x = normal_tensor({100'000}, kSeed, 9, Stream::noise);
   std::vector<double> const values(x.data_ptr<float>(), x.data_ptr<float>() + x.numel());
-  EXPECT_LT(largest_gap(values, [](double v) { return 0.5 * std::erfc(-v / std::sqrt(2.0)); }), ks_limit(values.size()));
+  EXPECT_LT(largest_gap(values, [](double v) { return 0.5 * std::erfc(-v / std::sqrt(2.0)); }),
+            ks_limit(values.size()));
   EXPECT_NEAR(x.var().item<double>(), 1, 4 * std::sqrt(2.0 / 1e5));
 }
 
@@ -85,11 +88,15 @@ TEST(RandomTest, ADrawDependsOnItsAddressAndNotOnWhatWasDrawnBefore) {
 }
 
 TEST(RandomTest, SeedPositionStreamAndCounterEachMatter) {
-  std::vector<double> draws{
-      uniform01(1, 2, Stream::time, 3),  uniform01(1, 2, Stream::noise, 3), uniform01(1, 2, Stream::initialisation, 3),
-      uniform01(1, 2, Stream::time, 4),  uniform01(1, 3, Stream::time, 3),  uniform01(2, 2, Stream::time, 3),
-      uniform01(1, 2, Stream::time, (1ull << 32) + 3), uniform01(1, (1ull << 32) + 2, Stream::time, 3),
-      uniform01((1ull << 32) + 1, 2, Stream::time, 3)};
+  std::vector<double> draws{uniform01(1, 2, Stream::time, 3),
+                            uniform01(1, 2, Stream::noise, 3),
+                            uniform01(1, 2, Stream::initialisation, 3),
+                            uniform01(1, 2, Stream::time, 4),
+                            uniform01(1, 3, Stream::time, 3),
+                            uniform01(2, 2, Stream::time, 3),
+                            uniform01(1, 2, Stream::time, (1ull << 32) + 3),
+                            uniform01(1, (1ull << 32) + 2, Stream::time, 3),
+                            uniform01((1ull << 32) + 1, 2, Stream::time, 3)};
   std::sort(draws.begin(), draws.end());
   EXPECT_EQ(std::adjacent_find(draws.begin(), draws.end()), draws.end());
 }
@@ -99,7 +106,8 @@ TEST(RandomTest, TensorElementsAreTheSingleDrawsAtEverySize) {
     at::Tensor const x = normal_tensor({size}, kSeed, 4, Stream::initialisation);
     ASSERT_EQ(x.numel(), size);
     for (std::int64_t i = 0; i < size; i = i < 8 ? i + 1 : i + 997) {
-      EXPECT_EQ(x[i].item<float>(), static_cast<float>(standard_normal(kSeed, 4, Stream::initialisation, static_cast<std::uint64_t>(i))));
+      EXPECT_EQ(x[i].item<float>(),
+                static_cast<float>(standard_normal(kSeed, 4, Stream::initialisation, static_cast<std::uint64_t>(i))));
     }
   }
 }

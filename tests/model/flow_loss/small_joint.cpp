@@ -11,7 +11,12 @@ namespace duoflow::model {
 SmallJoint::SmallJoint() : model(test::small_model(test::small_options())) {
   model.set_trainable(Part::reconstructor, false);
   auto const in = test::golden("model_weights", "in.");
-  batch = {test::golden("flow_loss", "joint.").at("x0"), in.at("x1"), in.at("t"), in.at("env"), in.at("target_rays"), in.at("target_image")};
+  batch = {test::golden("flow_loss", "joint.").at("x0"),
+           in.at("x1"),
+           in.at("t"),
+           in.at("env"),
+           in.at("target_rays"),
+           in.at("target_image")};
   reconstruction = {in.at("images"), in.at("rays"), in.at("target_rays"), in.at("target_image")};
   clear_gradients();
 }
@@ -20,8 +25,10 @@ void SmallJoint::clear_gradients() {
   for (auto const& parameter : model.parameters()) {
     at::Tensor tensor = parameter.tensor;
     if (!tensor.requires_grad()) continue;
-    if (tensor.grad().defined()) tensor.mutable_grad().zero_();
-    else tensor.mutable_grad() = at::zeros_like(tensor);
+    if (tensor.grad().defined())
+      tensor.mutable_grad().zero_();
+    else
+      tensor.mutable_grad() = at::zeros_like(tensor);
   }
 }
 
@@ -36,7 +43,8 @@ test::Tensors SmallJoint::gradients() const {
 test::Tensors SmallJoint::gradients(Part part) const {
   test::Tensors result;
   for (auto const& parameter : model.parameters()) {
-    if (parameter.part == part && parameter.tensor.requires_grad()) result[parameter.name] = parameter.tensor.grad().clone();
+    if (parameter.part == part && parameter.tensor.requires_grad())
+      result[parameter.name] = parameter.tensor.grad().clone();
   }
   return result;
 }
@@ -46,8 +54,8 @@ JointBatch part_of(JointBatch const& batch, std::int64_t begin, std::int64_t end
   return {cut(batch.x0), cut(batch.x1), cut(batch.t), cut(batch.env), cut(batch.target_rays), cut(batch.target_image)};
 }
 
-StepResult run_whole_step(SmallJoint& small, JointLossOptions const& losses, WeightingOptions const& options, bool keep_graph,
-                          std::int64_t step) {
+StepResult run_whole_step(SmallJoint& small, JointLossOptions const& losses, WeightingOptions const& options,
+                          bool keep_graph, std::int64_t step) {
   auto const weighting = make_weighting(options, at::kCPU);
   JointStep joint(small.model, losses, *weighting);
   StepResult result;
@@ -69,7 +77,8 @@ double largest_distance(test::Tensors const& gradients, test::Tensors const& exp
       continue;
     }
     at::Tensor const right = found->second.to(at::kDouble);
-    double const size = right.norm().item<double>(), difference = (gradient.to(at::kDouble) - right).norm().item<double>();
+    double const size = right.norm().item<double>(),
+                 difference = (gradient.to(at::kDouble) - right).norm().item<double>();
     EXPECT_TRUE(std::isfinite(difference)) << name;
     largest = std::max(largest, size > 0 ? difference / size : difference);
   }

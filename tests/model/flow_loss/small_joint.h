@@ -1,6 +1,6 @@
 #pragma once
-// The small model with its golden weights (nothing zero, so every gradient is non-zero) and one batch for it. The reconstructor
-// is frozen; gradients start as zeros, as in a flat buffer.
+// The small model with its golden weights (nothing zero, so every gradient is non-zero) and one batch for it. The
+// reconstructor is frozen; gradients start as zeros, as in a flat buffer.
 
 #include "model/joint_step.h"
 #include "tests/model/small_model.h"
@@ -13,7 +13,7 @@ struct SmallJoint {
   JointBatch batch;
   ReconstructionBatch reconstruction;
 
-  void clear_gradients();       // defined and zero for every trainable parameter
+  void clear_gradients();           // defined and zero for every trainable parameter
   test::Tensors gradients() const;  // clones, by parameter name
   test::Tensors gradients(Part part) const;
 };
@@ -27,11 +27,11 @@ struct StepResult {
   at::Tensor sums, cut_sums;
   LossWeights weights;
 };
-StepResult run_whole_step(SmallJoint& small, JointLossOptions const& losses, WeightingOptions const& weighting, bool keep_graph,
-                          std::int64_t step = 0);
+StepResult run_whole_step(SmallJoint& small, JointLossOptions const& losses, WeightingOptions const& weighting,
+                          bool keep_graph, std::int64_t step = 0);
 
-// Largest |difference| / |expected| of any parameter (2-norms in fp64; |difference| where nothing is expected). Fails the test
-// for a name that only one side has and for a gradient that is not finite.
+// Largest |difference| / |expected| of any parameter (2-norms in fp64; |difference| where nothing is expected). Fails
+// the test for a name that only one side has and for a gradient that is not finite.
 double largest_distance(test::Tensors const& gradients, test::Tensors const& expected);
 
 }  // namespace duoflow::model
