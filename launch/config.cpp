@@ -82,7 +82,7 @@ class Loader {
 
  private:
   void set(ConfigKey const& key, Leaf const& leaf) {
-    if (leaf.value.IsNull()) return;  // `key:` with nothing keeps the default
+    if (leaf.value.IsNull() && leaf.where != kCommandLine) return;  // `key:` with nothing in a file keeps the default
     auto const before = key.get();
     try {
       key.set(leaf.value);
@@ -205,6 +205,15 @@ void validate_flow(Config const& c) {
           fmt::format("[{}]", fmt::join(f.weight_clamp, ", ")), "at most two numbers");
   require(f.velocity_loss_weight >= 0, (p + "velocity_loss_weight").c_str(), f.velocity_loss_weight, ">= 0");
   require(f.render_loss_weight >= 0, (p + "render_loss_weight").c_str(), f.render_loss_weight, ">= 0");
+  bool const renders = f.render_loss_weight > 0 && c.training.l2_loss_weight > 0;  // the image terms of this version
+  if (c.objective == "joint" && !renders && f.velocity_loss_weight == 0)
+    throw ConfigError(fmt::format("{}velocity_loss_weight and render_loss_weight are both 0 (nothing is left to train); "
+                                  "give one of them a weight", p));
+  if (c.objective == "joint" && f.weighting == "normalized" && (!renders || f.velocity_loss_weight == 0))
+    throw ConfigError(fmt::format("{}weighting = normalized compares the velocity and the render loss, but one of them "
+                                  "is off (velocity_loss_weight {}, render_loss_weight {}, training.l2_loss_weight {}); "
+                                  "use weighting: fixed, or give both a weight",
+                                  p, f.velocity_loss_weight, f.render_loss_weight, c.training.l2_loss_weight));
 }
 
 void validate(Config& c) {
@@ -220,6 +229,8 @@ void validate(Config& c) {
   parse_frames(c.data.target_frames, "data.target_frames");
   require(!c.dist.reproducible, "dist.reproducible", c.dist.reproducible,
           "false, reproducible mode is not in this version");
+  require(c.dist.virtual_shards == 0, "dist.virtual_shards", c.dist.virtual_shards,
+          "0, reproducible mode is not in this version");
   require(c.dist.zero == 0, "dist.zero", c.dist.zero, "0, ZeRO-1 is not in this version");
   require(c.dist.bucket_mib > 0 && c.dist.first_bucket_mib > 0, "dist.bucket_mib", c.dist.bucket_mib, "> 0");
   require(c.dist.timeout_s > 0, "dist.timeout_s", c.dist.timeout_s, "> 0");

@@ -1,6 +1,8 @@
 // duoflow: one binary, one subcommand per job (DESIGN section 9). Only here are errors caught and turned into exit
 // codes.
 
+#include <malloc.h>
+
 #include <cstdio>
 #include <filesystem>
 #include <stdexcept>
@@ -40,6 +42,10 @@ int main(int argc, char** argv) {
   } catch (CLI::ParseError const& error) {
     return app.exit(error) == 0 ? 0 : 2;
   }
+  // A step frees and takes again the same large blocks: kept in the heap instead of going back to the kernel each time,
+  // they need no fresh zeroed pages.
+  mallopt(M_MMAP_THRESHOLD, 1 << 30);
+  mallopt(M_TRIM_THRESHOLD, 1 << 30);
   try {
     dist::Runtime runtime;
     launch::start_logging(runtime.rank(), runtime.size());

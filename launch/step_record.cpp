@@ -72,8 +72,8 @@ double peak_device_memory_mib() {
   auto* const allocator = at::getDeviceAllocator(at::kCUDA);
   if (!allocator->initialized()) return std::nan("");
   auto const index = c10::impl::VirtualGuardImpl(at::kCUDA).getDevice().index();
-  auto const& bytes = allocator->getDeviceStats(index)
-                          .allocated_bytes[static_cast<std::size_t>(c10::CachingAllocator::StatType::AGGREGATE)];
+  auto const statistics = allocator->getDeviceStats(index);
+  auto const& bytes = statistics.allocated_bytes[static_cast<std::size_t>(c10::CachingAllocator::StatType::AGGREGATE)];
   return static_cast<double>(bytes.peak) / (1024.0 * 1024.0);
 }
 

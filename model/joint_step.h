@@ -26,14 +26,17 @@ namespace duoflow::model {
 enum StatisticSlot : int {
   kVelocityLoss,
   kRenderLoss,
+  // Of the mean over the sample's target images.
   kMse,
-  kPsnr,  // sums over samples (kMse, kPsnr: of the mean over the sample's target images)
+  kPsnr,
   kSamples,
-  kNonFinite,  // number of samples whose L_v or L_r is not finite
+  // Number of samples whose L_v or L_r is not finite.
+  kNonFinite,
+  // At v_pred of the *previous* step (known only after the renderer's backward): handed out as zeros, the launcher adds
+  // its run_from_cut sums.
   kGradVelocitySq,
   kGradRenderSq,
-  kGradDot,  // at v_pred of the *previous* step (known only after the renderer's backward):
-             // handed out as zeros, the launcher adds its run_from_cut sums
+  kGradDot,
   kStatisticCount
 };
 

@@ -66,7 +66,8 @@ std::string newest_valid_checkpoint(Communicator const& communicator, std::strin
   }
   // A damaged file's text, quoted in a problem, need not be UTF-8.
   auto const replace = nlohmann::json::error_handler_t::replace;
-  auto const choice = nlohmann::json::parse(all_gather_strings(communicator, mine.dump(-1, ' ', false, replace)).front());
+  auto const choice =
+      nlohmann::json::parse(all_gather_strings(communicator, mine.dump(-1, ' ', false, replace)).front());
   if (choice.contains("failed")) throw CheckpointError(choice["failed"].get<std::string>());
   if (rejected) {
     rejected->clear();
@@ -79,8 +80,10 @@ std::string newest_valid_checkpoint(Communicator const& communicator, std::strin
   auto const seen = all_gather_strings(communicator, seen_by_this_rank(folder));
   for (std::size_t r = 1; r < seen.size(); ++r) {
     if (seen[r] != seen[0]) {
-      throw CheckpointError(fmt::format("{}: rank 0 sees manifest {}, rank {} sees {} (the folder must be the same on "
-                                        "all hosts)", folder, seen[0], r, seen[r]));
+      throw CheckpointError(
+          fmt::format("{}: rank 0 sees manifest {}, rank {} sees {} (the folder must be the same on "
+                      "all hosts)",
+                      folder, seen[0], r, seen[r]));
     }
   }
   return folder;
@@ -93,8 +96,8 @@ std::string resolve_checkpoint(std::string const& path) {
   std::vector<CheckpointProblem> rejected;
   std::string const folder = newest_valid_checkpoint(Communicator(), directory, &rejected);
   if (folder.empty()) {
-    throw CheckpointError(fmt::format("{}: no checkpoint found (looked for {}, and for a valid step_* folder in {}{})", path,
-                                      manifest_path(path), directory, list_rejected(rejected)));
+    throw CheckpointError(fmt::format("{}: no checkpoint found (looked for {}, and for a valid step_* folder in {}{})",
+                                      path, manifest_path(path), directory, list_rejected(rejected)));
   }
   return folder;
 }

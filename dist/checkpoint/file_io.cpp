@@ -29,8 +29,8 @@ FaultHook& fault_hook() {
 }
 
 [[noreturn]] void fail(std::string const& call, std::string const& path, int error) {
-  throw CheckpointError(fmt::format("{}: cannot {} ({}, errno {})", path, call,
-                                    std::generic_category().message(error), error));
+  throw CheckpointError(
+      fmt::format("{}: cannot {} ({}, errno {})", path, call, std::generic_category().message(error), error));
 }
 
 // Runs a system call that returns -1 on failure, again when a signal interrupted it.
@@ -79,9 +79,8 @@ void make_folder(std::string const& path) {
 void set_fault_hook(FaultHook hook) { fault_hook() = std::move(hook); }
 
 OutputFile::OutputFile(std::string path) : path_(std::move(path)) {
-  descriptor_ = checked(FileOperation::open, "create", path_, [&] {
-    return ::open(path_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-  });
+  descriptor_ = checked(FileOperation::open, "create", path_,
+                        [&] { return ::open(path_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666); });
 }
 
 OutputFile::~OutputFile() {
@@ -91,9 +90,8 @@ OutputFile::~OutputFile() {
 void OutputFile::write(void const* data, std::size_t bytes) {
   auto const* next = static_cast<char const*>(data);
   while (bytes > 0) {
-    auto const written = checked(FileOperation::write, "write", path_, [&] {
-      return ::write(descriptor_, next, std::min(bytes, transfer_bytes));
-    });
+    auto const written = checked(FileOperation::write, "write", path_,
+                                 [&] { return ::write(descriptor_, next, std::min(bytes, transfer_bytes)); });
     next += written;
     bytes -= static_cast<std::size_t>(written);
   }
@@ -124,7 +122,8 @@ void InputFile::read(void* data, std::size_t bytes) {
     auto const got = retried([&] { return ::read(descriptor_, next, std::min(bytes, transfer_bytes)); });
     if (got < 0) fail("read", path_, errno);
     if (got == 0) {
-      throw CheckpointError(fmt::format("{}: ends after {} bytes, {} more expected (cut short)", path_, position_, bytes));
+      throw CheckpointError(
+          fmt::format("{}: ends after {} bytes, {} more expected (cut short)", path_, position_, bytes));
     }
     next += got;
     bytes -= static_cast<std::size_t>(got);
@@ -179,9 +178,11 @@ void rename_path(std::string const& from, std::string const& to) {
 }
 
 void swap_folders(std::string const& from, std::string const& to, std::string const& aside) {
-  announce(FileOperation::rename, "swap in", to);
-  if (::renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_EXCHANGE) == 0) return;
-  if (errno != EINVAL && errno != ENOSYS) fail("swap in", to, errno);
+  auto const& hook = fault_hook();
+  int error = hook ? hook(FileOperation::rename, to) : 0;
+  if (error == 0 && ::renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_EXCHANGE) != 0) error = errno;
+  if (error == 0) return;
+  if (error != EINVAL && error != ENOSYS) fail("swap in", to, error);
   rename_path(to, aside);
   try {
     rename_path(from, to);

@@ -3,7 +3,8 @@
 // survive a power cut synced. All failures throw CheckpointError naming the path, the call and the system's reason.
 //
 // Durable means: file synced, then its folder synced (a new name lives in the folder, not in the file).
-// Plain POSIX: the wheel's LibTorch exports a std::filesystem of its own, and a program linked in an unlucky order gets that one.
+// Plain POSIX: the wheel's LibTorch exports a std::filesystem of its own, and a program linked in an unlucky order gets
+// that one.
 
 #include <cstddef>
 #include <cstdint>
@@ -40,8 +41,8 @@ class InputFile {  // an existing regular file, read front to back
   ~InputFile();
   InputFile(InputFile const&) = delete;
   InputFile& operator=(InputFile const&) = delete;
-  std::uint64_t size() const { return size_; }      // when opened
-  void read(void* data, std::size_t bytes);         // exactly; the file ending earlier is an error
+  std::uint64_t size() const { return size_; }  // when opened
+  void read(void* data, std::size_t bytes);     // exactly; the file ending earlier is an error
 
  private:
   std::string path_;
@@ -61,8 +62,8 @@ void rename_path(std::string const& from, std::string const& to);
 // Swaps the names of two folders in one step where the file system can (Linux local ones), else in two renames through
 // `aside`, between which `to` does not exist.
 void swap_folders(std::string const& from, std::string const& to, std::string const& aside);
-void remove_tree(std::string const& path);                        // nothing there is fine
-std::vector<std::string> list_folder(std::string const& path);    // names, sorted; empty if there is no such folder
-std::string parent_folder(std::string const& path);               // "." for a bare name
+void remove_tree(std::string const& path);                      // nothing there is fine
+std::vector<std::string> list_folder(std::string const& path);  // names, sorted; empty if there is no such folder
+std::string parent_folder(std::string const& path);             // "." for a bare name
 
 }  // namespace duoflow::dist

@@ -8,8 +8,8 @@
 
 namespace duoflow::dist {
 
-std::string step_folder_name(std::int64_t step);                            // step_000001000; step >= 0
-std::optional<std::int64_t> step_of_folder_name(std::string const& name);   // exactly such a name, else nothing
+std::string step_folder_name(std::int64_t step);                           // step_000001000; step >= 0
+std::optional<std::int64_t> step_of_folder_name(std::string const& name);  // exactly such a name, else nothing
 
 struct StepFolder {
   std::int64_t step = 0;
@@ -18,19 +18,20 @@ struct StepFolder {
 std::vector<StepFolder> step_folders(std::string const& directory);  // newest first
 
 std::string temporary_name(std::string const& name, std::string const& id);  // NAME.tmp-ID
-void remove_leftovers(std::string const& directory);  // what was written under temporary names
+void remove_leftovers(std::string const& directory);                         // what was written under temporary names
 
 // The folder name in `latest`; "" if there is none.
 std::string read_latest(std::string const& directory);
 void replace_latest(std::string const& directory, std::string const& folder_name, std::string const& id);
 
 struct PruneRule {
-  int keep_last = 3;           // complete checkpoints up to and with the one written, at least 1
+  int keep_last = 3;  // complete checkpoints up to and with the one written, at least 1
   std::int64_t keep_every = 0;
 };
 // Removes step folders older than the keep_last newest complete ones, never `written` nor any newer one. Complete: the
 // manifest is as written and every file there with its size (a damaged folder must not push a good one out).
 // A folder loses its final name before anything in it is deleted.
-void prune_checkpoints(std::string const& directory, PruneRule const& rule, std::int64_t written, std::string const& id);
+void prune_checkpoints(std::string const& directory, PruneRule const& rule, std::int64_t written,
+                       std::string const& id);
 
 }  // namespace duoflow::dist

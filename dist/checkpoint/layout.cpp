@@ -42,7 +42,8 @@ std::vector<FilePlan> plan_files(std::vector<std::uint64_t> const& model_bytes,
   }
   Runs const state = cut_by_bytes(state_bytes, world);
   for (std::size_t r = 0; r < world; ++r) {
-    files.push_back({fmt::format("state-{:05}-of-{:05}.safetensors", r, world), "state", static_cast<int>(r), state[r]});
+    files.push_back(
+        {fmt::format("state-{:05}-of-{:05}.safetensors", r, world), "state", static_cast<int>(r), state[r]});
   }
   return files;
 }

@@ -1,6 +1,6 @@
 #pragma once
-// Which rank writes which tensor into which file: a pure function of the tensor sizes, the world size and the options, so
-// that all ranks know every file's name before anything is written.
+// Which rank writes which tensor into which file: a pure function of the tensor sizes, the world size and the options,
+// so that all ranks know every file's name before anything is written.
 
 #include <cstddef>
 #include <cstdint>

@@ -36,8 +36,10 @@ void check_format(Json const& json, std::string const& path) {
     throw CheckpointError(fmt::format("{}: not the manifest of a {}", path, format_name));
   }
   if (auto const version = json["format_version"].get<std::uint64_t>(); version > checkpoint_format_version) {
-    throw CheckpointError(fmt::format("{}: format {} is newer than {}, the newest this program reads; use the program "
-                                      "that wrote it or a later one", path, version, checkpoint_format_version));
+    throw CheckpointError(
+        fmt::format("{}: format {} is newer than {}, the newest this program reads; use the program "
+                    "that wrote it or a later one",
+                    path, version, checkpoint_format_version));
   }
 }
 
@@ -79,8 +81,10 @@ void read_tensors(Json const& json, Manifest& manifest) {
                                     [&](ManifestFile const& file) { return file.name == tensor.file; });
     if (!listed || (tensor.part != "model" && tensor.part != "state") ||
         !names.insert(tensor.part + ":" + tensor.entry.name).second) {
-      throw std::invalid_argument(fmt::format("tensor \"{}\" is there twice, of unknown part \"{}\" or in the unlisted "
-                                              "file \"{}\"", tensor.entry.name, tensor.part, tensor.file));
+      throw std::invalid_argument(
+          fmt::format("tensor \"{}\" is there twice, of unknown part \"{}\" or in the unlisted "
+                      "file \"{}\"",
+                      tensor.entry.name, tensor.part, tensor.file));
     }
     manifest.tensors.push_back(std::move(tensor));
   }

@@ -37,8 +37,8 @@ struct Manifest {
 std::string manifest_path(std::string const& folder);
 std::string manifest_text(Manifest const& manifest);  // with its own hash
 
-// Throw CheckpointError, beginning with `path`, for a text that is cut short, altered, of a newer format, or that leaves any
-// file or tensor without a hash.
+// Throw CheckpointError, beginning with `path`, for a text that is cut short, altered, of a newer format, or that
+// leaves any file or tensor without a hash.
 nlohmann::ordered_json parse_manifest_json(std::string const& text, std::string const& path);
 Manifest parse_manifest(std::string const& text, std::string const& path);
 

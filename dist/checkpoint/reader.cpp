@@ -21,7 +21,8 @@ Manifest read_manifest(std::string const& folder) {
 }
 
 std::string spell(TensorEntry const& entry) {
-  return fmt::format("{} [{}] at byte {}, {} bytes", entry.dtype, fmt::join(entry.shape, ", "), entry.offset, entry.bytes);
+  return fmt::format("{} [{}] at byte {}, {} bytes", entry.dtype, fmt::join(entry.shape, ", "), entry.offset,
+                     entry.bytes);
 }
 
 void check_tensor(TensorEntry const& expected, TensorEntry const& found, std::string const& path) {
@@ -51,7 +52,8 @@ SafetensorsContents check_file(std::string const& folder, ManifestFile const& fi
     if (tensor.file != file.name) continue;
     auto const match = found.find(tensor.entry.name);
     if (match == found.end()) {
-      throw CheckpointError(fmt::format("{}: tensor \"{}\" of the manifest is not in the file", path, tensor.entry.name));
+      throw CheckpointError(
+          fmt::format("{}: tensor \"{}\" of the manifest is not in the file", path, tensor.entry.name));
     }
     check_tensor(tensor.entry, *match->second, path);
     ++listed;
@@ -60,8 +62,8 @@ SafetensorsContents check_file(std::string const& folder, ManifestFile const& fi
     throw CheckpointError(fmt::format("{}: {} tensors expected, {} found", path, listed, found.size()));
   }
   if (contents.file_hash != file.xxh3) {
-    throw CheckpointError(fmt::format("{}: altered, xxh3 of the file expected {} found {}", path, file.xxh3,
-                                      contents.file_hash));
+    throw CheckpointError(
+        fmt::format("{}: altered, xxh3 of the file expected {} found {}", path, file.xxh3, contents.file_hash));
   }
   return contents;
 }
@@ -69,9 +71,9 @@ SafetensorsContents check_file(std::string const& folder, ManifestFile const& fi
 std::vector<NamedTensor> read_part(std::string const& folder, Manifest const& manifest, std::string const& part) {
   std::map<std::string, at::Tensor> tensors;
   for (ManifestFile const& file : manifest.files) {
-    bool const wanted = std::any_of(manifest.tensors.begin(), manifest.tensors.end(), [&](ManifestTensor const& tensor) {
-      return tensor.file == file.name && tensor.part == part;
-    });
+    bool const wanted =
+        std::any_of(manifest.tensors.begin(), manifest.tensors.end(),
+                    [&](ManifestTensor const& tensor) { return tensor.file == file.name && tensor.part == part; });
     if (!wanted) continue;
     SafetensorsContents const contents = check_file(folder, file, manifest, TensorBytes::keep);
     for (std::size_t i = 0; i < contents.tensors.size(); ++i) {

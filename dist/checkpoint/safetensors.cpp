@@ -34,8 +34,10 @@ HeaderText read_header_text(InputFile& file, std::string const& path) {
   file.read(text.length_field.data(), sizeof length);
   std::memcpy(&length, text.length_field.data(), sizeof length);
   if (length > max_header_bytes || length > file.size() - sizeof length) {
-    throw CheckpointError(fmt::format("{}: header of {} bytes in a file of {} (limit {}; cut short, damaged or not a "
-                                      "safetensors file)", path, length, file.size(), max_header_bytes));
+    throw CheckpointError(
+        fmt::format("{}: header of {} bytes in a file of {} (limit {}; cut short, damaged or not a "
+                    "safetensors file)",
+                    path, length, file.size(), max_header_bytes));
   }
   text.json.resize(length);
   file.read(text.json.data(), text.json.size());
@@ -116,8 +118,7 @@ class Scan {
 }  // namespace
 
 std::vector<TensorEntry> write_safetensors(std::string const& path, std::vector<NamedTensor> const& tensors,
-                                           std::map<std::string, std::string> const& metadata,
-                                           std::string* file_hash) {
+                                           std::map<std::string, std::string> const& metadata, std::string* file_hash) {
   std::vector<TensorEntry> entries;
   for (NamedTensor const& named : tensors) entries.push_back(describe_tensor(named, path));
   std::string const header = format_header(entries, metadata, path);
@@ -152,7 +153,8 @@ std::vector<NamedTensor> read_safetensors(std::string const& path, std::map<std:
   return tensors;
 }
 
-std::vector<TensorEntry> read_safetensors_header(std::string const& path, std::map<std::string, std::string>* metadata) {
+std::vector<TensorEntry> read_safetensors_header(std::string const& path,
+                                                 std::map<std::string, std::string>* metadata) {
   InputFile file(path);
   SafetensorsHeader const header = parse_header(read_header_text(file, path).json, file.size(), path);
   if (metadata) *metadata = header.metadata;

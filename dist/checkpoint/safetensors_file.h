@@ -21,7 +21,8 @@ at::ScalarType dtype_of(std::string const& name, std::string const& where);
 // File name, tensor name, dtype and shape, as written: nothing of the values is looked at.
 TensorEntry describe_tensor(NamedTensor const& named, std::string const& where);
 
-// Bytes of the file before the data (length field, JSON, spaces up to a multiple of 64). Sets offset and bytes of entries.
+// Bytes of the file before the data (length field, JSON, spaces up to a multiple of 64). Sets offset and bytes of
+// entries.
 std::string format_header(std::vector<TensorEntry>& entries, SafetensorsMetadata const& metadata,
                           std::string const& where);
 
@@ -37,8 +38,8 @@ SafetensorsHeader parse_header(std::string const& json, std::uint64_t file_bytes
 enum class TensorBytes { keep, discard };
 
 struct SafetensorsContents {
-  SafetensorsHeader header;            // entries with their hash
-  std::vector<at::Tensor> tensors;     // one per entry if kept
+  SafetensorsHeader header;         // entries with their hash
+  std::vector<at::Tensor> tensors;  // one per entry if kept
   std::string file_hash;
   std::uint64_t file_bytes = 0;
 };

@@ -3,7 +3,6 @@
 #include <bit>
 #include <cstring>
 #include <limits>
-#include <numeric>
 #include <set>
 #include <stdexcept>
 
@@ -94,8 +93,10 @@ TensorEntry parse_entry(std::string const& name, Json const& tensor, Safetensors
   auto const offsets = unsigned_numbers(tensor, "data_offsets", where);
   std::uint64_t const data_bytes = file_bytes - header.data_begin;
   if (offsets.size() != 2 || offsets[0] > offsets[1] || offsets[1] > data_bytes) {
-    throw CheckpointError(fmt::format("{}: data_offsets [{}] do not lie within the file's {} bytes of data (cut short or "
-                                      "damaged)", where, fmt::join(offsets, ", "), data_bytes));
+    throw CheckpointError(
+        fmt::format("{}: data_offsets [{}] do not lie within the file's {} bytes of data (cut short or "
+                    "damaged)",
+                    where, fmt::join(offsets, ", "), data_bytes));
   }
   entry.offset = header.data_begin + offsets[0];
   entry.bytes = offsets[1] - offsets[0];
@@ -122,8 +123,8 @@ void check_coverage(SafetensorsHeader const& header, std::uint64_t file_bytes, s
 }
 
 SafetensorsMetadata parse_metadata(Json const& json, std::string const& where) {
-  bool const valid = json.is_object() &&
-                     std::all_of(json.begin(), json.end(), [](Json const& value) { return value.is_string(); });
+  bool const valid =
+      json.is_object() && std::all_of(json.begin(), json.end(), [](Json const& value) { return value.is_string(); });
   if (!valid) throw CheckpointError(where + ": __metadata__ is not a map of strings");
   return json.get<SafetensorsMetadata>();
 }

@@ -62,8 +62,10 @@ class Write {
     together([&] { return rank() == 0 ? commit(written) : ""; });
     std::string const trouble = on_rank_0([&] { finish(); });
     if (!trouble.empty()) {
-      throw CheckpointError(fmt::format("{}: complete on disk, but `latest` or older checkpoints could not be "
-                                        "updated: {}", final_, trouble));
+      throw CheckpointError(
+          fmt::format("{}: complete on disk, but `latest` or older checkpoints could not be "
+                      "updated: {}",
+                      final_, trouble));
     }
     return final_;
   }
@@ -119,8 +121,9 @@ class Write {
   // Rank 0 makes the folder that all write into.
   std::string begin() {
     if (options_.keep_last < 1 || options_.keep_every < 0 || options_.max_file_bytes < 1) {
-      throw CheckpointError(fmt::format("keep_last {} and max_file_bytes {} must be at least 1, keep_every {} at least 0",
-                                        options_.keep_last, options_.max_file_bytes, options_.keep_every));
+      throw CheckpointError(
+          fmt::format("keep_last {} and max_file_bytes {} must be at least 1, keep_every {} at least 0",
+                      options_.keep_last, options_.max_file_bytes, options_.keep_every));
     }
     counters_ = Json::parse(state_.counters_json, nullptr, /*allow_exceptions=*/false);
     if (!counters_.is_object()) throw CheckpointError("the counters are not a JSON object: " + state_.counters_json);
@@ -128,10 +131,10 @@ class Write {
     Xxh3 hash;
     auto const model_bytes = describe(state_.model, "model", hash);
     auto const state_bytes = describe(state_.state, "state", hash);
-    plan_ = plan_files(model_bytes, state_bytes, communicator_.size(), static_cast<std::uint64_t>(options_.max_file_bytes));
-    Json description = {{"step", state_.step},
-                        {"tensors", model_bytes.size() + state_bytes.size()},
-                        {"digest", hash.digest()}};
+    plan_ =
+        plan_files(model_bytes, state_bytes, communicator_.size(), static_cast<std::uint64_t>(options_.max_file_bytes));
+    Json description = {
+        {"step", state_.step}, {"tensors", model_bytes.size() + state_bytes.size()}, {"digest", hash.digest()}};
     if (rank() == 0) {
       id_ = new_id();
       make_folders(options_.directory);
@@ -150,7 +153,8 @@ class Write {
       auto const other = Json::parse(begun[r]);
       if (other["description"] == first["description"]) continue;
       abandon(fmt::format("rank {} brings other tensors or another step than rank 0 ({} against {})", r,
-                          other["description"].dump(), first["description"].dump()), 1);
+                          other["description"].dump(), first["description"].dump()),
+              1);
     }
   }
 
@@ -174,7 +178,10 @@ class Write {
     auto const entries = write_safetensors(path, tensors, {{"format", "pt"}}, &hash);
     Json items = Json::array();
     for (TensorEntry const& entry : entries) items.push_back(to_json(entry));
-    return {{"name", plan.name}, {"bytes", InputFile(path).size()}, {"xxh3", hash}, {"part", plan.part},
+    return {{"name", plan.name},
+            {"bytes", InputFile(path).size()},
+            {"xxh3", hash},
+            {"part", plan.part},
             {"tensors", items}};
   }
 

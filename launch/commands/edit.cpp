@@ -49,8 +49,9 @@ at::Tensor load_light(Arguments const& arguments, Config const& config, data::Im
   return at::tensor(at::ArrayRef<float>(map.pixels)).view({1, map.height, map.width, 3}) * scale;
 }
 
-int edit(Arguments const& arguments) {
+int edit(dist::Runtime& runtime, Arguments const& arguments) {
   auto loaded = load_checkpoint_model(arguments.checkpoint, arguments.overrides);
+  configure(runtime, loaded.config);
   auto const device = choose_device(loaded.config.dist.device);
   loaded.model.to(device);
   SceneEncoder const encoder(loaded, arguments.data, device);
@@ -99,7 +100,7 @@ Command add_edit(CLI::App& root) {
   app->add_option("overrides", arguments->overrides, "key=value on the checkpoint's config");
   return {app, [arguments](dist::Runtime& runtime) {
             if (runtime.size() > 1) throw ConfigError("edit runs as one process; start it without mpirun");
-            return edit(*arguments);
+            return edit(runtime, *arguments);
           }};
 }
 

@@ -18,7 +18,8 @@ std::vector<std::pair<std::string, std::string>> parse_remaps(std::vector<std::s
     auto const equals = text.find('=');
     if (equals == std::string::npos || equals == 0)
       throw ConfigError(fmt::format("--remap {} is not OLD=NEW (path prefixes)", text));
-    remaps.emplace_back(text.substr(0, equals), text.substr(equals + 1));
+    // A relative NEW is meant from here, while what a list names is taken from the list's folder.
+    remaps.emplace_back(text.substr(0, equals), std::filesystem::absolute(text.substr(equals + 1)).string());
   }
   return remaps;
 }

@@ -1,8 +1,11 @@
 // duoflow step: one joint step (or N) on a batch given as tensors, every intermediate and gradient written out. What
 // agreement with other implementations is measured by.
 
+#include <algorithm>
 #include <map>
 #include <set>
+#include <string>
+#include <vector>
 
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
@@ -30,23 +33,44 @@ struct Arguments {
   std::vector<std::string> overrides;
 };
 
+constexpr std::int64_t kAny = -1;
+
+std::string spell(at::IntArrayRef shape) {
+  std::string text;
+  for (auto const size : shape) text += (text.empty() ? "" : ",") + (size == kAny ? "any" : std::to_string(size));
+  return "[" + text + "]";
+}
+
 class BatchFile {
  public:
   BatchFile(std::string path, at::Device device) : path_(std::move(path)) {
     for (auto const& [name, tensor] : dist::read_safetensors(path_)) tensors_[name] = tensor.to(device, at::kFloat);
   }
   bool has(std::string const& name) const { return tensors_.contains(name); }
-  at::Tensor get(std::string const& name) const {
+  at::Tensor get(std::string const& name, std::vector<std::int64_t> const& shape) {
     auto const found = tensors_.find(name);
     if (found == tensors_.end())
       throw dist::CheckpointError(
           fmt::format("{}: tensor {} is missing (the batch of `step` needs it); add it", path_, name));
+    auto const sizes = found->second.sizes();
+    bool const fits = std::equal(sizes.begin(), sizes.end(), shape.begin(), shape.end(),
+                                 [](auto has, auto wanted) { return wanted == kAny || has == wanted; });
+    if (!fits)
+      throw dist::CheckpointError(
+          fmt::format("{}: {} has shape {} (the other tensors and the config ask for {}); make them agree", path_, name,
+                      spell(sizes), spell(shape)));
+    read_.insert(name);
     return found->second;
+  }
+  void report_unread() const {
+    for (auto const& [name, tensor] : tensors_)
+      if (!read_.contains(name)) log_info(fmt::format("{}: tensor {} is not used", path_, name));
   }
 
  private:
   std::string path_;
   std::map<std::string, at::Tensor> tensors_;
+  std::set<std::string> read_;
 };
 
 void load_step_weights(model::SceneModel& model, std::string const& path) {
@@ -69,16 +93,28 @@ void load_step_weights(model::SceneModel& model, std::string const& path) {
 }
 
 // The reference's data: LDR and log map follow the direction map's size.
-at::Tensor read_light(BatchFile const& batch) {
-  auto const direction = batch.get("env_dir");
+at::Tensor read_light(BatchFile& batch, std::int64_t samples) {
+  auto const direction = batch.get("env_dir", {samples, kAny, 3, kAny, kAny});
   auto like_direction = [&](std::string const& name) {
-    auto map = batch.get(name);
+    auto map = batch.get(name, {samples, direction.size(1), 3, kAny, kAny});
     if (map.sizes() == direction.sizes()) return map;
     auto const resized =
         at::upsample_bilinear2d(map.flatten(0, 1), {direction.size(3), direction.size(4)}, /*align_corners=*/false);
     return resized.view(direction.sizes());
   };
   return at::cat({like_direction("env_ldr"), like_direction("env_hdr"), direction}, 2);
+}
+
+struct Views {
+  at::Tensor image, rays;  // [B,V,3,H,W], [B,V,6,H,W]
+};
+
+Views read_views(BatchFile& batch, std::string const& prefix, std::int64_t samples) {
+  auto const image = batch.get(prefix + "_image", {samples, kAny, 3, kAny, kAny});
+  auto const views = image.size(1);
+  auto const c2w = batch.get(prefix + "_c2w", {samples, views, 4, 4});
+  auto const fxfycxcy = batch.get(prefix + "_fxfycxcy", {samples, views, 4});
+  return {image, model::pluecker_rays(c2w, fxfycxcy, image.size(3), image.size(4))};
 }
 
 class StepRun {
@@ -102,6 +138,8 @@ class StepRun {
 
   void run(std::int64_t steps, std::string const& out) {
     once(0);
+    batch_.report_unread();
+    // Of frozen parts too: what agreement is measured by should miss none.
     for (auto const& parameter : model_.parameters())
       if (parameter.trainable && parameter.tensor.grad().defined())
         add("grad." + parameter.name, parameter.tensor.grad().clone());
@@ -117,23 +155,22 @@ class StepRun {
 
   model::JointBatch inputs() {
     model::JointBatch inputs;
-    inputs.target_image = batch_.get("target_image");
-    auto rays = [&](std::string const& prefix, at::Tensor const& image) {
-      return model::pluecker_rays(batch_.get(prefix + "_c2w"), batch_.get(prefix + "_fxfycxcy"), image.size(-2),
-                                  image.size(-1));
-    };
-    inputs.target_rays = rays("target", inputs.target_image);
-    if (batch_.has("x0")) {
-      inputs.x0 = batch_.get("x0");
-      inputs.x1 = batch_.get("x1");
+    inputs.t = batch_.get("t", {kAny});
+    auto const samples = inputs.t.size(0);
+    auto const target = read_views(batch_, "target", samples);
+    inputs.target_image = target.image;
+    inputs.target_rays = target.rays;
+    inputs.env = read_light(batch_, samples);
+    if (batch_.has("x0") || batch_.has("x1")) {
+      std::vector<std::int64_t> const latents = {samples, config_.model.n_latent_vectors, config_.model.d};
+      inputs.x0 = batch_.get("x0", latents);
+      inputs.x1 = batch_.get("x1", latents);
     } else {
-      auto const input_rays = rays("input", batch_.get("input_image"));
-      inputs.x0 = model_.reconstruct(batch_.get("input_image"), input_rays);
+      auto const input = read_views(batch_, "input", samples);
+      inputs.x0 = model_.reconstruct(input.image, input.rays);
       at::NoGradGuard const no_grad;
-      inputs.x1 = model_.reconstruct(batch_.get("relit_image"), input_rays);
+      inputs.x1 = model_.reconstruct(batch_.get("relit_image", input.image.sizes().vec()), input.rays);
     }
-    inputs.t = batch_.get("t");
-    inputs.env = read_light(batch_);
     return inputs;
   }
 
@@ -165,27 +202,32 @@ class StepRun {
     add("x_hat", cut.x_hat);
     if (cut.image.defined()) {
       add("render", cut.image);
+      add("psnr", numbers.psnr);
       add("psnr_batch", -10 * at::log10((cut.image - batch.target_image).square().mean()));
     }
     add("velocity_loss", numbers.velocity);
     add("render_loss", numbers.render);
     add("total_loss", numbers.total);
-    add("psnr", numbers.psnr);
     if (cut.g_velocity.defined()) add("g_velocity", lambda_v * weights.velocity * cut.g_velocity);
     if (cut.g_render.defined()) add("g_render", cut.g_render);
     return numbers;
   }
 
+  // A part that no loss reaches has no gradient and is left alone, weight decay included.
+  bool trains(model::Part part) const {
+    if (part == model::Part::editor) return true;
+    auto const& t = config_.training;
+    if (t.freeze_reconstructor_renderer) return false;
+    if (part == model::Part::reconstructor) return !batch_.has("x0");
+    return config_.flow.render_loss_weight * (t.l2_loss_weight + t.lpips_loss_weight + t.perceptual_loss_weight) != 0;
+  }
+
   // Optimizer steps with the config's schedule, groups and clip, from the weights given.
   void optimize(std::int64_t steps) {
-    bool const encodes = !batch_.has("x0"), frozen = config_.training.freeze_reconstructor_renderer;
     std::vector<dist::TrainableParameter> trainable;
-    for (auto const& parameter : model_.parameters()) {
-      bool const editor = parameter.part == model::Part::editor;
-      bool const other = !frozen && (encodes || parameter.part == model::Part::renderer);
-      if (parameter.trainable && (editor || other))
+    for (auto const& parameter : model_.parameters())
+      if (parameter.trainable && trains(parameter.part))
         trainable.push_back({parameter.name, parameter.tensor, parameter.tensor.dim() == 1 ? 1 : 0});
-    }
     dist::FlatBuffer buffer(std::move(trainable));
     auto const& t = config_.training;
     dist::ShardedAdamW optimizer(buffer, {t.beta1, t.beta2, 1e-8, {t.weight_decay, 0}});
@@ -231,6 +273,7 @@ Command add_step(CLI::App& root) {
             if (runtime.size() > 1) throw ConfigError("step runs as one process; start it without mpirun");
             auto const config = load_config(arguments->config, arguments->overrides);
             configure(runtime, config);
+            for (auto const& note : config.notes) log_info(note);
             StepRun(config, *arguments, choose_device(config.dist.device)).run(arguments->steps, arguments->out);
             return 0;
           }};

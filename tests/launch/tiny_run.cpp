@@ -25,7 +25,8 @@ class TracedWork : public dist::Pending::Work {
 
 class TracingTransport : public dist::Transport {
  public:
-  TracingTransport(dist::Communicator inner, std::shared_ptr<Events> events) : inner_(std::move(inner)), events_(std::move(events)) {}
+  TracingTransport(dist::Communicator inner, std::shared_ptr<Events> events)
+      : inner_(std::move(inner)), events_(std::move(events)) {}
   int rank() const override { return inner_.rank(); }
   int size() const override { return inner_.size(); }
   std::string name() const override { return "traced " + inner_.transport()->name(); }
@@ -33,11 +34,18 @@ class TracingTransport : public dist::Transport {
     bool const statistics = tensor.scalar_type() == at::kDouble;
     events_->push_back(statistics ? kStatisticsStarted : kBucketStarted);
     auto pending = inner_.transport()->all_reduce(std::move(tensor), op);
-    return dist::Pending(std::make_shared<TracedWork>(std::move(pending), events_, statistics ? kStatisticsAwaited : nullptr));
+    return dist::Pending(
+        std::make_shared<TracedWork>(std::move(pending), events_, statistics ? kStatisticsAwaited : nullptr));
   }
-  dist::Pending reduce_scatter(at::Tensor output, at::Tensor input) override { return other("reduce_scatter", inner_.transport()->reduce_scatter(output, input)); }
-  dist::Pending all_gather(at::Tensor output, at::Tensor input) override { return other("all_gather", inner_.transport()->all_gather(output, input)); }
-  dist::Pending broadcast(at::Tensor tensor, int root) override { return other("broadcast", inner_.transport()->broadcast(tensor, root)); }
+  dist::Pending reduce_scatter(at::Tensor output, at::Tensor input) override {
+    return other("reduce_scatter", inner_.transport()->reduce_scatter(output, input));
+  }
+  dist::Pending all_gather(at::Tensor output, at::Tensor input) override {
+    return other("all_gather", inner_.transport()->all_gather(output, input));
+  }
+  dist::Pending broadcast(at::Tensor tensor, int root) override {
+    return other("broadcast", inner_.transport()->broadcast(tensor, root));
+  }
   void barrier() override {
     events_->push_back("barrier");
     inner_.transport()->barrier();
@@ -102,7 +110,9 @@ model::SceneModel tiny_model(bool train_renderer) {
   std::vector<std::pair<std::string, at::Tensor>> weights;
   for (auto const& parameter : result.parameters()) {
     auto const phase = static_cast<double>(weights.size());
-    if (parameter.trainable) weights.emplace_back(parameter.name, parameter.tensor.detach() + 0.1 * wave(parameter.tensor.sizes().vec(), 0.37, phase));
+    if (parameter.trainable)
+      weights.emplace_back(parameter.name,
+                           parameter.tensor.detach() + 0.1 * wave(parameter.tensor.sizes().vec(), 0.37, phase));
   }
   result.load(weights);
   result.set_latent_statistics(0.1 * wave({16}, 0.9, 0), 1 + 0.3 * wave({16}, 0.7, 1));
@@ -138,13 +148,18 @@ model::JointBatch tiny_batch(std::int64_t samples, std::int64_t update) {
   return batch;
 }
 
-// Buckets of about 1 KiB, so that there are several. Adam's eps is large, so that a gradient that is only rounding does not
-// become a whole step.
+// Buckets of about 1 KiB, so that there are several. Adam's eps is large, so that a gradient that is only rounding does
+// not become a whole step.
 TinyRun::TinyRun(dist::Communicator const& communicator, TinyShape const& shape)
-    : communicator_(traced(communicator, events_)), plan_(plan_batches(training(shape, communicator.size()), communicator.rank(), communicator.size())),
-      train_renderer_(shape.train_renderer), model_(tiny_model(shape.train_renderer)), buffer_(trainable(model_)),
-      reducer_(communicator_, buffer_, {0.001, 0.001}), optimizer_(buffer_, {0.9, 0.95, 1e-3, {0.05, 0}}),
-      weighting_(model::make_weighting(tiny_weighting(), at::kCPU)), joint_step_(model_, tiny_losses(), *weighting_),
+    : communicator_(traced(communicator, events_)),
+      plan_(plan_batches(training(shape, communicator.size()), communicator.rank(), communicator.size())),
+      train_renderer_(shape.train_renderer),
+      model_(tiny_model(shape.train_renderer)),
+      buffer_(trainable(model_)),
+      reducer_(communicator_, buffer_, {0.001, 0.001}),
+      optimizer_(buffer_, {0.9, 0.95, 1e-3, {0.05, 0}}),
+      weighting_(model::make_weighting(tiny_weighting(), at::kCPU)),
+      joint_step_(model_, tiny_losses(), *weighting_),
       exchange_(communicator_, model::kStatisticCount, at::kCPU) {
   dist::agree_on_parameters(communicator_, buffer_);
   watch_gradients();
@@ -163,7 +178,8 @@ void TinyRun::micro_steps(model::JointBatch const& global_batch) {
   std::set<std::string> used, renderer;
   for (auto const& parameter : model_.parameters()) {
     if (parameter.trainable && parameter.part == model::Part::editor) used.insert(parameter.name);
-    if (parameter.trainable && train_renderer_ && parameter.part == model::Part::renderer) renderer.insert(parameter.name);
+    if (parameter.trainable && train_renderer_ && parameter.part == model::Part::renderer)
+      renderer.insert(parameter.name);
   }
   used.insert(renderer.begin(), renderer.end());
   auto const local = at::zeros({model::kStatisticCount}, at::kDouble);
@@ -173,11 +189,12 @@ void TinyRun::micro_steps(model::JointBatch const& global_batch) {
     auto const offset = k * plan_.micro_batch;
     batches.push_back(part_of(global_batch, plan_.first + offset, std::min(plan_.micro_batch, plan_.samples - offset)));
     if (plan_.micro_steps == 1) reducer_.arm(used);
-    cuts.push_back(joint_step_.run_to_cut(batches.back(), step_, plan_.global_batch, plan_.micro_steps == 1, [&](at::Tensor const& sums) {
-      events_->push_back(kForwardDone);
-      local.add_(sums);
-      if (k + 1 == plan_.micro_steps) exchange_.start(local);
-    }));
+    cuts.push_back(joint_step_.run_to_cut(batches.back(), step_, plan_.global_batch, plan_.micro_steps == 1,
+                                          [&](at::Tensor const& sums) {
+                                            events_->push_back(kForwardDone);
+                                            local.add_(sums);
+                                            if (k + 1 == plan_.micro_steps) exchange_.start(local);
+                                          }));
     events_->push_back(kCutReached);
   }
   statistics_ = exchange_.await().clone();
@@ -185,7 +202,8 @@ void TinyRun::micro_steps(model::JointBatch const& global_batch) {
   cut_sums_ = at::zeros({3}, at::kDouble);
   for (std::int64_t k = 0; k < plan_.micro_steps; ++k) {
     if (plan_.micro_steps > 1 && k + 1 == plan_.micro_steps) reducer_.arm(used, renderer);
-    joint_step_.run_from_cut(batches[static_cast<std::size_t>(k)], cuts[static_cast<std::size_t>(k)], weights_, cut_sums_);
+    joint_step_.run_from_cut(batches[static_cast<std::size_t>(k)], cuts[static_cast<std::size_t>(k)], weights_,
+                             cut_sums_);
   }
 }
 

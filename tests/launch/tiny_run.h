@@ -1,6 +1,7 @@
 #pragma once
-// One rank of a joint run on a model of a few thousand numbers, put together as launch/trainer.cpp does and writing down what
-// happens when. Data are a function of the sample's position in the global batch, so any split of it is the same step.
+// One rank of a joint run on a model of a few thousand numbers, put together as launch/trainer.cpp does and writing
+// down what happens when. Data are a function of the sample's position in the global batch, so any split of it is the
+// same step.
 
 #include <memory>
 #include <string>
@@ -26,7 +27,8 @@ inline constexpr char const* kCutReached = "cut reached";    // of a micro-step:
 inline constexpr char const* kRendererGradient = "renderer gradient";
 inline constexpr char const* kEditorGradient = "editor gradient";
 
-// The group as `inner` sees it, with every all-reduce's start and wait written to *events (fp64: statistics, fp32: a bucket).
+// The group as `inner` sees it, with every all-reduce's start and wait written to *events (fp64: statistics, fp32: a
+// bucket).
 dist::Communicator traced(dist::Communicator const& inner, std::shared_ptr<Events> events);
 
 struct TinyShape {
@@ -52,10 +54,10 @@ class TinyRun {
   dist::ShardedAdamW& optimizer() { return optimizer_; }
   model::Weighting& weighting() { return *weighting_; }
   model::SceneModel& model() { return model_; }
-  model::LossWeights const& weights() const { return weights_; }   // of the last update
-  at::Tensor gradients() const { return gradients_; }              // of the last update, reduced, before clipping
-  at::Tensor statistics() const { return statistics_; }            // of the last update, reduced
-  Events& events() { return *events_; }                            // since construction, or since cleared
+  model::LossWeights const& weights() const { return weights_; }  // of the last update
+  at::Tensor gradients() const { return gradients_; }             // of the last update, reduced, before clipping
+  at::Tensor statistics() const { return statistics_; }           // of the last update, reduced
+  Events& events() { return *events_; }                           // since construction, or since cleared
 
  private:
   void watch_gradients();

@@ -6,7 +6,9 @@
 namespace duoflow::dist {
 namespace {
 
-void damage(std::string const& folder) { std::filesystem::resize_file(folder + "/model-00001-of-00001.safetensors", 70); }
+void damage(std::string const& folder) {
+  std::filesystem::resize_file(folder + "/model-00001-of-00001.safetensors", 70);
+}
 
 class ChoiceTest : public ::testing::Test {
  protected:
@@ -102,7 +104,8 @@ TEST_F(ChoiceTest, APathWithoutACheckpointIsAnErrorThatSaysWhatWasLookedFor) {
   write_alone(directory_, 1);
   damage(directory_ + "/step_000000001");
   auto const message = error_of(folder_ / "run");
-  EXPECT_TRUE(contains(message, "run/checkpoints") && contains(message, "rejected") && contains(message, "cut short")) << message;
+  EXPECT_TRUE(contains(message, "run/checkpoints") && contains(message, "rejected") && contains(message, "cut short"))
+      << message;
 }
 
 }  // namespace

@@ -5,7 +5,6 @@
 
 #include <atomic>
 #include <cerrno>
-#include <mutex>
 
 #include "dist/checkpoint/file_io.h"
 #include "dist/thread_backend.h"
@@ -55,7 +54,8 @@ bool holds_one_of(std::string const& directory, CheckpointState const& before, C
   return same(found, before) || same(found, next);
 }
 
-class FaultTest : public ::testing::TestWithParam<std::int64_t> {};  // the step written over step 1: another, or 1 again
+class FaultTest : public ::testing::TestWithParam<std::int64_t> {
+};  // the step written over step 1: another, or 1 again
 
 TEST_P(FaultTest, AnOperationThatFailsFailsOnAllRanksAndKeepsWhatWasThere) {
   auto const before = small_state(1);
@@ -126,9 +126,8 @@ TEST(FaultyRankTest, TheFailingRankIsNamedOnAllRanks) {
   TemporaryFolder const folder;
   std::vector<std::string> errors;
   {
-    HookGuard const guard([](FileOperation, std::string const& path) {
-      return contains(path, "state-00002-of-00003") ? EDQUOT : 0;
-    });
+    HookGuard const guard(
+        [](FileOperation, std::string const& path) { return contains(path, "state-00002-of-00003") ? EDQUOT : 0; });
     errors = write_with_ranks(3, folder / "c", small_state(1));
   }
   EXPECT_TRUE(contains(errors[0], "not written, rank 2 on ")) << errors[0];

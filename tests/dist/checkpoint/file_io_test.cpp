@@ -60,7 +60,27 @@ TEST(FileIoTest, SwapExchangesTwoFolders) {
   swap_folders(folder / "a", folder / "b", folder / "c");
   EXPECT_EQ(slurp(folder / "b/x"), "1");
   EXPECT_EQ(names_in(folder.path()), (std::vector<std::string>{"a", "b"}));
-  EXPECT_TRUE(contains(checkpoint_error([&] { swap_folders(folder / "a", folder / "z", folder / "c"); }), "cannot swap in"));
+  EXPECT_TRUE(
+      contains(checkpoint_error([&] { swap_folders(folder / "a", folder / "z", folder / "c"); }), "cannot swap in"));
+}
+
+TEST(FileIoTest, SwapWorksWithoutTheFileSystemsHelpAndUndoesAHalfDoneOne) {
+  TemporaryFolder const folder;
+  make_folders(folder / "a");
+  make_folders(folder / "b");
+  spill(folder / "a/x", "1");
+  int calls = 0, failing = 0;
+  set_fault_hook([&](FileOperation, std::string const&) { return ++calls == 1 ? EINVAL : calls == failing ? EIO : 0; });
+  swap_folders(folder / "a", folder / "b", folder / "c");
+  EXPECT_EQ(slurp(folder / "b/x"), "1");
+  EXPECT_EQ(calls, 4);
+  calls = 0;
+  failing = 3;
+  auto const message = checkpoint_error([&] { swap_folders(folder / "a", folder / "b", folder / "c"); });
+  set_fault_hook(nullptr);
+  EXPECT_TRUE(contains(message, "errno 5")) << message;
+  EXPECT_EQ(slurp(folder / "b/x"), "1");
+  EXPECT_EQ(names_in(folder.path()), (std::vector<std::string>{"a", "b"}));
 }
 
 TEST(FileIoTest, RemovingAndListingWhatIsNotThereIsFine) {
@@ -74,7 +94,8 @@ TEST(FileIoTest, RemovingAndListingWhatIsNotThereIsFine) {
 
 TEST(FileIoTest, FaultHookFailsAnOperationWithItsErrno) {
   TemporaryFolder const folder;
-  set_fault_hook([](FileOperation operation, std::string const&) { return operation == FileOperation::sync ? EIO : 0; });
+  set_fault_hook(
+      [](FileOperation operation, std::string const&) { return operation == FileOperation::sync ? EIO : 0; });
   auto const message = checkpoint_error([&] { write_text_file(folder / "f", "x"); });
   set_fault_hook(nullptr);
   EXPECT_TRUE(contains(message, "cannot sync (Input/output error, errno 5)")) << message;

@@ -42,7 +42,8 @@ TEST(LayoutTest, OneRankWritesOneFileUpToTheLimit) {
 TEST(LayoutTest, ALargeTensorIsNotCutAndLeavesNoEmptyModelFile) {
   auto const model = part_of(plan_files({1, 1000, 1}, {}, 4, 10), "model");
   for (FilePlan const& file : model) EXPECT_FALSE(file.tensors.empty()) << file.name;
-  EXPECT_EQ(model.back().name, "model-0000" + std::to_string(model.size()) + "-of-0000" + std::to_string(model.size()) + ".safetensors");
+  EXPECT_EQ(model.back().name,
+            "model-0000" + std::to_string(model.size()) + "-of-0000" + std::to_string(model.size()) + ".safetensors");
 }
 
 TEST(LayoutTest, EveryTensorIsWrittenOnceInListOrderByARankOfTheWorld) {

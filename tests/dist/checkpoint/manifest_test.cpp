@@ -93,7 +93,8 @@ TEST(ManifestTest, AMissingHashIsAnErrorEvenIfTheOwnHashFits) {
 }
 
 TEST(ManifestTest, InconsistentListsAreErrors) {
-  EXPECT_TRUE(contains(error_of(edited("\"name\": \"m.safetensors\"", "\"name\": \"../m.safetensors\"")), "no plain name"));
+  EXPECT_TRUE(
+      contains(error_of(edited("\"name\": \"m.safetensors\"", "\"name\": \"../m.safetensors\"")), "no plain name"));
   EXPECT_TRUE(contains(error_of(edited("\"file\": \"m.safetensors\"", "\"file\": \"n.safetensors\"")), "unlisted"));
   EXPECT_TRUE(contains(error_of(edited("\"part\": \"model\"", "\"part\": \"other\"")), "other"));
   EXPECT_NE(error_of(edited("\"step\": 12", "\"stop\": 12")), "");

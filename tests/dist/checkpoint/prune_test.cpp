@@ -61,8 +61,8 @@ TEST_F(PruneTest, NamesOfStepsAreExact) {
   EXPECT_EQ(step_folder_name(12345678901), "step_12345678901");
   EXPECT_EQ(step_of_folder_name("step_000001000"), 1000);
   EXPECT_EQ(step_of_folder_name("step_12345678901"), 12345678901);
-  for (std::string const name : {"", "step_", "step_1", "step_000001000x", "step_0000001000", "step_00000100 ", "latest",
-                                 "step_99999999999999999999", "step_000001000.tmp-1"}) {
+  for (std::string const name : {"", "step_", "step_1", "step_000001000x", "step_0000001000", "step_00000100 ",
+                                 "latest", "step_99999999999999999999", "step_000001000.tmp-1"}) {
     EXPECT_FALSE(step_of_folder_name(name)) << name;
   }
 }

@@ -60,9 +60,11 @@ TEST_F(SafetensorsDamageTest, AFlippedByteNeverCrashesAndNeverChangesTheLayoutUn
       std::string damaged = whole;
       damaged[i] = static_cast<char>(damaged[i] ^ mask);
       if (!error_of(damaged).empty()) continue;
-      // What parses still covers all of the data with types of the right size: only names and equal-sized types can differ.
+      // What parses still covers all of the data with types of the right size: only names and equal-sized types can
+      // differ.
       std::int64_t bytes = 0;
-      for (NamedTensor const& named : read_safetensors(path_)) bytes += static_cast<std::int64_t>(named.tensor.nbytes());
+      for (NamedTensor const& named : read_safetensors(path_))
+        bytes += static_cast<std::int64_t>(named.tensor.nbytes());
       ASSERT_EQ(bytes, 32) << i;
     }
   }
@@ -106,7 +108,8 @@ TEST_F(SafetensorsDamageTest, HeaderGarbageIsAnError) {
 TEST_F(SafetensorsDamageTest, DuplicateKeysAreAnError) {
   std::string const a = R"("a":{"dtype":"F32","shape":[0],"data_offsets":[0,0]})";
   EXPECT_TRUE(contains(error_of_header("{" + a + "," + a + "}", 0), "\"a\" is there twice"));
-  EXPECT_TRUE(contains(error_of_header(R"({"a":{"dtype":"F32","dtype":"F32","shape":[0],"data_offsets":[0,0]}})", 0), "twice"));
+  EXPECT_TRUE(
+      contains(error_of_header(R"({"a":{"dtype":"F32","dtype":"F32","shape":[0],"data_offsets":[0,0]}})", 0), "twice"));
 }
 
 TEST_F(SafetensorsDamageTest, ShapesThatOverflowAreAnError) {

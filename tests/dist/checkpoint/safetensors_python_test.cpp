@@ -49,9 +49,14 @@ class SafetensorsPythonTest : public ::testing::Test {
 
 TEST_F(SafetensorsPythonTest, PythonReadsWhatWeWrote) {
   write_safetensors(folder_ / "a.safetensors",
-                    {{"f32", counted(1, {2, 3})}, {"f16", counted(0, {3}, at::kHalf)}, {"f64", counted(2, {2}, at::kDouble)},
-                     {"i64", counted(3, {4}, at::kLong)}, {"i32", counted(4, {3}, at::kInt)}, {"u8", counted(0, {7}, at::kByte)},
-                     {"bool", at::tensor({1, 0, 1}, at::kByte).to(at::kBool)}, {"empty", counted(5, {0, 2})},
+                    {{"f32", counted(1, {2, 3})},
+                     {"f16", counted(0, {3}, at::kHalf)},
+                     {"f64", counted(2, {2}, at::kDouble)},
+                     {"i64", counted(3, {4}, at::kLong)},
+                     {"i32", counted(4, {3}, at::kInt)},
+                     {"u8", counted(0, {7}, at::kByte)},
+                     {"bool", at::tensor({1, 0, 1}, at::kByte).to(at::kBool)},
+                     {"empty", counted(5, {0, 2})},
                      {"scalar", counted(6, {})}},
                     {{"format", "pt"}});
   write_safetensors(folder_ / "none.safetensors", {});

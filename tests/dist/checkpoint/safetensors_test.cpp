@@ -30,8 +30,11 @@ TEST(SafetensorsTest, EveryDtypeComesBack) {
 TEST(SafetensorsTest, EmptyScalarAndOrderComeBack) {
   TemporaryFolder const folder;
   std::string const path = folder / "a.safetensors";
-  std::vector<NamedTensor> const tensors = {{"z", counted(1, {0})},      {"y", counted(2, {})}, {"x", counted(3, {4, 0, 2})},
-                                            {"a \"b\"\n", counted(4, {1})}, {"m", counted(5, {0})}};
+  std::vector<NamedTensor> const tensors = {{"z", counted(1, {0})},
+                                            {"y", counted(2, {})},
+                                            {"x", counted(3, {4, 0, 2})},
+                                            {"a \"b\"\n", counted(4, {1})},
+                                            {"m", counted(5, {0})}};
   write_safetensors(path, tensors);
   expect_equal(read_safetensors(path), tensors);
   EXPECT_EQ(read_safetensors(path)[2].tensor.sizes().vec(), (std::vector<std::int64_t>{4, 0, 2}));
@@ -93,7 +96,7 @@ TEST(SafetensorsTest, DataBeginsAtAMultipleOf64AndEntriesSayWhere) {
 }
 
 TEST(SafetensorsTest, HashIsXxh3WithSeedZero) {
-  EXPECT_EQ(xxh3_of(""), "2d06800538d394c2");   // published test value of the empty input
+  EXPECT_EQ(xxh3_of(""), "2d06800538d394c2");     // published test value of the empty input
   EXPECT_EQ(xxh3_of("abc"), "78af5f94892f3950");  // xxhsum -H3
 }
 

@@ -201,6 +201,15 @@ def tensors(folder, part="*"):
     return found
 
 
+def picture(path):
+    """A picture's pixels as an array [H,W,C], by Pillow."""
+    import numpy as np
+    from PIL import Image
+
+    with Image.open(path) as image:
+        return np.asarray(image)
+
+
 class EndToEndTest(unittest.TestCase):
     """A test case with a scratch folder of its own in `self.folder`."""
 

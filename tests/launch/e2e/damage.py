@@ -59,7 +59,7 @@ def manifest_text(manifest):
     """The text with its own hash in it; of an unaltered manifest it is the file."""
     body = {key: value for key, value in manifest.items() if key != "xxh3"}
     body["xxh3"] = xxh3(_dump(body).encode())
-    return _dump(body)
+    return _dump(body) + "\n"
 
 
 def _dump(value):

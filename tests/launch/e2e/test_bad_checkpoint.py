@@ -74,7 +74,7 @@ class BadCheckpointTest(RefusalTest):
         self.refuse(self.arguments(self.folder / "wide", 6, "model.transformer.d=64", data=samples() / "pairs"), 2, "other", "stage1")
 
     def test_pairs_of_another_encoder(self):
-        fresh = ["training.init_from=", "training.seed=1"]
+        fresh = ['training.init_from=""', "training.seed=1"]
         self.refuse(self.arguments(self.folder / "fresh", 2, *fresh), 3, "producer", "data.allow_other_producer")
         accepted = launch(2, *self.arguments(self.folder / "accepted", 2, *fresh, "data.allow_other_producer=true"))
         self.assertRegex(accepted.err, "warning: .*producer")

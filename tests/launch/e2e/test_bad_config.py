@@ -41,13 +41,14 @@ class BadConfigTest(RefusalTest):
         self.refuse_config("normalize_losses", "fixed", "contradicts", overrides=overrides)
 
     def test_normalized_weights_with_one_loss_off(self):
-        self.refuse_config("weight", "normalized", overrides=["model.transformer.editor.flow_matching.render_loss_weight=0"])
+        off = "model.transformer.editor.flow_matching.render_loss_weight=0"
+        self.refuse_config(WEIGHTING, "normalized", "render_loss_weight 0", overrides=[off])
 
     def test_global_batch_smaller_than_the_ranks(self):
         self.refuse_config("training.global_batch_size = 2", "3", overrides=["training.global_batch_size=2"], ranks=3)
 
     def test_model_of_another_size_than_the_pairs(self):
-        message = self.refuse(train_arguments("joint", self.folder / "other", "model.transformer.n_latent_vectors=16", "training.init_from="), 3, "16", "8")
+        message = self.refuse(train_arguments("joint", self.folder / "other", "model.transformer.n_latent_vectors=16", 'training.init_from=""'), 3, "16", "8")
         self.assertIn("n_latent_vectors", message)
 
     def test_missing_config(self):

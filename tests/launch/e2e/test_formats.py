@@ -6,9 +6,8 @@ import unittest
 
 import h5py
 import numpy as np
-from PIL import Image
 
-from common import EndToEndTest, checkpoint, launch, metrics, needs_program, samples, tensors, train_arguments
+from common import EndToEndTest, checkpoint, launch, metrics, needs_program, picture, samples, tensors, train_arguments
 
 LINE_KEYS = ["step", "samples", "velocity_loss", "render_loss", "total_loss", "velocity_loss_ratio", "mse", "lpips", "perceptual", "psnr",
              "velocity_weight", "render_weight", "grad_norm", "grad_ratio", "grad_cosine", "lr", "skipped", "step_ms", "data_wait_ms",
@@ -89,7 +88,6 @@ class ShardFormatTest(EndToEndTest):
                 values = latents[:].astype(np.float64).reshape(-1, 32)
                 np.testing.assert_allclose(file.attrs["latent_mean"], values.mean(0), atol=1e-5)
                 np.testing.assert_allclose(file.attrs["latent_std"], values.std(0), rtol=1e-3)
-                raw = np.fromfile(file.filename, np.uint16, count=latents.size, offset=latents.id.get_offset()) if name == "b" else None
         np.testing.assert_allclose(stored["h"], stored["f"], rtol=2**-11, atol=1e-7)
         np.testing.assert_allclose(stored["b"], stored["f"], rtol=2**-8)
         with h5py.File(self.folder / "bf16" / "pairs-00000.h5", "r") as file:
@@ -149,12 +147,10 @@ class RunFormatTest(EndToEndTest):
         self.assertEqual(names, {"config.yaml", "metrics.jsonl", "log.txt", "checkpoints", "images"})
         self.assertEqual(sorted(path.name for path in (self.run_folder / "images").iterdir()), ["step_000000003.png", "step_000000006.png"])
         for path in (self.run_folder / "images").iterdir():
-            self.assertEqual(Image.open(path).convert("RGB").mode, "RGB")
+            self.assertEqual(picture(path).shape[2], 3)
         again = self.folder / "again"  # the effective config is a config
-        arguments = train_arguments("joint", again)
         launch(2, "train", "--config", self.run_folder / "config.yaml", "--data", samples() / "pairs", "--run", again)
         self.assertEqual((again / "config.yaml").read_text(), (self.run_folder / "config.yaml").read_text())
-        self.assertEqual(len(arguments), len(train_arguments("joint", again)))
 
     def test_evaluation(self):
         numbers = {}
@@ -165,13 +161,13 @@ class RunFormatTest(EndToEndTest):
             self.assertEqual(sorted(numbers[ranks]), sorted(EVALUATION_KEYS))
             self.assertEqual(numbers[ranks]["pairs"], 40)
             self.assert_rows(out / "pairs.csv", numbers[ranks])
-            self.assertGreater(min(Image.open(out / "contact_sheet.png").size), 16)
+            self.assertGreater(picture(out / "contact_sheet.png").shape[0], 8 * 16, "eight rows")
         for name, value in numbers[1].items():
             if value is not None:
                 self.assertAlmostEqual(value, numbers[2][name], delta=1e-4 * abs(value), msg=name)
 
     def assert_rows(self, path, means):
-        rows = list(csv.DictReader(path.open()))
+        rows = list(csv.DictReader(path.read_text().splitlines()))
         self.assertEqual([int(row["pair"]) for row in rows], list(range(40)))
         self.assertEqual(len({(row["object"], row["light_x0"], row["light_x1"]) for row in rows}), 40)
         for name in ("psnr", "oracle_psnr_masked", "shuffled_light_ssim"):

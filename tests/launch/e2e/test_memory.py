@@ -34,7 +34,6 @@ class MemoryTest(EndToEndTest):
             job.wait_until(lambda: last_step() >= 1000, "step 1000", timeout=500)
             late = {pid: resident_kib(pid) for pid in job.ranks()}
         self.assertEqual(len(early), 2)
-        print({pid: (early[pid], late[pid]) for pid in early})
         for pid, kib in early.items():
             self.assertLess(late[pid], (1 + GROWTH) * kib, f"rank process {pid}: {kib} KiB at step 300, {late[pid]} KiB at step 1000")
 

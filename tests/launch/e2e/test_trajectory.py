@@ -11,13 +11,13 @@ import numpy as np
 from common import EndToEndTest, checkpoint, launch, metrics, needs_program, samples, tensors, train_arguments
 
 STEPS = 10
-RELATIVE = 5e-5  # of a logged number (seen: 6e-7)
-COSINE = 1e-4    # absolute (seen: 1e-6)
-PARAMETER = 2e-5  # absolute, where lr x STEPS = 1e-2 is the way a parameter can go (seen: 4e-7)
+RELATIVE = 5e-5   # of a logged number (seen: 1e-6)
+COSINE = 2e-5     # absolute (seen: 8e-8)
+PARAMETER = 2e-5  # absolute; a parameter can go lr x STEPS = 1e-2 (seen: 4e-7)
 COMPARED = ("velocity_loss", "render_loss", "total_loss", "velocity_loss_ratio", "mse", "psnr", "velocity_weight", "render_weight",
             "grad_norm", "grad_ratio", "lr")
 # Both terms pull about equally at v_pred, and the norm is clipped at every step.
-JOINT = ("model.transformer.editor.flow_matching.render_loss_weight=500", "training.grad_clip_norm=0.002")
+JOINT = ("model.transformer.editor.flow_matching.render_loss_weight=500", "training.grad_clip_norm=0.002", "training.allowed_gradnorm_factor=0")
 
 EDITOR, RENDERER, RECONSTRUCTOR = ("transformer_editor", "editor_velocity_head"), "transformer_decoder", "transformer_encoder"
 
@@ -37,6 +37,7 @@ class TrajectoryTest(EndToEndTest):
         self.assertEqual([line["step"] for line in lines], list(range(1, STEPS + 1)))
         self.assertEqual([line["samples"] for line in twins], [12 * step for step in range(1, STEPS + 1)])
         for line, twin in zip(lines, twins, strict=True):
+            self.assertEqual((line["skipped"], twin["skipped"]), (False, False))
             for name in COMPARED:
                 at = f"{name} at step {line['step']}"
                 if line[name] is None:
@@ -74,7 +75,8 @@ class TrajectoryTest(EndToEndTest):
             self.assert_same(whole, self.train("joint", ranks, *JOINT, "training.batch_size_per_gpu=2"))
 
     def test_joint_with_a_trainable_renderer_is_the_same(self):
-        free = (*JOINT, "training.freeze_reconstructor_renderer=false")
+        # The renderer's gradient would fill the clipped norm and leave the editor's below AdamW's epsilon.
+        free = (*JOINT, "training.grad_clip_norm=0", "training.freeze_reconstructor_renderer=false")
         whole = self.train("joint", 1, *free)
         self.assert_moved(whole, [*EDITOR, RENDERER], [RECONSTRUCTOR])
         self.assert_same(whole, self.train("joint", 2, *free))

@@ -1,0 +1,210 @@
+// Configurations of the LVSM family: its keys load, its class name brings its behaviour.
+
+#include <algorithm>
+
+#include <gtest/gtest.h>
+
+#include "tests/launch/config_cases.h"
+
+namespace duoflow::launch {
+namespace {
+
+std::string const kReferenceClass = "model.class_name=model.LVSM_flow_match_editor.FlowMatchEditor";
+
+TEST(ConfigFamilyTest, TheReferencesClassNameSetsItsBehaviour) {
+  auto const config = parse("", {kReferenceClass});
+  EXPECT_EQ(config.model.time_scale, 1.0);
+  EXPECT_FALSE(config.model.velocity_head);
+  EXPECT_FALSE(config.model.light_in_adaln);
+  EXPECT_FALSE(config.model.normalize_latents);
+  EXPECT_FALSE(config.training.freeze_reconstructor_renderer);
+  EXPECT_EQ(config.model.env_height, 256);
+  EXPECT_EQ(values_of(parse(effective_yaml(config))), values_of(config));
+}
+
+TEST(ConfigFamilyTest, WrittenKeysWinOverTheReferencesBehaviour) {
+  std::string const e = "model.transformer.editor.";
+  auto const config =
+      parse("", {kReferenceClass, e + "time_scale=1000", e + "velocity_head=true", e + "light_in_adaln=true",
+                 e + "normalize_latents=true", "model.transformer.freeze_reconstructor_renderer=true"});
+  EXPECT_EQ(config.model.time_scale, 1000.0);
+  EXPECT_TRUE(config.model.velocity_head && config.model.light_in_adaln && config.model.normalize_latents);
+  EXPECT_TRUE(config.training.freeze_reconstructor_renderer);
+  EXPECT_EQ(values_of(parse(effective_yaml(config))), values_of(config));
+}
+
+TEST(ConfigFamilyTest, OtherClassesAreErrors) {
+  expect_error({"Images2LatentScene"}, "", {"model.class_name=model.LVSM_scene_encoder_decoder.Images2LatentScene"});
+  expect_error({"FlowMatchEditorOverfit"}, "", {"model.class_name=model.x.FlowMatchEditorOverfit"});
+}
+
+// All keys of the LVSM family's flow-editor YAML (values of the archived two-loss run; the paths are made up).
+char const* const kLvsmYaml = R"(
+model:
+  class_name: model.LVSM_flow_match_editor.FlowMatchEditor
+  image_tokenizer: {image_size: 256, patch_size: 8, in_channels: 9}
+  target_pose_tokenizer: {image_size: 256, patch_size: 8, in_channels: 6}
+  env_tokenizer: {image_size: 256, patch_size: 8, in_channels: 9}
+  transformer:
+    d: 768
+    d_head: 64
+    encoder_n_layer: 12
+    decoder_n_layer: 12
+    special_init: true
+    depth_init: true
+    use_qk_norm: true
+    n_latent_vectors: 3072
+    editor: {n_layer: 12, init_scale: 0.02, init_from_decoder: false}
+    freeze_reconstructor_renderer: true
+training:
+  amp_dtype: bf16
+  api_key_path: ./configs/keys.yaml
+  batch_size_per_gpu: 4
+  beta1: 0.9
+  beta2: 0.95
+  allowed_gradnorm_factor: 200
+  center_crop: true
+  scene_scale_factor: 1.35
+  LVSM_checkpoint_dir: weights.safetensors
+  single_step_editor_checkpoint: ''
+  checkpoint_dir: ./out
+  checkpoint_every: 1000
+  dataset_name: data.scenes.Dataset
+  dataset_path: ./full_list.txt
+  grad_accum_steps: 1
+  grad_checkpoint_every: 1
+  grad_clip_norm: 5.0
+  l2_loss_weight: 1.0
+  lpips_loss_weight: 0.0
+  perceptual_loss_weight: 0.0
+  flow_loss_weight: 1.0
+  reset_training_state: true
+  lr: 0.0001
+  train_steps: 100000
+  num_input_views: 4
+  num_target_views: 8
+  num_threads: 8
+  num_views: 12
+  num_workers: 4
+  prefetch_factor: 8
+  print_every: 20
+  square_crop: true
+  target_has_input: true
+  use_amp: true
+  use_rel_pose: true
+  use_tf32: true
+  view_selector: {max_frame_dist: 192, min_frame_dist: 25}
+  vis_every: 1000
+  wandb_exp_name: run
+  wandb_log_every: 10
+  wandb_project: LVSM
+  warmup: 3000
+  weight_decay: 0.05
+  flow_match: {train_timestep: uniform, inference_steps: 8, inference_method: heun, noise_scale: 0.0}
+  skip_renderer: false
+inference:
+  if_inference: false
+  compute_metrics: true
+  view_idx_file_path: ./views.json
+  render_video: false
+  render_video_config: {traj_type: interpolate, num_frames: 60, loop_video: true, order_poses: false}
+)";
+
+TEST(ConfigFamilyTest, TheLvsmFamilysYamlLoadsWithOneNotePerUnusedKey) {
+  auto const config = parse(kLvsmYaml);
+  std::vector<std::string> const unused = {"model.image_tokenizer.in_channels",
+                                           "model.target_pose_tokenizer.patch_size",
+                                           "model.target_pose_tokenizer.in_channels",
+                                           "model.env_tokenizer.patch_size",
+                                           "model.env_tokenizer.in_channels",
+                                           "model.transformer.editor.init_scale",
+                                           "model.transformer.editor.init_from_decoder",
+                                           "training.api_key_path",
+                                           "training.center_crop",
+                                           "training.scene_scale_factor",
+                                           "training.single_step_editor_checkpoint",
+                                           "training.checkpoint_dir",
+                                           "training.dataset_name",
+                                           "training.dataset_path",
+                                           "training.reset_training_state",
+                                           "training.num_threads",
+                                           "training.num_views",
+                                           "training.num_workers",
+                                           "training.prefetch_factor",
+                                           "training.square_crop",
+                                           "training.use_rel_pose",
+                                           "training.use_tf32",
+                                           "training.view_selector.max_frame_dist",
+                                           "training.view_selector.min_frame_dist",
+                                           "training.wandb_exp_name",
+                                           "training.wandb_log_every",
+                                           "training.wandb_project",
+                                           "training.flow_match.train_timestep",
+                                           "training.flow_match.inference_steps",
+                                           "training.flow_match.inference_method",
+                                           "training.flow_match.noise_scale",
+                                           "training.skip_renderer",
+                                           "inference.if_inference",
+                                           "inference.compute_metrics",
+                                           "inference.view_idx_file_path",
+                                           "inference.render_video",
+                                           "inference.render_video_config.traj_type",
+                                           "inference.render_video_config.num_frames",
+                                           "inference.render_video_config.loop_video",
+                                           "inference.render_video_config.order_poses"};
+  EXPECT_EQ(config.notes.size(), unused.size());
+  for (auto const& key : unused)
+    EXPECT_EQ(std::count_if(config.notes.begin(), config.notes.end(),
+                            [&](auto const& note) { return note.find(" " + key + " is not used") != note.npos; }),
+              1)
+        << key;
+  EXPECT_EQ(config.training.batch_size_per_gpu, 4);
+  EXPECT_EQ(config.training.lr, 1e-4);
+  EXPECT_EQ(config.training.init_from, "weights.safetensors");
+  EXPECT_EQ(config.flow.velocity_loss_weight, 1.0);
+  EXPECT_TRUE(config.training.freeze_reconstructor_renderer);
+  EXPECT_TRUE(config.model.checkpoint_blocks);
+  EXPECT_EQ(config.model.compute, model::ComputeType::bf16);
+}
+
+TEST(ConfigFamilyTest, KeysThatTheFamilysCodeReadsBesideThatYamlAreKnown) {
+  std::string yaml = "training:\n";
+  std::vector<std::string> const keys = {"single_env_map",
+                                         "single_point_light",
+                                         "relight_signals",
+                                         "point_light_tokenizer",
+                                         "point_light_num_rays",
+                                         "fixed_t",
+                                         "noise_seed",
+                                         "training_mode",
+                                         "single_step_inference",
+                                         "compute_hungarian_loss",
+                                         "resume_ckpt",
+                                         "log_grad_norm_details",
+                                         "recon_only",
+                                         "load_all_frames",
+                                         "dynamic_input_view_num",
+                                         "whiteEnvInput",
+                                         "condition_reverse",
+                                         "use_relit_images",
+                                         "use_albedos",
+                                         "extra_dataset_paths"};
+  for (auto const& key : keys) yaml += "  " + key + ": 1\n";
+  yaml +=
+      "  multi_edit: {steps: 2}\n  scheduler_type: cosine\n  seed: 3\nmodel: {transformer: {decoder_head: {kind: "
+      "dpt}}}\n";
+  yaml += "dpt_transfer: {from: x}\nloss: {fidelity_weight: 1}\n";
+  EXPECT_EQ(parse(yaml).notes.size(), keys.size() + 4);
+}
+
+TEST(ConfigFamilyTest, TheDocumentedFlowMatchingKeysLoad) {
+  auto const config = parse(R"(
+model: {transformer: {editor: {use_flow_matching: true, flow_matching: {num_ode_steps: 4, ode_solver: euler, time_embed_dim: 768, use_ada_ln: true,
+  velocity_loss_weight: 1.0, render_loss_weight: 1.0, normalize_losses: true, time_sampling: uniform}}}}
+)");
+  EXPECT_EQ(config.flow.weighting, "normalized");
+  EXPECT_EQ(config.notes.size(), 3u);
+}
+
+}  // namespace
+}  // namespace duoflow::launch

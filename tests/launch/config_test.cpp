@@ -1,0 +1,318 @@
+#include "launch/config.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <filesystem>
+
+#include <gtest/gtest.h>
+
+#include "tests/launch/config_cases.h"
+#include "tests/launch/scratch_folder.h"
+
+namespace duoflow::launch {
+namespace {
+
+// A valid value other than the default for every key that has one.
+std::vector<std::pair<std::string, std::string>> other_values() {
+  std::string const t = "model.transformer.", e = t + "editor.";
+  return {{"objective", "\"reconstruction\""},
+          {"model.image_tokenizer.image_size", "96"},
+          {"model.image_tokenizer.patch_size", "16"},
+          {"model.target_pose_tokenizer.image_size", "96"},
+          {"model.env_tokenizer.image_size", "64"},
+          {t + "d", "96"},
+          {t + "d_head", "32"},
+          {t + "encoder_n_layer", "2"},
+          {t + "decoder_n_layer", "3"},
+          {t + "n_latent_vectors", "17"},
+          {t + "use_qk_norm", "false"},
+          {t + "special_init", "false"},
+          {t + "depth_init", "false"},
+          {e + "n_layer", "5"},
+          {e + "time_scale", "12.5"},
+          {e + "velocity_head", "false"},
+          {e + "light_in_adaln", "false"},
+          {e + "normalize_latents", "false"},
+          {kFlow + "velocity_loss_weight", "0.3"},
+          {kFlow + "render_loss_weight", "1e-08"},
+          {kFlow + "normalize_losses", "true"},
+          {kFlow + "weighting", "\"normalized\""},
+          {kFlow + "weight_clamp", "[0.001, 10]"},
+          {kFlow + "weight_ema", "0.99"},
+          {kFlow + "warmup_steps", "7"},
+          {kFlow + "schedule_form", "\"linear\""},
+          {kFlow + "velocity_start", "3"},
+          {kFlow + "velocity_end", "0.25"},
+          {kFlow + "render_start", "0.75"},
+          {kFlow + "render_end", "1.5"},
+          {kFlow + "num_ode_steps", "9"},
+          {"training.batch_size_per_gpu", "3"},
+          {"training.global_batch_size", "21"},
+          {"training.grad_accum_steps", "2"},
+          {"training.lr", "0.1"},
+          {"training.beta1", "0.8"},
+          {"training.beta2", "0.999"},
+          {"training.weight_decay", "0.1"},
+          {"training.warmup", "0"},
+          {"training.train_steps", "12345678901"},
+          {"training.scheduler_type", "\"linear\""},
+          {"training.grad_clip_norm", "0"},
+          {"training.allowed_gradnorm_factor", "3.3333333333333335"},
+          {"training.max_skips_in_a_row", "2"},
+          {"training.num_input_views", "1"},
+          {"training.num_target_views", "2"},
+          {"training.target_has_input", "false"},
+          {"training.l2_loss_weight", "0.5"},
+          {"training.use_amp", "true"},
+          {"training.grad_checkpoint_every", "1"},
+          {"training.print_every", "1"},
+          {"training.checkpoint_every", "5"},
+          {"training.vis_every", "6"},
+          {"training.seed", "18446744073709551615"},
+          {"training.keep_last", "1"},
+          {"training.keep_every", "10"},
+          {"training.init_from", "\"a \\\"b\\\" \\\\ c: # d\""},
+          {"training.freeze_reconstructor_renderer", "false"},
+          {"training.max_hours", ".inf"},
+          {"data.threads", "2"},
+          {"data.verify", "\"always\""},
+          {"data.allow_other_producer", "true"},
+          {"data.input_frames", "\"0,4,8-11\""},
+          {"data.target_frames", "\"3\""},
+          {"data.exclude_lights", "\"env_[ab]*\""},
+          {"data.light_encoding", "\"cosmos\""},
+          {"dist.virtual_shards", "8"},
+          {"dist.bucket_mib", "0.5"},
+          {"dist.first_bucket_mib", "0.25"},
+          {"dist.timeout_s", "1.5"},
+          {"dist.threads", "3"},
+          {"dist.device", "\"cpu\""}};
+}
+
+// Keys whose one value is the default; model.class_name, which changes others, has tests of its own.
+std::set<std::string> keys_of_one_value() {
+  return {"latents",
+          "model.class_name",
+          kFlow + "statistics",
+          kFlow + "time_sampling",
+          kFlow + "ode_solver",
+          "training.amp_dtype",
+          "training.lpips_loss_weight",
+          "training.perceptual_loss_weight",
+          "dist.reproducible",
+          "dist.zero"};
+}
+
+TEST(ConfigTest, EveryKeyRoundTripsThroughTheEffectiveConfig) {
+  std::vector<std::string> overrides;
+  auto untested = keys_of_one_value();
+  for (auto const& [key, value] : other_values()) overrides.push_back(key + "=" + value), untested.insert(key);
+  auto const config = parse("", overrides);
+  auto const values = values_of(config), defaults = values_of(Config());
+  for (auto const& [key, value] : other_values()) {
+    EXPECT_EQ(values.at(key), value) << key;
+    EXPECT_NE(values.at(key), defaults.at(key)) << key << " is at its default";
+  }
+  for (auto const& [key, value] : values) EXPECT_TRUE(untested.contains(key)) << key << " is in neither list";
+  EXPECT_EQ(values.size(), untested.size());
+  auto const again = parse(effective_yaml(config));
+  EXPECT_EQ(values_of(again), values);
+  EXPECT_EQ(effective_yaml(again), effective_yaml(config));
+  EXPECT_TRUE(again.notes.empty());
+}
+
+TEST(ConfigTest, DefaultsRoundTripAndNeedNoFile) {
+  auto const config = parse("");
+  EXPECT_EQ(values_of(config), values_of(Config()));
+  EXPECT_EQ(values_of(parse(effective_yaml(config))), values_of(config));
+  EXPECT_TRUE(config.written.empty());
+}
+
+TEST(ConfigTest, OverridesWinOverTheFileAndTheLastOneWins) {
+  auto const config = parse("training:\n  lr: 1.0\n  seed: 5\n", {"training.lr=2.0", "training.lr=3.0"});
+  EXPECT_EQ(config.training.lr, 3.0);
+  EXPECT_EQ(config.training.seed, 5u);
+}
+
+TEST(ConfigTest, AnEmptyOverrideEmptiesAStringAndNothingElse) {
+  EXPECT_EQ(parse("data: {exclude_lights: \"env_0*\"}", {"data.exclude_lights="}).data.exclude_lights, "");
+  expect_error({"training.lr", "float"}, "", {"training.lr="});
+  expect_error({"training.lr", "float"}, "", {"training.lr=null"});
+}
+
+TEST(ConfigTest, AKeyWithNothingInAFileKeepsTheDefault) {
+  EXPECT_EQ(parse("training:\n  lr:\n  warmup: 4\n").training.lr, TrainingConfig().lr);
+}
+
+TEST(ConfigTest, DottedAndNestedSpellingsAreOneKey) {
+  EXPECT_EQ(parse("training.lr: 0.25\n").training.lr, 0.25);
+  EXPECT_EQ(parse("model: {transformer: {d: 128, d_head: 64}}").model.d, 128);
+}
+
+TEST(ConfigTest, AnUnknownKeyNamesTheNearest) {
+  expect_error({"F.yaml:2", "training.warmpu", "did you mean training.warmup?"}, "training:\n  warmpu: 3\n");
+  expect_error({"command line", "did you mean data.threads?"}, "", {"data.thread=3"});
+  expect_error({"did you mean training.lr?"}, "model: {lr: 1}");  // the right name in the wrong section
+  expect_error({"docs/config.md"}, "something: {else: {entirely: 1}}");
+}
+
+TEST(ConfigTest, AWrongTypeNamesKeyValueAndType) {
+  expect_error({"F.yaml:2", "training.warmup = 1.5", "int"}, "training:\n  warmup: 1.5\n");
+  expect_error({"training.lr = fast", "float"}, "training: {lr: fast}");
+  expect_error({"training.use_amp = 3", "bool"}, "training: {use_amp: 3}");
+  expect_error({"training.seed = -1", "int"}, "training: {seed: -1}");
+  expect_error({"training.lr", "float"}, "training: {lr: [1, 2]}");
+  expect_error({"weight_clamp", "list of float"}, "", {kFlow + "weight_clamp=[a]"});
+}
+
+TEST(ConfigTest, TextThatIsNoMappingOrNoYamlIsAnError) {
+  expect_error({"F.yaml", "mapping"}, "- 1\n- 2\n");
+  expect_error({"F.yaml", "YAML"}, "training: {lr: 1\n");
+  expect_error({"key=value"}, "", {"training.lr"});
+  expect_error({"key=value"}, "", {"=3"});
+}
+
+TEST(ConfigTest, ValuesOutsideTheirRangeAreErrors) {
+  std::vector<std::string> const bad = {"training.perceptual_loss_weight=0.5",
+                                        "training.lpips_loss_weight=1",
+                                        "training.amp_dtype=fp16",
+                                        "training.lr=-1",
+                                        "training.lr=.nan",
+                                        "training.beta1=1",
+                                        "training.batch_size_per_gpu=0",
+                                        "training.grad_accum_steps=0",
+                                        "training.print_every=0",
+                                        "training.scheduler_type=step",
+                                        "model.transformer.d=100",
+                                        "model.image_tokenizer.image_size=100",
+                                        "model.env_tokenizer.image_size=12",
+                                        "model.target_pose_tokenizer.image_size=64",
+                                        "model.transformer.n_latent_vectors=0",
+                                        kFlow + "weighting=learned",
+                                        kFlow + "weight_ema=1",
+                                        kFlow + "weight_clamp=[1,2,3]",
+                                        kFlow + "ode_solver=rk4",
+                                        kFlow + "time_sampling=u",
+                                        kFlow + "statistics=lagged",
+                                        "objective=both",
+                                        "latents=online",
+                                        "dist.reproducible=true",
+                                        "dist.zero=1",
+                                        "dist.device=tpu",
+                                        "dist.timeout_s=0",
+                                        "data.verify=maybe",
+                                        "data.light_encoding=hdr",
+                                        "data.threads=0",
+                                        "data.input_frames=\"1,x\""};
+  for (auto const& override : bad) {
+    auto const key = override.substr(0, override.find('='));
+    EXPECT_NE(error_of("", {override}).find(key), std::string::npos) << override << ": " << error_of("", {override});
+  }
+}
+
+TEST(ConfigTest, FreezingIsHonouredInBothPlaces) {
+  for (std::string const value : {"true", "false"}) {
+    auto const expected = value == "true";
+    EXPECT_EQ(parse("training: {freeze_reconstructor_renderer: " + value + "}").training.freeze_reconstructor_renderer,
+              expected);
+    EXPECT_EQ(parse("model: {transformer: {freeze_reconstructor_renderer: " + value + "}}")
+                  .training.freeze_reconstructor_renderer,
+              expected);
+  }
+}
+
+TEST(ConfigTest, FlowLossWeightIsTheVelocityLossWeight) {
+  EXPECT_EQ(parse("training: {flow_loss_weight: 0.125}").flow.velocity_loss_weight, 0.125);
+  EXPECT_EQ(parse("", {kFlow + "flow_loss_weight=0.375"}).flow.velocity_loss_weight, 0.375);
+  EXPECT_EQ(parse("training: {LVSM_checkpoint_dir: W.safetensors}").training.init_from, "W.safetensors");
+}
+
+TEST(ConfigTest, TwoSpellingsWithDifferentValuesContradict) {
+  std::string const both =
+      "model: {transformer: {freeze_reconstructor_renderer: true}}\ntraining: {freeze_reconstructor_renderer: ";
+  expect_error(
+      {"training.freeze_reconstructor_renderer = false", "model.transformer.freeze_reconstructor_renderer = true"},
+      both + "false}\n");
+  EXPECT_TRUE(parse(both + "true}\n").training.freeze_reconstructor_renderer);
+  expect_error(
+      {"contradicts"},
+      "training: {flow_loss_weight: 1}\nmodel: {transformer: {editor: {flow_matching: {velocity_loss_weight: 2}}}}");
+}
+
+TEST(ConfigTest, AnOverrideInTheOtherSpellingWins) {
+  EXPECT_EQ(parse("training: {flow_loss_weight: 1}", {kFlow + "velocity_loss_weight=2"}).flow.velocity_loss_weight, 2);
+}
+
+TEST(ConfigTest, NormalizeLossesIsWeightingNormalized) {
+  EXPECT_EQ(parse("", {kFlow + "normalize_losses=true"}).flow.weighting, "normalized");
+  EXPECT_EQ(parse("", {kFlow + "normalize_losses=true", kFlow + "weighting=normalized"}).flow.weighting, "normalized");
+  EXPECT_EQ(parse("", {kFlow + "normalize_losses=false", kFlow + "weighting=schedule"}).flow.weighting, "schedule");
+  expect_error({"normalize_losses", "contradicts", "fixed"}, "",
+               {kFlow + "normalize_losses=true", kFlow + "weighting=fixed"});
+}
+
+TEST(ConfigTest, NoKeyIsBothUsedAndUnused) {
+  auto const values = values_of(Config());
+  for (auto const& [key, reason] : unused_keys()) {
+    EXPECT_FALSE(values.contains(key)) << key;
+    EXPECT_FALSE(reason.empty()) << key;
+  }
+}
+
+TEST(ConfigTest, FramesAreNumbersAndRanges) {
+  EXPECT_EQ(parse_frames("", "k"), std::vector<std::int64_t>());
+  EXPECT_EQ(parse_frames("7", "k"), std::vector<std::int64_t>{7});
+  EXPECT_EQ(parse_frames("0,4,8-11", "k"), (std::vector<std::int64_t>{0, 4, 8, 9, 10, 11}));
+  EXPECT_EQ(parse_frames("3-3", "k"), std::vector<std::int64_t>{3});
+  for (std::string const text : {"a", "1,,2", "-3", "5-2", "1-", "1.5", "2 ", ","}) {
+    try {
+      parse_frames(text, "data.input_frames");
+      ADD_FAILURE() << text << " was accepted";
+    } catch (ConfigError const& error) {
+      EXPECT_NE(std::string(error.what()).find("data.input_frames"), std::string::npos) << error.what();
+    }
+  }
+}
+
+TEST(ConfigTest, WeightClampTakesOneOrTwoNumbers) {
+  auto const one = weighting_options(parse("", {kFlow + "weight_clamp=10"})),
+             two = weighting_options(parse("", {kFlow + "weight_clamp=[0.5, 10]"}));
+  EXPECT_EQ(one.clamp_min, 0);
+  EXPECT_EQ(one.clamp_max, 10);
+  EXPECT_EQ(two.clamp_min, 0.5);
+  EXPECT_EQ(two.clamp_max, 10);
+  EXPECT_EQ(weighting_options(Config()).clamp_max, 0);
+}
+
+TEST(ConfigTest, AFileThatIsNotThereIsNamed) {
+  try {
+    load_config("/nowhere/config.yaml", {});
+    ADD_FAILURE();
+  } catch (ConfigError const& error) {
+    EXPECT_NE(std::string(error.what()).find("/nowhere/config.yaml"), std::string::npos);
+  }
+}
+
+TEST(ConfigTest, TheCommittedConfigsLoadWithoutNotes) {
+  int files = 0;
+  for (auto const& entry : std::filesystem::directory_iterator(DUOFLOW_SOURCE_DIR "/configs")) {
+    if (entry.path().extension() != ".yaml") continue;
+    ++files;
+    EXPECT_TRUE(load_config(entry.path().string(), {}).notes.empty()) << entry.path();
+  }
+  EXPECT_GT(files, 0);
+}
+
+// With DUOFLOW_UPDATE_DOCS=1 the page is written anew.
+TEST(ConfigTest, TheDocumentedTableIsTheTableOfKeys) {
+  std::filesystem::path const page = DUOFLOW_SOURCE_DIR "/docs/config.md";
+  if (std::getenv("DUOFLOW_UPDATE_DOCS") != nullptr) {
+    std::filesystem::create_directories(page.parent_path());
+    std::ofstream(page) << config_table_markdown();
+  }
+  EXPECT_EQ(file_text(page), config_table_markdown())
+      << "docs/config.md is not up to date, run this test with DUOFLOW_UPDATE_DOCS=1";
+}
+
+}  // namespace
+}  // namespace duoflow::launch

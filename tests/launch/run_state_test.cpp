@@ -1,0 +1,169 @@
+#include "launch/run_state.h"
+
+#include <algorithm>
+
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+#include "dist/error.h"
+#include "tests/launch/tiny_run.h"
+
+namespace duoflow::launch {
+namespace {
+
+TinyShape const kShape{4, 1, true};
+
+Config tiny_config() {
+  Config config;
+  config.model = tiny_options();
+  config.env_image_size = config.model.env_height;
+  config.training.warmup = 3;
+  config.training.freeze_reconstructor_renderer = false;
+  config.flow.weighting = "normalized";
+  return config;
+}
+
+RunTensors tensors_of(TinyRun& run) { return {run.model(), run.buffer(), run.optimizer(), run.weighting()}; }
+
+// A checkpoint never shares memory with the run that wrote it.
+dist::CheckpointState copy_of(dist::CheckpointState state) {
+  for (auto* tensors : {&state.model, &state.state})
+    for (auto& [name, tensor] : *tensors) tensor = tensor.detach().clone();
+  return state;
+}
+
+struct Saved {
+  TinyRun run{{}, kShape};
+  dist::CheckpointState state;
+  Saved() {
+    for (int i = 0; i < 3; ++i) run.update(tiny_batch(4, i));
+    state = copy_of(pack_run(tensors_of(run), {3, 12, 1, "data-a"}, tiny_config()));
+  }
+};
+
+std::vector<at::Tensor> bits_of(TinyRun& run) {
+  std::vector<at::Tensor> bits{run.buffer().parameters().clone(), run.optimizer().exp_avg().clone(),
+                               run.optimizer().exp_avg_sq().clone(), run.optimizer().update_count().clone()};
+  for (auto const& [name, tensor] : run.weighting().state()) bits.push_back(tensor.clone());
+  for (auto const& parameter : run.model().parameters()) bits.push_back(parameter.tensor.detach().clone());
+  return bits;
+}
+
+void expect_same_bits(std::vector<at::Tensor> const& a, std::vector<at::Tensor> const& b) {
+  ASSERT_EQ(a.size(), b.size());
+  for (std::size_t i = 0; i < a.size(); ++i) EXPECT_TRUE(at::equal(a[i], b[i])) << i;
+}
+
+std::string refusal(dist::CheckpointState const& state, Config const& config,
+                    std::string const& fingerprint = "data-a") {
+  TinyRun fresh({}, kShape);
+  try {
+    unpack_run(state, tensors_of(fresh), config, fingerprint, nullptr);
+  } catch (dist::CheckpointError const& error) {
+    return error.what();
+  }
+  return "accepted";
+}
+
+void expect_refusal(std::string const& message, std::vector<std::string> const& parts) {
+  for (auto const& part : parts)
+    EXPECT_NE(message.find(part), std::string::npos) << "\"" << part << "\" is not in: " << message;
+}
+
+TEST(RunStateTest, UnpackingRestoresEveryBit) {
+  Saved saved;
+  TinyRun other({}, kShape);
+  other.update(tiny_batch(4, 9));
+  std::vector<std::string> changes{"left over"};
+  auto const counters = unpack_run(saved.state, tensors_of(other), tiny_config(), "data-a", &changes);
+  EXPECT_EQ(counters.step, 3);
+  EXPECT_EQ(counters.samples, 12);
+  EXPECT_EQ(counters.skips_in_a_row, 1);
+  EXPECT_EQ(counters.data_fingerprint, "data-a");
+  EXPECT_TRUE(changes.empty());
+  expect_same_bits(bits_of(other), bits_of(saved.run));
+}
+
+TEST(RunStateTest, ARestoredRunGoesOnAsIfItHadNotStopped) {
+  Saved saved;
+  TinyRun other({}, kShape);
+  unpack_run(saved.state, tensors_of(other), tiny_config(), "data-a", nullptr);
+  for (int i = 3; i < 5; ++i) {
+    saved.run.update(tiny_batch(4, i));
+    other.update(tiny_batch(4, i));
+  }
+  expect_same_bits(bits_of(other), bits_of(saved.run));
+}
+
+TEST(RunStateTest, TheParametersStayViewsOfTheFlatBuffer) {
+  Saved saved;
+  TinyRun other({}, kShape);
+  unpack_run(saved.state, tensors_of(other), tiny_config(), "data-a", nullptr);
+  for (auto const& tensor : other.buffer().tensors()) EXPECT_TRUE(tensor.is_alias_of(other.buffer().parameters()));
+}
+
+TEST(RunStateTest, TheCheckpointHoldsFrozenPartsAndNamesMomentsByParameter) {
+  Saved saved;
+  EXPECT_EQ(saved.state.step, 3);
+  EXPECT_EQ(saved.state.model.size(), saved.run.model().parameters().size());
+  for (auto const& range : saved.run.buffer().ranges())
+    for (auto const* moment : {"exp_avg.", "exp_avg_sq."}) {
+      auto const found = std::find_if(saved.state.state.begin(), saved.state.state.end(),
+                                      [&](auto const& named) { return named.name == moment + range.name; });
+      ASSERT_NE(found, saved.state.state.end()) << moment << range.name;
+      EXPECT_EQ(found->tensor.sizes().vec(), range.shape);
+    }
+}
+
+TEST(RunStateTest, OtherDataAreRefusedWithBothFingerprints) {
+  Saved saved;
+  expect_refusal(refusal(saved.state, tiny_config(), "data-b"), {"step 3", "data-a", "data-b"});
+}
+
+TEST(RunStateTest, AnotherObjectiveIsRefused) {
+  Saved saved;
+  auto config = tiny_config();
+  config.objective = "reconstruction";
+  expect_refusal(refusal(saved.state, config), {"joint", "reconstruction"});
+}
+
+TEST(RunStateTest, AMissingStateTensorIsNamed) {
+  Saved saved;
+  auto const parameter = saved.run.buffer().ranges().front().name;
+  for (auto const& name : {"exp_avg." + parameter, "exp_avg_sq." + parameter, std::string("update_count"),
+                           std::string("weighting.velocity_weight")}) {
+    auto state = saved.state;
+    ASSERT_EQ(std::erase_if(state.state, [&](auto const& named) { return named.name == name; }), 1u) << name;
+    expect_refusal(refusal(state, tiny_config()), {name, "step 3"});
+  }
+}
+
+TEST(RunStateTest, AStateTensorOfAnotherShapeIsNamed) {
+  Saved saved;
+  auto& [name, tensor] = saved.state.state.front();
+  tensor = at::zeros({1, 2, 3});
+  expect_refusal(refusal(saved.state, tiny_config()), {name});
+}
+
+TEST(RunStateTest, AMissingModelTensorIsNamed) {
+  Saved saved;
+  auto const name = saved.state.model.back().name;
+  saved.state.model.pop_back();
+  expect_refusal(refusal(saved.state, tiny_config()), {name, "step 3"});
+}
+
+TEST(RunStateTest, ChangesOfTheConfigAreListedKeyByKey) {
+  Saved saved;
+  auto config = tiny_config();
+  config.training.lr = 0.125;
+  config.data.verify = "always";
+  TinyRun fresh({}, kShape);
+  std::vector<std::string> changes;
+  unpack_run(saved.state, tensors_of(fresh), config, "data-a", &changes);
+  std::sort(changes.begin(), changes.end());
+  EXPECT_EQ(changes,
+            (std::vector<std::string>{"data.verify: \"first_touch\" -> \"always\"", "training.lr: 0.0004 -> 0.125"}));
+}
+
+}  // namespace
+}  // namespace duoflow::launch
