@@ -56,8 +56,8 @@ def make_batch(o, size, generator):
     batch["target_c2w"], batch["target_fxfycxcy"] = cameras(targets)
     for name, views in (("input", inputs), ("relit", inputs), ("target", targets)):
         batch[f"{name}_image"] = uniform(b, views, 3, size, size)
-    batch["env_ldr"], batch["env_hdr"] = uniform(b, maps, 3, 3, 6), 3 * uniform(b, maps, 3, 3, 6)  # of another size than
-    batch["env_dir"] = F.normalize(normal(b, maps, 3, 4, 8), dim=2)                                  # the directions
+    batch["env_ldr"], batch["env_hdr"] = uniform(b, maps, 3, 3, 6), 3 * uniform(b, maps, 3, 3, 6)
+    batch["env_dir"] = F.normalize(normal(b, maps, 3, 4, 8), dim=2)  # of another size than the two maps
     batch["x0"], batch["x1"] = (normal(b, o.n_latent_vectors, o.d) for _ in range(2))
     return batch
 
