@@ -37,8 +37,8 @@ at::TensorOptions fp64(at::Device device) { return at::TensorOptions().dtype(at:
 bool trains(Config const& config, model::Part part) {
   if (config.objective == "reconstruction") return part != model::Part::editor;
   if (part == model::Part::editor) return true;
-  return part == model::Part::renderer &&
-         !config.training.freeze_reconstructor_renderer;  // cached latents: no way to the reconstructor
+  // Cached latents leave no way to the reconstructor; a renderer that no loss reaches would only decay.
+  return part == model::Part::renderer && !config.training.freeze_reconstructor_renderer && config.flow.render_loss_weight > 0;
 }
 
 model::SceneModel make_model(Config const& config, at::Device device) {
@@ -96,6 +96,10 @@ class Trainer {
   void set_old_checkpoints_aside();
   void resume(std::string const& folder);
   void check_producer() const;
+  // What every rank finds alike is said by one.
+  void warn_once(std::string const& text) const {
+    if (communicator_.rank() == 0) log_warning(text);
+  }
   model::JointLossOptions loss_options() const;
 
   void train_step();
@@ -163,7 +167,7 @@ void Trainer::open(TrainArguments const& arguments) {
   if (arguments.resume == "auto") {
     std::vector<dist::CheckpointProblem> rejected;
     folder = dist::newest_valid_checkpoint(communicator_, checkpoints_, &rejected);
-    for (auto const& [name, problem] : rejected) log_warning(fmt::format("checkpoint {} rejected: {}", name, problem));
+    for (auto const& [name, problem] : rejected) warn_once(fmt::format("checkpoint {} rejected: {}", name, problem));
   } else if (arguments.resume != "never") {
     folder = dist::resolve_checkpoint(arguments.resume);
   }
@@ -200,7 +204,7 @@ void Trainer::resume(std::string const& folder) {
                          data_->fingerprint(), &changes);
   saved_step_ = counters_.step;
   log_info(fmt::format("resumed from {} (step {})", folder, counters_.step));
-  for (auto const& change : changes) log_warning(fmt::format("config changed since the checkpoint: {}", change));
+  for (auto const& change : changes) warn_once(fmt::format("config changed since the checkpoint: {}", change));
 }
 
 void Trainer::check_producer() const {
@@ -213,7 +217,7 @@ void Trainer::check_producer() const {
     throw data::DataError(what +
                           "; its renderer would not understand the latents: encode again, set training.init_from to "
                           "that model, or data.allow_other_producer: true");
-  log_warning(fmt::format("{}; accepted by data.allow_other_producer", what));
+  warn_once(fmt::format("{}; accepted by data.allow_other_producer", what));
 }
 
 // ---- training

@@ -50,7 +50,7 @@ class ResumeTest(EndToEndTest):
         last = checkpoint_steps(run)[-1]
         resumed = launch(RANKS, *arguments(run, last + 5))
         self.assertIn(f"resumed from {checkpoint(run, last)} (step {last})", resumed.err)
-        self.assertIn(f"training.train_steps: {ENDLESS} -> {last + 5}", resumed.err)
+        self.assertEqual(resumed.err.count(f"training.train_steps: {ENDLESS} -> {last + 5}"), 1, resumed)
         self.assertEqual(list((run / "checkpoints").glob("*.tmp-*")), [], "what the kill left behind is removed")
         self.assert_same_run(run, last + 5)
 
