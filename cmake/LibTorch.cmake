@@ -17,15 +17,16 @@ target_include_directories(libtorch SYSTEM INTERFACE
 target_compile_definitions(libtorch INTERFACE FMT_HEADER_ONLY=1)
 target_link_directories(libtorch INTERFACE "${LIBTORCH_DIR}/lib")
 target_link_options(libtorch INTERFACE "-Wl,-rpath,${LIBTORCH_DIR}/lib")
+# stdc++ comes first: LibTorch exports a std::filesystem of its own, which must not win over the compiler's.
 if(DUOFLOW_CUDA)
   # --no-as-needed keeps the CUDA libraries: nothing refers to their symbols, their registration is what is wanted.
   target_compile_definitions(libtorch INTERFACE USE_C10D_NCCL)
   target_include_directories(libtorch SYSTEM INTERFACE
     "${site_packages}/nvidia/nccl/include" "${site_packages}/nvidia/cu13/include")
   target_link_libraries(libtorch INTERFACE
-    "-Wl,--no-as-needed" torch_cuda c10_cuda torch torch_cpu c10 "-Wl,--as-needed")
+    stdc++ "-Wl,--no-as-needed" torch_cuda c10_cuda torch torch_cpu c10 "-Wl,--as-needed")
 else()
-  target_link_libraries(libtorch INTERFACE torch torch_cpu c10)
+  target_link_libraries(libtorch INTERFACE stdc++ torch torch_cpu c10)
 endif()
 # The wheel's NVIDIA libraries lie in sibling packages that libtorch's own rpath names only for libtorch itself.
 file(GLOB nvidia_libs "${site_packages}/nvidia/*/lib")

@@ -97,8 +97,21 @@ class Loader {
     config_.written.insert(key.name);
   }
 
+  // Unused keys whose value asks for another objective than the one that would run.
+  static void refuse_dropped_request(Leaf const& leaf) {
+    bool const noise = leaf.spelling == "training.flow_match.noise_scale" && leaf.value.as<double>(0) != 0;
+    bool const no_render = leaf.spelling == "training.skip_renderer" && leaf.value.as<bool>(false);
+    if (noise)
+      throw ConfigError(fmt::format("{}: {} = {} (violated: 0, noisy paths are not in this version)", leaf.where,
+                                    leaf.spelling, YAML::Dump(leaf.value)));
+    if (no_render)
+      throw ConfigError(fmt::format("{}: {}: true is spelled render_loss_weight: 0 here; write that instead", leaf.where,
+                                    leaf.spelling));
+  }
+
   void note_unused(Leaf const& leaf) {
     if (auto const* reason = unused_reason(leaf.spelling)) {
+      refuse_dropped_request(leaf);
       config_.notes.push_back(fmt::format("{}: {} is not used ({})", leaf.where, leaf.spelling, *reason));
       return;
     }

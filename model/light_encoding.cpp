@@ -13,8 +13,8 @@ namespace duoflow::model {
 namespace {
 
 // Unit directions of an h x w map, [3,h,w]; the convention is data/environment_map.h's. In fp64, since phi ends at pi.
-at::Tensor map_directions(std::int64_t height, std::int64_t width) {
-  auto const options = at::TensorOptions(at::kDouble);
+at::Tensor map_directions(std::int64_t height, std::int64_t width, at::Device device) {
+  auto const options = at::TensorOptions(at::kDouble).device(device);
   at::Tensor const theta = ((at::arange(height, options) + 0.5) * (std::numbers::pi / static_cast<double>(height))).unsqueeze(1);
   at::Tensor const phi = (std::numbers::pi - (at::arange(width, options) + 0.5) * (2 * std::numbers::pi / static_cast<double>(width))).unsqueeze(0);
   return at::stack({theta.sin() * phi.cos(), theta.sin() * phi.sin(), theta.cos().expand({height, width})});
@@ -23,7 +23,7 @@ at::Tensor map_directions(std::int64_t height, std::int64_t width) {
 // Directions in the normalised frame, [B,3,h,w]. world_to_norm is a similarity: the unit length takes its scale away.
 at::Tensor normalised_directions(at::Tensor const& world_to_norm, std::int64_t height, std::int64_t width) {
   at::Tensor const pose = world_to_norm.to(at::kDouble);
-  at::Tensor const world = map_directions(height, width).to(pose.device());
+  at::Tensor const world = map_directions(height, width, pose.device());
   auto const column = [&](std::int64_t i) { return pose.narrow(1, 0, 3).select(2, i).unsqueeze(-1).unsqueeze(-1); };
   at::Tensor const turned = column(0) * world[0] + column(1) * world[1] + column(2) * world[2];
   return (turned / at::sqrt(at::sum(turned * turned, 1, true))).to(at::kFloat);

@@ -81,7 +81,6 @@ std::vector<std::pair<std::string, std::string>> other_values() {
           {"data.target_frames", "\"3\""},
           {"data.exclude_lights", "\"env_[ab]*\""},
           {"data.light_encoding", "\"cosmos\""},
-          {"dist.virtual_shards", "8"},
           {"dist.bucket_mib", "0.5"},
           {"dist.first_bucket_mib", "0.25"},
           {"dist.timeout_s", "1.5"},
@@ -100,6 +99,7 @@ std::set<std::string> keys_of_one_value() {
           "training.lpips_loss_weight",
           "training.perceptual_loss_weight",
           "dist.reproducible",
+          "dist.virtual_shards",
           "dist.zero"};
 }
 
