@@ -118,7 +118,7 @@ std::vector<std::string> all_gather_strings(Communicator const& communicator, st
   at::Tensor const length = at::full({1}, static_cast<std::int64_t>(mine.size()), at::kLong);
   at::Tensor lengths = at::empty({communicator.size()}, at::TensorOptions(at::kLong).device(device));
   all_gather(communicator, lengths, length.to(device)).wait();
-  lengths = lengths.cpu();
+  lengths = lengths.cpu();  // strings are for start-up and checkpoints, never the step path: the host may wait
   std::int64_t const longest = lengths.max().item<std::int64_t>();
 
   at::Tensor padded = at::zeros({longest}, at::kByte);
