@@ -95,7 +95,7 @@ void add_model_keys(std::vector<ConfigKey>& keys, Config& c) {
           key(e + "velocity_head", m.velocity_head,
               "zero-initialised output head: the untrained editor is the identity (reference classes: false)"),
           key(e + "light_in_adaln", m.light_in_adaln,
-              "the mean light token joins the time in AdaLN (reference classes: false)"),
+              "the mean of an MLP over the light tokens joins the time in AdaLN (reference classes: false)"),
           key(e + "normalize_latents", m.normalize_latents,
               "the flow sees latents normalised by the data's statistics (reference classes: false)"),
           key(f + "velocity_loss_weight", c.flow.velocity_loss_weight, "lambda_v"),

@@ -33,7 +33,7 @@ at::Tensor Editor::light_tokens(at::Tensor const& env, ModelOptions const& optio
 at::Tensor Editor::forward(at::Tensor const& x_t_BKD, at::Tensor const& t_B, at::Tensor const& light_BLD,
                            ModelOptions const& options) const {
   at::Tensor condition_BD = time_mlp.forward(sinusoidal_embedding(t_B.to(at::kDouble) * options.time_scale, options.d));
-  if (options.light_in_adaln) condition_BD = condition_BD + light_mlp.forward(light_BLD.mean(1));
+  if (options.light_in_adaln) condition_BD = condition_BD + light_mlp.forward(layer_norm(light_BLD, {}, kAdaLayerNormEps)).mean(1);
   at::Tensor const tokens = run_blocks(blocks, at::cat({x_t_BKD, light_BLD}, 1), condition_BD, x_t_BKD.size(1), options);
   if (!options.velocity_head) return tokens;
   return linear(layer_norm(tokens, head_norm_D, kLayerNormEps), head_DxD, options.compute).to(at::kFloat);

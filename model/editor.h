@@ -1,9 +1,10 @@
 #pragma once
 // The velocity field: cat(x_t, light tokens) -> AdaLN-Zero blocks -> the latents' outputs -> head. Legend: see model/transformer.h.
 //
-// Condition of AdaLN: MLP(sin, cos of time_scale t), plus MLP(mean light token) with light_in_adaln. With velocity_head
-// v = Linear(LayerNorm(tokens)), the Linear zero at first: v = 0, the identity edit. Without it (the reference) v is the residual
-// stream itself, which starts as x_t.
+// Condition of AdaLN: MLP(sin, cos of time_scale t), with light_in_adaln plus the mean over the light tokens of
+// MLP(LayerNorm(token)): the MLP comes before the mean because a light's effect is radiance times direction, which the mean token
+// has lost. With velocity_head v = Linear(LayerNorm(tokens)), the Linear zero at first: v = 0, the identity edit. Without it (the
+// reference) v is the residual stream itself, which starts as x_t.
 
 #include <vector>
 
@@ -14,7 +15,7 @@
 
 namespace duoflow::model {
 
-struct ConditionMlp {  // Linear, SiLU, Linear with biases, in fp32
+struct ConditionMlp {  // Linear, SiLU, Linear with biases on the last dimension, in fp32
   at::Tensor in_DxD, in_bias_D, out_DxD, out_bias_D;
   at::Tensor forward(at::Tensor const& x_BD) const;
 };

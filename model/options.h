@@ -18,7 +18,7 @@ struct ModelOptions {
   bool use_qk_norm = true, special_init = true, depth_init = true;
   double time_scale = 1000;             // reference: 1
   bool velocity_head = true;            // zero-initialised output head on the editor (`editor_velocity_head.{0,1}`); reference: none
-  bool light_in_adaln = true;           // AdaLN condition = MLP(t) + MLP(mean light token); reference: time only
+  bool light_in_adaln = true;           // AdaLN condition = MLP(t) + mean over light tokens of MLP(LayerNorm(token)); reference: time only
   bool normalize_latents = true;        // the flow sees (x - latent_mean) / latent_std; undone before the renderer
   ComputeType compute = ComputeType::fp32;
   AttentionPath attention = AttentionPath::automatic;

@@ -11,7 +11,6 @@
 namespace duoflow::model {
 namespace {
 
-constexpr double kAdaLayerNormEps = 1e-6;  // the reference's AdaLN block
 constexpr double kRmsNormEps = 1e-5;
 constexpr std::int64_t kMlpRatio = 4;
 

@@ -43,6 +43,7 @@ at::Tensor run_blocks(std::vector<Block> const& blocks, at::Tensor x_BLD, at::Te
 at::Tensor linear(at::Tensor const& x, at::Tensor const& weight, ComputeType compute);
 // fp32; gain_D undefined: none.
 at::Tensor layer_norm(at::Tensor const& x, at::Tensor const& gain_D, double eps);
-inline constexpr double kLayerNormEps = 1e-5;  // nn.LayerNorm's default, which the reference keeps
+inline constexpr double kLayerNormEps = 1e-5;     // nn.LayerNorm's default, which the reference keeps
+inline constexpr double kAdaLayerNormEps = 1e-6;  // the reference's AdaLN block
 
 }  // namespace duoflow::model

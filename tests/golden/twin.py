@@ -171,7 +171,7 @@ class Twin(nn.Module):
     def velocity(self, x_t, t, light):
         condition = self.time_embedder(sinusoid(t.double() * self.o.time_scale, self.o.d))
         if self.o.light_in_adaln:
-            condition = condition + self.light_embedder(light.mean(1))
+            condition = condition + self.light_embedder(F.layer_norm(light, (self.o.d,), eps=1e-6)).mean(1)
         x = torch.cat([x_t, light], dim=1)
         for block in self.transformer_editor:
             x = block(x, condition)
