@@ -105,6 +105,12 @@ void RunLog::checkpoint(std::string const& folder, double ms) {
   log_info(fmt::format("checkpoint {} ({:.0f} ms)", folder, ms));
 }
 
+void RunLog::times(StepTimes const& times) {
+  if (!state_ || times.steps() <= 0) return;
+  state_->progress.finish();
+  log_info(fmt::format("step times of rank 0 (mean of {} steps): {}", times.steps(), times.summary()));
+}
+
 void RunLog::finish(std::string const& how) {
   if (!state_) return;
   state_->progress.finish();

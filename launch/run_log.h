@@ -11,6 +11,7 @@
 
 #include "launch/config.h"
 #include "launch/step_record.h"
+#include "launch/step_times.h"
 #include "launch/training_data.h"
 
 namespace duoflow::launch {
@@ -27,6 +28,7 @@ class RunLog {
   void skipped(StepNumbers const& numbers, BatchPlan const& plan);
   void pictures(std::int64_t step, at::Tensor const& image_BT3HW, at::Tensor const& target_BT3HW);
   void checkpoint(std::string const& folder, double ms);
+  void times(StepTimes const& times);  // the mean split of rank 0's step
   void finish(std::string const& how);
 
  private:

@@ -21,6 +21,7 @@
 #include "launch/run_state.h"
 #include "launch/schedule.h"
 #include "launch/step_record.h"
+#include "launch/step_times.h"
 #include "launch/training_data.h"
 #include "model/joint_step.h"
 
@@ -147,7 +148,8 @@ class Trainer {
       held_before_;                     // batches of this step and the last: a copy may still read their memory
   at::Tensor picture_, target_;         // the last micro-step's, for images/
   std::optional<StepNumbers> pending_;  // waits for the next step's statistics
-  double data_wait_ms_ = 0, comm_wait_ms_ = 0, last_step_ms_ = 0, last_data_wait_ms_ = 0;
+  double data_wait_ms_ = 0, last_step_ms_ = 0, last_data_wait_ms_ = 0;
+  StepTimes times_;
   std::int64_t saved_step_ = -1;
   bool stop_ = false, time_up_ = false;
   Clock::time_point started_ = Clock::now();
@@ -224,17 +226,18 @@ void Trainer::check_producer() const {
 // ---------------------------------------------------------------------------------------------------------
 
 void Trainer::train_step() {
-  data_wait_ms_ = comm_wait_ms_ = 0;
+  data_wait_ms_ = 0;
+  times_.begin();
   reducer_.zero();
   local_.zero_();
   first_bad_ = at::zeros({}, fp64(device_));
   auto const weights = config_.objective == "joint" ? joint_micro_steps() : reconstruction_micro_steps();
-  auto const waiting = Clock::now();
   reducer_.finish();
-  comm_wait_ms_ += ms_since(waiting);
+  times_.lap(Stage::communication);
   auto const norm = dist::clip_gradient_norm(buffer_, config_.training.grad_clip_norm);
   auto const rate = learning_rate(schedule_, optimizer_.update_count());
   auto const skipped = update(norm, rate);
+  times_.lap(Stage::optimizer);
   // ---- only diagnostics
   record(weights, norm, rate, skipped);
   last_data_wait_ms_ = data_wait_ms_;
@@ -255,9 +258,11 @@ model::LossWeights Trainer::joint_micro_steps() {
   for (std::int64_t k = 0; k < plan.micro_steps; ++k) {
     auto const batch = next_batch();
     batches.push_back(joint_batch(batch, data_->source(), config_.model, encoding_, config_.training.seed, device_));
+    times_.lap(Stage::data);
     if (plan.micro_steps == 1) reducer_.arm(used);
     cuts.push_back(joint_step_.run_to_cut(batches.back(), counters_.step, plan.global_batch, plan.micro_steps == 1,
                                           [&](at::Tensor const& sums) { contribute(sums, k, batch.first_position); }));
+    times_.lap(Stage::backward);
     picture_ = cuts.back().image;
     target_ = batches.back().target_image;
   }
@@ -271,6 +276,7 @@ model::LossWeights Trainer::joint_micro_steps() {
     joint_step_.run_from_cut(batches[static_cast<std::size_t>(k)], cuts[static_cast<std::size_t>(k)], weights,
                              cut_sums_);
   }
+  times_.lap(Stage::backward);
   return weights;
 }
 
@@ -278,10 +284,12 @@ model::LossWeights Trainer::reconstruction_micro_steps() {
   auto const& plan = data_->plan();
   for (std::int64_t k = 0; k < plan.micro_steps; ++k) {
     auto const batch = next_batch();
-    if (k + 1 == plan.micro_steps) reducer_.arm();
     auto const inputs = reconstruction_batch(batch, data_->source(), device_);
+    times_.lap(Stage::data);
+    if (k + 1 == plan.micro_steps) reducer_.arm();
     picture_ = model::reconstruction_step(model_, render_loss_, inputs, plan.global_batch,
                                           [&](at::Tensor const& sums) { contribute(sums, k, batch.first_position); });
+    times_.lap(Stage::backward);
     target_ = inputs.target_image;
   }
   global_ = await_statistics();
@@ -291,6 +299,7 @@ model::LossWeights Trainer::reconstruction_micro_steps() {
 
 // Called between a micro-step's forward and its backward; the last one starts the all-reduce.
 void Trainer::contribute(at::Tensor const& sums, std::int64_t micro_step, std::uint64_t position) {
+  times_.lap(Stage::forward);
   local_.narrow(0, 0, model::kStatisticCount).add_(sums);
   auto const bad = at::logical_and(first_bad_ == 0, sums[model::kNonFinite] > 0);
   first_bad_.add_(bad.to(at::kDouble),
@@ -316,9 +325,8 @@ void Trainer::send_statistics() {
 }
 
 at::Tensor Trainer::await_statistics() {
-  auto const waiting = Clock::now();
   auto global = exchange_.await();
-  comm_wait_ms_ += ms_since(waiting);
+  times_.lap(Stage::communication);
   return global;
 }
 
@@ -345,7 +353,7 @@ void Trainer::record(model::LossWeights const& weights, at::Tensor const& norm, 
   counters_.samples += data_->plan().global_batch;
   auto const own = at::stack({weights.velocity.to(at::kDouble), weights.render.to(at::kDouble), norm.to(at::kDouble),
                               rate.to(at::kDouble), skipped.to(at::kDouble)});
-  records_.push(counters_.step, counters_.samples, global_, own, comm_wait_ms_);
+  records_.push(counters_.step, counters_.samples, global_, own, times_.ms(Stage::communication));
 }
 
 data::Batch Trainer::next_batch() {
@@ -418,16 +426,17 @@ void Trainer::show_pictures() {
 
 int Trainer::run() {
   while (counters_.step < config_.training.train_steps && !leaving()) {
-    auto const started = Clock::now();
     train_step();
     read_record(/*latest=*/!device_.is_cuda());
-    last_step_ms_ =
-        ms_since(started);  // with the read: on CUDA a step is only launched above, and waits for the last one here
+    times_.lap(Stage::other);
+    times_.end();
+    last_step_ms_ = times_.step_ms();  // with the read: on CUDA a step is only launched above, and waits for the last one here
     release_batches();
     show_pictures();
     if (counters_.step % config_.training.checkpoint_every == 0) save();
   }
   save();
+  if (!device_.is_cuda()) log_->times(times_);
   log_->finish(leaving() ? (stop_ ? "stopped on request" : "stopped at training.max_hours") : "finished");
   return leaving() ? kStoppedOnRequest : 0;
 }
