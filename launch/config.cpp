@@ -192,6 +192,7 @@ void validate_training(Config const& c) {
   require(t.train_steps >= 0, "training.train_steps", t.train_steps, ">= 0");
   require(t.warmup >= 0, "training.warmup", t.warmup, ">= 0");
   require(t.num_input_views > 0, "training.num_input_views", t.num_input_views, "> 0");
+  require(t.grad_clip_norm >= 0, "training.grad_clip_norm", t.grad_clip_norm, ">= 0");
   require(t.num_target_views > 0, "training.num_target_views", t.num_target_views, "> 0");
   require(t.print_every > 0, "training.print_every", t.print_every, "> 0");
   require(t.checkpoint_every > 0, "training.checkpoint_every", t.checkpoint_every, "> 0");

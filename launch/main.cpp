@@ -21,7 +21,8 @@ namespace {
 using namespace duoflow;
 
 int exit_code(std::exception const& error) {
-  if (dynamic_cast<launch::ConfigError const*>(&error)) return 2;
+  // A value that the libraries refuse came from the config or the command line.
+  if (dynamic_cast<launch::ConfigError const*>(&error) || dynamic_cast<std::invalid_argument const*>(&error)) return 2;
   if (dynamic_cast<data::DataError const*>(&error) || dynamic_cast<dist::CheckpointError const*>(&error)) return 3;
   if (dynamic_cast<dist::PeerError const*>(&error)) return 4;
   return 1;

@@ -94,7 +94,7 @@ class Trainer {
 
  private:
   void open(TrainArguments const& arguments);
-  void set_old_checkpoints_aside();
+  void set_later_checkpoints_aside(std::int64_t step);
   void resume(std::string const& folder);
   void check_producer() const;
   // What every rank finds alike is said by one.
@@ -165,7 +165,6 @@ model::JointLossOptions Trainer::loss_options() const {
 void Trainer::open(TrainArguments const& arguments) {
   checkpoints_ = arguments.run + "/checkpoints";
   std::string folder;
-  if (arguments.resume == "never") set_old_checkpoints_aside();
   if (arguments.resume == "auto") {
     std::vector<dist::CheckpointProblem> rejected;
     folder = dist::newest_valid_checkpoint(communicator_, checkpoints_, &rejected);
@@ -181,21 +180,25 @@ void Trainer::open(TrainArguments const& arguments) {
     model_.set_latent_statistics(at::tensor(at::ArrayRef<float>(data_->pairs()->latent_mean)).to(device_),
                                  at::tensor(at::ArrayRef<float>(data_->pairs()->latent_std)).to(device_));
   if (!folder.empty()) resume(folder);
-  if (data_->pairs()) check_producer();
+  if (arguments.resume != "auto") set_later_checkpoints_aside(folder.empty() ? -1 : step);
+  if (data_->pairs()) {
+    check_producer();
+    if (config_.training.num_target_views > data_->pairs()->targets)
+      warn_once(fmt::format("training.num_target_views = {}, the pairs have {}: all of them are rendered",
+                            config_.training.num_target_views, data_->pairs()->targets));
+  }
   LineOptions const line{loss_options().lambda_v, loss_options().lambda_r, communicator_.size(),
                          config_.objective == "joint"};
   log_ = std::make_unique<RunLog>(arguments.run, config_, communicator_.rank(), line, counters_.step);
   log_->start(data_->samples(), data_->plan().global_batch, buffer_.size(), device_.str());
 }
 
-// A new run in a used folder: the old run's later steps must not be taken for this one's.
-void Trainer::set_old_checkpoints_aside() {
-  if (communicator_.rank() == 0 && std::filesystem::exists(checkpoints_)) {
-    int number = 1;
-    auto aside = [&] { return fmt::format("{}.old-{}", checkpoints_, number); };
-    while (std::filesystem::exists(aside())) ++number;
-    std::filesystem::rename(checkpoints_, aside());
-    log_warning(fmt::format("--resume never: the checkpoints already in {} are now in {}", checkpoints_, aside()));
+// The steps that a used folder holds beyond `step` are another run's or another branch's.
+void Trainer::set_later_checkpoints_aside(std::int64_t step) {
+  if (communicator_.rank() == 0) {
+    auto const aside = dist::set_checkpoints_aside(checkpoints_, step);
+    if (!aside.empty())
+      log_warning(fmt::format("the checkpoints of {} that this run does not go on from are now in {}", checkpoints_, aside));
   }
   dist::barrier(communicator_);
 }

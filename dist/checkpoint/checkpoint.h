@@ -80,6 +80,9 @@ std::string newest_valid_checkpoint(Communicator const& communicator, std::strin
 // The checkpoint folder meant by `path`: itself if it has a manifest (not verified, reading does that), else the newest
 // valid checkpoint of the run folder `path` or of its checkpoints/ folder. Not collective. Throws CheckpointError.
 std::string resolve_checkpoint(std::string const& path);
+// Moves the checkpoints of RUN/checkpoints beyond step `after` (-1: all) to RUN/checkpoints.old-N, so that none of a branch that a
+// run leaves is taken for its own later; returns that folder, "" when there were none. One rank calls. Throws CheckpointError.
+std::string set_checkpoints_aside(std::string const& directory, std::int64_t after);
 // "" if valid, else what is wrong with each file. Checks every hash.
 std::string verify_checkpoint(std::string const& folder);
 // Hash of the tensors whatever their order (hash of the lines "name dtype [shape] xxh3 of the bytes", sorted by name):

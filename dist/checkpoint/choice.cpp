@@ -1,4 +1,4 @@
-// Which checkpoint to load.
+// Which checkpoint to load, and which no longer counts.
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
@@ -100,6 +100,25 @@ std::string resolve_checkpoint(std::string const& path) {
                                       path, manifest_path(path), directory, list_rejected(rejected)));
   }
   return folder;
+}
+
+std::string set_checkpoints_aside(std::string const& directory, std::int64_t after) {
+  if (!path_exists(directory)) return "";
+  std::vector<StepFolder> later, kept;
+  for (StepFolder const& folder : step_folders(directory)) (folder.step > after ? later : kept).push_back(folder);
+  if (later.empty()) return "";
+  int number = 1;
+  auto const aside = [&] { return fmt::format("{}.old-{}", directory, number); };
+  while (path_exists(aside())) ++number;
+  make_folders(aside());
+  for (StepFolder const& folder : later) rename_path(folder.path, aside() + "/" + step_folder_name(folder.step));
+  if (kept.empty())
+    remove_tree(directory + "/latest");
+  else
+    replace_latest(directory, step_folder_name(kept.front().step), "aside");
+  sync_folder(aside());
+  sync_folder(directory);
+  return aside();
 }
 
 }  // namespace duoflow::dist

@@ -98,6 +98,21 @@ TEST_F(ChoiceTest, APathMeansACheckpointARunOrItsCheckpointsFolder) {
   EXPECT_EQ(resolve_checkpoint(folder_ / "run"), directory_ + "/step_000000001");
 }
 
+TEST_F(ChoiceTest, CheckpointsOfAnAbandonedBranchAreSetAsideWhole) {
+  EXPECT_EQ(set_checkpoints_aside(directory_, -1), "");
+  for (int step : {1, 2, 3}) write_alone(directory_, step);
+  EXPECT_EQ(set_checkpoints_aside(directory_, 3), "");
+  EXPECT_EQ(set_checkpoints_aside(directory_, 1), directory_ + ".old-1");
+  EXPECT_EQ(newest(), directory_ + "/step_000000001");
+  EXPECT_TRUE(rejected_.empty()) << "latest follows";
+  EXPECT_EQ(verify_checkpoint(directory_ + ".old-1/step_000000003"), "");
+  write_alone(directory_, 2);
+  EXPECT_EQ(set_checkpoints_aside(directory_, -1), directory_ + ".old-2");
+  EXPECT_EQ(newest(), "");
+  EXPECT_TRUE(rejected_.empty());
+  EXPECT_EQ(verify_checkpoint(directory_ + ".old-2/step_000000001"), "");
+}
+
 TEST_F(ChoiceTest, APathWithoutACheckpointIsAnErrorThatSaysWhatWasLookedFor) {
   auto const error_of = [](std::string const& path) { return checkpoint_error([&] { resolve_checkpoint(path); }); };
   EXPECT_TRUE(contains(error_of(folder_ / "none"), "none/manifest.json"));

@@ -68,6 +68,17 @@ class ResumeTest(EndToEndTest):
         launch(RANKS, *arguments(run, last + 5))
         self.assert_same_run(run, last + 5)
 
+    def test_going_on_from_an_older_step_leaves_the_later_ones_aside(self):
+        run = self.folder / "branch"
+        launch(RANKS, *arguments(run, 15))
+        chosen = checkpoint(run, 5)
+        branch = launch(RANKS, *train_arguments("joint", run, *OPTIONS, "training.train_steps=10", resume=chosen))
+        self.assertIn("are now in", branch.err)
+        self.assertEqual(checkpoint_steps(run), [5, 10])
+        self.assertTrue((run / "checkpoints.old-1" / checkpoint(run, 10).name / "manifest.json").exists())
+        launch(RANKS, *arguments(run, 15))
+        self.assert_same_run(run, 15)
+
     def test_finished_run_started_again_changes_nothing(self):
         run = self.folder / "finished"
         launch(RANKS, *arguments(run, 5))
