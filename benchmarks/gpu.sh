@@ -101,6 +101,20 @@ machine() {
   "$duoflow" doctor | sed 's/^/  /'
 }
 
+cuda_tests() {
+  if [[ $device == cpu ]]; then echo "  not run: they need a GPU"; return 0; fi
+  local program
+  for program in "$here/cuda_test" "$here/build-gpu/tests/gpu/cuda_test"; do
+    if [[ -x $program ]]; then
+      quiet cuda_test "$program" || return 1
+      grep -E '^\[  PASSED|^\[=+\] [0-9]+ tests' "$work/cuda_test.log" | sed 's/^/  /'
+      return 0
+    fi
+  done
+  echo "  no cuda_test here: bundle the GPU build"
+  return 1
+}
+
 agreement() {  # the weights after three steps: the velocity head is zero before, and the editor's gradients with it
   make_pairs small "${small_scenes[@]}" -- "${small[@]}" &&
     run_joint small-cpu small-pairs small-stage1 "${small[@]}" training.train_steps=3 training.batch_size_per_gpu=2 dist.device=cpu &&
@@ -171,6 +185,7 @@ timed_training() {
 everything() {
   [[ $device == cuda ]] || echo "DRY RUN ON THE CPU: tiny sizes, no GPU, times without meaning"
   part "machine" machine
+  part "CUDA tests" cuda_tests
   part "agreement of duoflow step, CPU and $device" agreement
   part "one rank, $device" one_rank
   part "two ranks on one $device, staged through host memory" two_ranks

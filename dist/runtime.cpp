@@ -13,6 +13,7 @@
 
 #include <ATen/Parallel.h>
 #include <c10/core/Device.h>
+#include <c10/util/Exception.h>
 #include <fmt/format.h>
 #include <sched.h>
 #include <unistd.h>
@@ -199,6 +200,8 @@ int run_guarded(Runtime& runtime, std::function<int()> const& body,
     return body();
   } catch (PeerError const& error) {
     return fail_job(runtime, error.what(), /*is_echo=*/true, exit_code(error));
+  } catch (c10::Error const& error) {  // without LibTorch's backtrace
+    return fail_job(runtime, error.what_without_backtrace(), /*is_echo=*/false, exit_code(error));
   } catch (std::exception const& error) {
     return fail_job(runtime, error.what(), /*is_echo=*/false, exit_code(error));
   }

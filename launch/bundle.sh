@@ -2,8 +2,7 @@
 # Packs the program and the shared libraries that a bare machine lacks, so that it runs where only LibTorch 2.11 (Python's
 # torch with its CUDA libraries, or an unpacked LibTorch) is installed: no Debian packages, no compiler.
 #   launch/bundle.sh [--demo] [BUILD_FOLDER]      default: build-gpu if it has the program, else build
-# Along go configs/ and benchmarks/gpu.sh, what one GPU can show; with --demo the weights in demo/ too. No test is packed: none
-# uses a GPU.
+# Along go configs/, the CUDA tests of a GPU build and benchmarks/gpu.sh, what one GPU can show; with --demo the weights in demo/ too.
 # Makes BUILD_FOLDER/duoflow-bundle.tar.gz and runs what it unpacks to. There: tar xzf duoflow-bundle.tar.gz, then
 # duoflow-bundle/duoflow, which finds torch through python3, or in LIBTORCH_DIR.
 # Several ranks under mpirun need the machine's own Open MPI and a build there: its plugins are not packed.
@@ -48,6 +47,11 @@ trap 'rm -rf "$scratch"' EXIT
 bundle=$scratch/duoflow-bundle
 mkdir -p "$bundle/bin" "$bundle/lib"
 install -s "$build/duoflow" "$bundle/bin/duoflow"
+programs=(duoflow)
+if [[ -x $build/tests/gpu/cuda_test ]]; then
+  install -s "$build/tests/gpu/cuda_test" "$bundle/bin/cuda_test"
+  programs+=(cuda_test)
+fi
 loaded=$(loaded_libraries "$build/duoflow")
 while read -r name path; do
   if [[ ! $name =~ $system_libraries ]] && ! is_of_torch "$path"; then install -s -m 644 "$path" "$bundle/lib/$name"; fi
@@ -64,11 +68,11 @@ fi
 
 cat >"$bundle/duoflow" <<END
 #!/bin/sh
-# Runs bin/duoflow with the libraries of this folder and of LibTorch $torch_version, whose C++ interface it was built for.
+# Runs the program of its name in bin/ with the libraries of this folder and of LibTorch $torch_version, whose C++ interface it was built for.
 built_for=$torch_version
 END
 cat >>"$bundle/duoflow" <<'END'
-here=$(dirname "$(readlink -f "$0")")
+here=$(dirname "$(readlink -f "$0")") program=$(basename "$0")
 if [ -z "$LIBTORCH_DIR" ]; then
   LIBTORCH_DIR=$(python3 -c 'import importlib.util; print(importlib.util.find_spec("torch").submodule_search_locations[0])' 2>/dev/null) || {
     echo "duoflow: python3 has no torch. Install torch $built_for for it, or set LIBTORCH_DIR to a folder with LibTorch's lib/." >&2
@@ -85,9 +89,10 @@ for folder in "$LIBTORCH_DIR"/../nvidia/*/lib; do
   [ ! -d "$folder" ] || path=$path:$folder
 done
 export LD_LIBRARY_PATH="$path${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
-exec "$here/bin/duoflow" "$@"
+exec "$here/bin/$program" "$@"
 END
 chmod 755 "$bundle/duoflow"
+for program in "${programs[@]:1}"; do cp "$bundle/duoflow" "$bundle/$program"; done
 
 archive=$build/duoflow-bundle.tar.gz
 tar -C "$scratch" -czf "$archive" duoflow-bundle

@@ -105,7 +105,7 @@ model::ModelOptions tiny_options() {
   return options;
 }
 
-model::SceneModel tiny_model(bool train_renderer) {
+model::SceneModel tiny_model(bool train_renderer, at::Device device) {
   model::SceneModel result(tiny_options(), 5);
   std::vector<std::pair<std::string, at::Tensor>> weights;
   for (auto const& parameter : result.parameters()) {
@@ -119,6 +119,7 @@ model::SceneModel tiny_model(bool train_renderer) {
   result.set_trainable(model::Part::reconstructor, false);
   result.set_trainable(model::Part::editor, true);
   result.set_trainable(model::Part::renderer, train_renderer);
+  result.to(device);
   return result;
 }
 
@@ -136,7 +137,7 @@ model::JointLossOptions tiny_losses() {
   return options;
 }
 
-model::JointBatch tiny_batch(std::int64_t samples, std::int64_t update) {
+model::JointBatch tiny_batch(std::int64_t samples, std::int64_t update, at::Device device) {
   auto const phase = 10.0 * static_cast<double>(update);
   model::JointBatch batch;
   batch.x0 = wave({samples, 4, 16}, 0.71, phase);
@@ -145,6 +146,8 @@ model::JointBatch tiny_batch(std::int64_t samples, std::int64_t update) {
   batch.env = wave({samples, 1, 9, 8, 16}, 0.17, phase + 3);
   batch.target_rays = wave({samples, 2, 6, 16, 16}, 0.13, phase + 4);
   batch.target_image = 0.5 + 0.5 * wave({samples, 2, 3, 16, 16}, 0.11, phase + 5);
+  for (auto* const tensor : {&batch.x0, &batch.x1, &batch.t, &batch.env, &batch.target_rays, &batch.target_image})
+    *tensor = tensor->to(device);
   return batch;
 }
 
@@ -154,13 +157,14 @@ TinyRun::TinyRun(dist::Communicator const& communicator, TinyShape const& shape)
     : communicator_(traced(communicator, events_)),
       plan_(plan_batches(training(shape, communicator.size()), communicator.rank(), communicator.size())),
       train_renderer_(shape.train_renderer),
-      model_(tiny_model(shape.train_renderer)),
+      device_(shape.device),
+      model_(tiny_model(shape.train_renderer, shape.device)),
       buffer_(trainable(model_)),
       reducer_(communicator_, buffer_, {0.001, 0.001}),
       optimizer_(buffer_, {0.9, 0.95, 1e-3, {0.05, 0}}),
-      weighting_(model::make_weighting(tiny_weighting(), at::kCPU)),
+      weighting_(model::make_weighting(tiny_weighting(), shape.device)),
       joint_step_(model_, tiny_losses(), *weighting_),
-      exchange_(communicator_, model::kStatisticCount, at::kCPU) {
+      exchange_(communicator_, model::kStatisticCount, shape.device) {
   dist::agree_on_parameters(communicator_, buffer_);
   watch_gradients();
   events_->clear();
@@ -182,7 +186,7 @@ void TinyRun::micro_steps(model::JointBatch const& global_batch) {
       renderer.insert(parameter.name);
   }
   used.insert(renderer.begin(), renderer.end());
-  auto const local = at::zeros({model::kStatisticCount}, at::kDouble);
+  auto const local = at::zeros({model::kStatisticCount}, at::TensorOptions(at::kDouble).device(device_));
   std::vector<model::JointBatch> batches;
   std::vector<model::AtCut> cuts;
   for (std::int64_t k = 0; k < plan_.micro_steps; ++k) {
@@ -199,7 +203,7 @@ void TinyRun::micro_steps(model::JointBatch const& global_batch) {
   }
   statistics_ = exchange_.await().clone();
   weights_ = joint_step_.combine(statistics_, step_);
-  cut_sums_ = at::zeros({3}, at::kDouble);
+  cut_sums_ = at::zeros({3}, at::TensorOptions(at::kDouble).device(device_));
   for (std::int64_t k = 0; k < plan_.micro_steps; ++k) {
     if (plan_.micro_steps > 1 && k + 1 == plan_.micro_steps) reducer_.arm(used, renderer);
     joint_step_.run_from_cut(batches[static_cast<std::size_t>(k)], cuts[static_cast<std::size_t>(k)], weights_,
@@ -207,16 +211,18 @@ void TinyRun::micro_steps(model::JointBatch const& global_batch) {
   }
 }
 
-bool TinyRun::update(model::JointBatch const& global_batch) {
+bool TinyRun::update(model::JointBatch const& global_batch) { return launch_update(global_batch).item<bool>(); }
+
+at::Tensor TinyRun::launch_update(model::JointBatch const& global_batch) {
   reducer_.zero();
   micro_steps(global_batch);
   reducer_.finish();
   gradients_ = buffer_.gradients().clone();
   auto const norm = dist::clip_gradient_norm(buffer_, 1.0);
   auto const skip = at::logical_or(statistics_[model::kNonFinite] > 0, at::logical_not(at::isfinite(norm)));
-  optimizer_.step(at::full({}, 1e-2, at::kFloat), skip.to(at::kFloat));
+  optimizer_.step(at::full({}, 1e-2, at::TensorOptions(at::kFloat).device(device_)), skip.to(at::kFloat));
   ++step_;
-  return skip.item<bool>();
+  return skip;
 }
 
 }  // namespace duoflow::launch

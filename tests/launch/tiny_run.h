@@ -34,19 +34,22 @@ dist::Communicator traced(dist::Communicator const& inner, std::shared_ptr<Event
 struct TinyShape {
   std::int64_t global_batch = 4, micro_steps = 1;  // the rank with most samples makes this many micro-steps
   bool train_renderer = true;
+  at::Device device{at::kCPU};
 };
 
 model::ModelOptions tiny_options();
-model::SceneModel tiny_model(bool train_renderer);  // no weight is zero, so every gradient is non-zero
+model::SceneModel tiny_model(bool train_renderer, at::Device device = at::kCPU);  // no weight is zero, so every gradient is non-zero
 model::WeightingOptions tiny_weighting();           // normalized, with a state (EMA)
 model::JointLossOptions tiny_losses();
-model::JointBatch tiny_batch(std::int64_t samples, std::int64_t update = 0);  // other numbers in every update
+model::JointBatch tiny_batch(std::int64_t samples, std::int64_t update = 0, at::Device device = at::kCPU);  // other numbers in every update
 
 class TinyRun {
  public:
   TinyRun(dist::Communicator const& communicator, TinyShape const& shape);
   // One update on this rank's part of the global batch. Returns whether it was skipped.
   bool update(model::JointBatch const& global_batch);
+  // The same without asking the device: the flag stays there. The batch lies on the run's device.
+  at::Tensor launch_update(model::JointBatch const& global_batch);
 
   BatchPlan const& plan() const { return plan_; }
   dist::FlatBuffer& buffer() { return buffer_; }
@@ -67,6 +70,7 @@ class TinyRun {
   dist::Communicator communicator_;
   BatchPlan plan_;
   bool train_renderer_;
+  at::Device device_;
   model::SceneModel model_;
   dist::FlatBuffer buffer_;
   dist::GradientReducer reducer_;
