@@ -143,9 +143,10 @@ one_rank() {  # on CUDA one rank is a real NCCL group; same seed and data as sma
 }
 
 two_ranks() {  # the same global batch as one_rank
-  if ! command -v mpirun >/dev/null; then echo "  not run: no mpirun here"; return 0; fi
+  local mpirun=$here/mpirun  # the bundle's
+  [[ -x $mpirun ]] || mpirun=$(command -v mpirun) || { echo "  no mpirun, neither in a bundle nor installed"; return 1; }
   export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 DUOFLOW_CUDA_TRANSPORT=staged
-  launcher=(mpirun --oversubscribe --bind-to none -n 2)
+  launcher=("$mpirun" --oversubscribe --bind-to none -n 2)
   if run_joint small-two small-pairs small-stage1 "${small[@]}" training.train_steps=3 training.global_batch_size=2 dist.device=$device; then
     echo " against one rank (allowed: 1e-3)"
     report losses "$work/small-two" "$work/small-one" 1e-3

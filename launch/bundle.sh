@@ -5,7 +5,7 @@
 # Along go configs/, the CUDA tests of a GPU build and benchmarks/gpu.sh, what one GPU can show; with --demo the weights in demo/ too.
 # Makes BUILD_FOLDER/duoflow-bundle.tar.gz and runs what it unpacks to. There: tar xzf duoflow-bundle.tar.gz, then
 # duoflow-bundle/duoflow, which finds torch through python3, or in LIBTORCH_DIR.
-# Several ranks under mpirun need the machine's own Open MPI and a build there: its plugins are not packed.
+# duoflow-bundle/mpirun starts several ranks on that one machine; several hosts, or a fabric, need their own Open MPI and a build there.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -57,6 +57,26 @@ while read -r name path; do
   if [[ ! $name =~ $system_libraries ]] && ! is_of_torch "$path"; then install -s -m 644 "$path" "$bundle/lib/$name"; fi
 done <<<"$loaded"
 
+# Open MPI, for ranks on one host: its plugins for process start, shared memory and TCP, none for fabrics, files or batch systems.
+mpi_plugins=$(ompi_info --parsable --path pkglibdir | cut -d: -f3)
+compgen -G "$mpi_plugins/mca_*.so" >/dev/null || fail "Open MPI's plugins are not at '$mpi_plugins'. Is ompi_info the one of the MPI that $build was built with?"
+mkdir -p "$bundle/lib/openmpi" "$bundle/share/openmpi"
+install -s "$(readlink -f "$(command -v mpirun)")" "$bundle/bin/mpirun"
+programs+=(mpirun)
+for plugin in "$mpi_plugins"/mca_*.so; do
+  if [[ ! ${plugin##*/} =~ _(ofi|openib|ucx|psm2?|slurm|flux|jsm|gridengine|monitoring|basic_atomic)\.so && \
+    ! ${plugin##*/} =~ ^mca_(io|fs|fbtl|fcoll|sharedfp|memheap|scoll|spml|sshmem|atomic|crs)_ ]]; then
+    install -s -m 644 "$plugin" "$bundle/lib/openmpi"
+  fi
+done
+cp "$(ompi_info --parsable --path pkgdatadir | cut -d: -f3)"/help-*.txt "$bundle/share/openmpi"
+for file in "$bundle/bin/mpirun" "$bundle"/lib/openmpi/*.so; do
+  loaded=$(loaded_libraries "$file")
+  while read -r name path; do
+    if [[ ! $name =~ $system_libraries && ! -e $bundle/lib/$name ]]; then install -s -m 644 "$path" "$bundle/lib/$name"; fi
+  done <<<"$loaded"
+done
+
 mkdir "$bundle/benchmarks"
 cp benchmarks/gpu.sh benchmarks/gpu_report.py "$bundle/benchmarks"
 cp -r configs "$bundle/configs"
@@ -88,6 +108,7 @@ path=$here/lib:$LIBTORCH_DIR/lib
 for folder in "$LIBTORCH_DIR"/../nvidia/*/lib; do
   [ ! -d "$folder" ] || path=$path:$folder
 done
+export OMPI_MCA_mca_base_component_path="$here/lib/openmpi" OPAL_PKGDATADIR="$here/share/openmpi" PMIX_MCA_pcompress_base_silence_warning=1
 export LD_LIBRARY_PATH="$path${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
 exec "$here/bin/$program" "$@"
 END
@@ -111,7 +132,7 @@ while read -r name path; do
     fail "$name comes from $path, not from the bundle"
 done <<<"$loaded"
 
-glibc=$(objdump -T "$unpacked"/bin/* "$unpacked"/lib/* | grep -oE 'GLIBC_[0-9.]+' | sort -uV | tail -n1)
-libstdcxx=$(objdump -T "$unpacked"/bin/* "$unpacked"/lib/* | grep -oE 'GLIBCXX_[0-9.]+' | sort -uV | tail -n1)
+glibc=$(objdump -T "$unpacked"/bin/* "$unpacked"/lib/*.so* "$unpacked"/lib/openmpi/* | grep -oE 'GLIBC_[0-9.]+' | sort -uV | tail -n1)
+libstdcxx=$(objdump -T "$unpacked"/bin/* "$unpacked"/lib/*.so* "$unpacked"/lib/openmpi/* | grep -oE 'GLIBCXX_[0-9.]+' | sort -uV | tail -n1)
 printf 'bundle: %s (%d MiB, unpacked %d MiB): version %s, for LibTorch %s, %s, %s or newer\n' \
   "$archive" "$mib" "$(du -sm "$unpacked" | cut -f1)" "$version" "$torch_version" "$glibc" "$libstdcxx"
