@@ -10,6 +10,7 @@
 
 #include <ATen/ATen.h>
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "data/cameras.h"
 #include "data/environment_map.h"
@@ -152,28 +153,6 @@ struct ObjectJob {
   std::vector<std::int64_t> scenes;  // into SceneSet::scenes, sorted by light
 };
 
-std::vector<ObjectJob> plan_jobs(data::SceneSet const& set, EncodeOptions const& options) {
-  std::map<std::string, std::map<std::string, std::int64_t>> objects;
-  for (std::int64_t i = 0; i < std::ssize(set.scenes); ++i) {
-    auto const& scene = set.scenes[static_cast<std::size_t>(i)];
-    if (fnmatch(options.lights.c_str(), scene.light.c_str(), 0) != 0) continue;
-    if (!options.exclude_lights.empty() && fnmatch(options.exclude_lights.c_str(), scene.light.c_str(), 0) == 0)
-      continue;
-    objects[scene.object][scene.light] = i;
-  }
-  std::vector<ObjectJob> jobs;
-  for (auto const& [object, lights] : objects) {
-    ObjectJob job{object, fmt::format("pairs-{:05d}.h5", jobs.size()), {}};
-    for (auto const& [light, scene] : lights) job.scenes.push_back(scene);
-    jobs.push_back(std::move(job));
-  }
-  if (jobs.empty())
-    throw data::DataError(
-        fmt::format("{}: no scene's light matches --lights {} without --exclude-lights {}; see `duoflow inspect`",
-                    options.data, options.lights, options.exclude_lights.empty() ? "(none)" : options.exclude_lights));
-  return jobs;
-}
-
 std::vector<std::int64_t> ordered_pairs(data::SceneSet const& set, ObjectJob const& job) {
   std::vector<std::int64_t> pairs;
   auto light = [&](std::size_t row) {
@@ -186,6 +165,36 @@ std::vector<std::int64_t> ordered_pairs(data::SceneSet const& set, ObjectJob con
   return pairs;
 }
 
+// Objects that no pair can be made of are left out and named.
+std::vector<ObjectJob> plan_jobs(data::SceneSet const& set, EncodeOptions const& options,
+                                 std::vector<std::string>& without_pairs) {
+  std::map<std::string, std::map<std::string, std::int64_t>> objects;
+  for (std::int64_t i = 0; i < std::ssize(set.scenes); ++i) {
+    auto const& scene = set.scenes[static_cast<std::size_t>(i)];
+    if (fnmatch(options.lights.c_str(), scene.light.c_str(), 0) != 0) continue;
+    if (!options.exclude_lights.empty() && fnmatch(options.exclude_lights.c_str(), scene.light.c_str(), 0) == 0)
+      continue;
+    objects[scene.object][scene.light] = i;
+  }
+  std::vector<ObjectJob> jobs;
+  for (auto const& [object, lights] : objects) {
+    ObjectJob job{object, fmt::format("pairs-{:05d}.h5", jobs.size()), {}};
+    for (auto const& [light, scene] : lights) job.scenes.push_back(scene);
+    if (ordered_pairs(set, job).empty())
+      without_pairs.push_back(object);
+    else
+      jobs.push_back(std::move(job));
+  }
+  if (jobs.empty() && !without_pairs.empty())
+    throw data::DataError(fmt::format("{}: no object has two lights with different base maps (no pair can be made); add lights",
+                                      options.data));
+  if (jobs.empty())
+    throw data::DataError(
+        fmt::format("{}: no scene's light matches --lights {} without --exclude-lights {}; see `duoflow inspect`",
+                    options.data, options.lights, options.exclude_lights.empty() ? "(none)" : options.exclude_lights));
+  return jobs;
+}
+
 class ShardEncoder {
  public:
   ShardEncoder(SceneEncoder const& encoder, LoadedModel const& loaded, EncodeOptions const& options,
@@ -196,10 +205,6 @@ class ShardEncoder {
     auto const& first = set_.scenes[static_cast<std::size_t>(job.scenes.front())];
     auto const views = choose_views(loaded_.config, options_.target_frames, first.frame_count, job.object);
     auto const pairs = ordered_pairs(set_, job);
-    if (pairs.empty())
-      throw data::DataError(fmt::format(
-          "object {} has no two lights with different base maps (no pair can be made of it); exclude it or add lights",
-          job.object));
     data::ShardWriter writer(options_.out + "/" + job.file, data::ShardKind::pair,
                              layout(job, views, std::ssize(pairs) / 2), {producer_, {}, {}, "duoflow encode"});
     write_lights_and_names(writer, job);
@@ -316,7 +321,10 @@ class ShardEncoder {
 void encode(dist::Communicator const& communicator, LoadedModel const& loaded, EncodeOptions const& options) {
   auto const device = loaded.model.parameters().front().tensor.device();
   SceneEncoder const encoder(loaded, options.data, device);
-  auto const jobs = plan_jobs(encoder.scenes(), options);
+  std::vector<std::string> without_pairs;
+  auto const jobs = plan_jobs(encoder.scenes(), options, without_pairs);
+  if (communicator.rank() == 0 && !without_pairs.empty())
+    log_warning(fmt::format("left out, for want of two lights with different base maps: {}", fmt::join(without_pairs, ", ")));
   fs::create_directories(options.out);
   ShardEncoder shards(encoder, loaded, options, producer_of(loaded.model));
   for (std::size_t i = 0; i < jobs.size(); ++i) {

@@ -105,10 +105,11 @@ void RunLog::checkpoint(std::string const& folder, double ms) {
   log_info(fmt::format("checkpoint {} ({:.0f} ms)", folder, ms));
 }
 
-void RunLog::times(StepTimes const& times) {
-  if (!state_ || times.steps() <= 0) return;
+void RunLog::cost(std::string const& split, std::int64_t steps, double peak_mib) {
+  if (!state_) return;
   state_->progress.finish();
-  log_info(fmt::format("step times of rank 0 (mean of {} steps): {}", times.steps(), times.summary()));
+  if (!split.empty()) log_info(fmt::format("step times of rank 0 (mean of {} steps): {}", steps, split));
+  log_info(fmt::format("peak resident memory of a rank: {:.0f} MiB", peak_mib));
 }
 
 void RunLog::finish(std::string const& how) {

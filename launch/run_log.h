@@ -11,7 +11,6 @@
 
 #include "launch/config.h"
 #include "launch/step_record.h"
-#include "launch/step_times.h"
 #include "launch/training_data.h"
 
 namespace duoflow::launch {
@@ -28,7 +27,8 @@ class RunLog {
   void skipped(StepNumbers const& numbers, BatchPlan const& plan);
   void pictures(std::int64_t step, at::Tensor const& image_BT3HW, at::Tensor const& target_BT3HW);
   void checkpoint(std::string const& folder, double ms);
-  void times(StepTimes const& times);  // the mean split of rank 0's step
+  // Rank 0's mean step split ("": none) over so many steps; the peak resident memory of the rank that took most.
+  void cost(std::string const& split, std::int64_t steps, double peak_mib);
   void finish(std::string const& how);
 
  private:

@@ -1,9 +1,12 @@
 #include "launch/trainer.h"
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <filesystem>
 #include <set>
+
+#include <sys/resource.h>
 
 #include <ATen/ATen.h>
 #include <fmt/format.h>
@@ -31,6 +34,12 @@ namespace {
 using Clock = std::chrono::steady_clock;
 double ms_since(Clock::time_point start) {
   return std::chrono::duration<double, std::milli>(Clock::now() - start).count();
+}
+
+double peak_resident_mib() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return static_cast<double>(usage.ru_maxrss) / 1024;
 }
 
 at::TensorOptions fp64(at::Device device) { return at::TensorOptions().dtype(at::kDouble).device(device); }
@@ -119,6 +128,7 @@ class Trainer {
   void drain();
   void save();
   void show_pictures();
+  void report_cost();
   bool leaving() const { return stop_ || time_up_; }
 
   dist::Runtime& runtime_;
@@ -427,6 +437,14 @@ void Trainer::show_pictures() {
     log_->pictures(counters_.step, picture_, target_);
 }
 
+// Collective.
+void Trainer::report_cost() {
+  double most = 0;
+  for (auto const& mib : dist::all_gather_strings(communicator_, fmt::format("{}", peak_resident_mib())))
+    most = std::max(most, std::stod(mib));
+  log_->cost(device_.is_cuda() ? std::string() : times_.summary(), times_.steps(), most);
+}
+
 int Trainer::run() {
   while (counters_.step < config_.training.train_steps && !leaving()) {
     train_step();
@@ -439,7 +457,7 @@ int Trainer::run() {
     if (counters_.step % config_.training.checkpoint_every == 0) save();
   }
   save();
-  if (!device_.is_cuda()) log_->times(times_);
+  report_cost();
   log_->finish(leaving() ? (stop_ ? "stopped on request" : "stopped at training.max_hours") : "finished");
   return leaving() ? kStoppedOnRequest : 0;
 }

@@ -54,6 +54,10 @@ class BadShardTest(RefusalTest):
         self.refuse_training("joint", samples() / "scenes", "scene shards", "joint", "encode")
         self.refuse_training("reconstruction", samples() / "pairs", "pair shards", "reconstruction", "synth")
 
+    def test_encode_of_single_lights_finds_no_pair(self):
+        self.refuse(["encode", "--checkpoint", samples() / "stage1", "--data", samples() / "scenes", "--out", self.folder / "single",
+                     "--lights", "env_000"], 3, "no object has two lights", "add lights")
+
     def test_encode_leaves_no_shard_of_damaged_scenes(self):
         data, out = self.copy_of("scenes"), self.folder / "encoded"
         damage.flip_every_row(data / "scenes-00001.h5", "images")
