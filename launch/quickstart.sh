@@ -23,7 +23,7 @@ say "set-up and build"
 ./launch/setup.sh --build
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 duoflow=./build/duoflow
-ranks=(mpirun --oversubscribe --bind-to none -n 2 "$duoflow")
+ranks=(mpirun --quiet --oversubscribe --bind-to none -n 2 "$duoflow")
 
 say "scenes: 2 objects under 138 lights, 80 views each"
 [ -f "$work/scenes/manifest.json" ] || "$duoflow" synth --out "$work/scenes" --objects 2 --lights 138 --views 80 --size 64 --spp 32 --seed 0
@@ -36,8 +36,15 @@ say "pairs: latents of every scene, all ordered light pairs"
 [ -f "$work/train_pairs/manifest.json" ] || "${ranks[@]}" encode --checkpoint "$work/stage1" --data "$work/scenes" --out "$work/train_pairs" --exclude-lights 'env_00?'
 [ -f "$work/test_pairs/manifest.json" ] || "${ranks[@]}" encode --checkpoint "$work/stage1" --data "$work/scenes" --out "$work/test_pairs" --lights 'env_00?' --target-frames 3,7,11,15
 
-say "stage 2: the flow editor, velocity and rendering loss, two ranks"
-"${ranks[@]}" train --config configs/quickstart_joint.yaml --data "$work/train_pairs" --run "$work/stage2" training.init_from="$work/stage1"
+say "stage 2: the flow editor, velocity and rendering loss, two ranks; stopped on purpose after a minute"
+stage2=(train --config configs/quickstart_joint.yaml --data "$work/train_pairs" --run "$work/stage2" training.init_from="$work/stage1")
+code=0
+timeout --preserve-status --signal=USR2 60 "${ranks[@]}" "${stage2[@]}" || code=$?
+[ "$code" -eq 0 ] || [ "$code" -eq 75 ] || exit "$code"  # 75: a checkpoint was written, the same command goes on
+if [ "$code" -eq 75 ]; then
+  say "stage 2: resumed from the checkpoint of the stop"
+  "${ranks[@]}" "${stage2[@]}"
+fi
 
 say "evaluation on lights and views never trained on"
 "${ranks[@]}" evaluate --checkpoint "$work/stage2" --data "$work/test_pairs" --train-data "$work/train_pairs" --out "$work/evaluation"
