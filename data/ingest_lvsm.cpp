@@ -17,6 +17,7 @@
 #include "data/file.h"
 #include "data/lvsm_scene.h"
 #include "data/lvsm_shard.h"
+#include "data/shard_writer.h"
 
 namespace duoflow::data {
 namespace {
@@ -52,7 +53,12 @@ void check_across(std::vector<LvsmScene>& scenes) {
   for (LvsmScene& scene : scenes) {
     if (!scene.problems.empty()) { continue; }
     LvsmScene const& first = *first_of.emplace(scene.object, &scene).first->second;
-    for (std::size_t frame = 0; frame < std::min(scene.frames.size(), first.frames.size()); ++frame) {
+    if (scene.frames.size() != first.frames.size()) {
+      scene.report(-1, fmt::format("it has {} frames, scene {} of the same object has {} (one frame index is one camera of an object)",
+                                   scene.frames.size(), first.name, first.frames.size()));
+      continue;
+    }
+    for (std::size_t frame = 0; frame < scene.frames.size(); ++frame) {
       auto const &a = scene.frames[frame].c2w, &b = first.frames[frame].c2w;
       float worst = 0;
       for (std::size_t k = 0; k < 16; ++k) { worst = std::max(worst, std::abs(a[k] - b[k])); }
@@ -65,7 +71,7 @@ void check_across(std::vector<LvsmScene>& scenes) {
   }
 }
 
-ShardFormat choose_format(std::vector<LvsmScene>& scenes, IngestOptions const& options) {
+ShardFormat choose_format(std::vector<LvsmScene>& scenes, IngestOptions const& options, std::function<void(std::string const&)> const& say) {
   ShardFormat format{options.size, options.env_height, 2 * options.env_height, true};
   for (LvsmScene& scene : scenes) {
     if (!scene.problems.empty()) { continue; }
@@ -82,10 +88,13 @@ ShardFormat choose_format(std::vector<LvsmScene>& scenes, IngestOptions const& o
       }
     }
   }
+  std::int64_t with = 0, without = 0;
   for (LvsmScene const& scene : scenes) {
     if (!scene.problems.empty()) { continue; }
-    for (LvsmFrame const& frame : scene.frames) { format.alpha = format.alpha && frame.size.channels == 4; }
+    for (LvsmFrame const& frame : scene.frames) { ++(frame.size.channels == 4 ? with : without); }
   }
+  format.alpha = without == 0;
+  if (with > 0 && without > 0) { say(fmt::format("{} of {} pictures have no alpha: no masks are stored, masked figures will be null", without, with + without)); }
   return format;
 }
 
@@ -153,7 +162,7 @@ void write_shards(std::vector<LvsmScene> const& scenes, ShardFormat const& forma
   auto const per_shard = static_cast<std::size_t>(options.scenes_per_shard);
   for (std::size_t first = 0; first < scenes.size(); first += per_shard) { report.all_shards.push_back(fmt::format("scenes-{:05d}.h5", first / per_shard)); }
   if (options.dry_run) { return; }
-  fs::create_directories(options.out);
+  options.worker == 0 ? begin_folder(options.out) : static_cast<void>(fs::create_directories(options.out));
   try {
     for (std::size_t shard = static_cast<std::size_t>(options.worker); shard < report.all_shards.size(); shard += static_cast<std::size_t>(options.workers)) {
       std::string const& file = report.all_shards[shard];
@@ -199,14 +208,13 @@ IngestReport ingest_lvsm(IngestOptions const& options) {
   };
   IngestReport report;
   std::vector<LvsmScene> scenes = read_scenes(options, report, say);
-  ShardFormat const format = choose_format(scenes, options);
+  ShardFormat const format = choose_format(scenes, options, say);
   for (LvsmScene const& scene : scenes) { report.problems.insert(report.problems.end(), scene.problems.begin(), scene.problems.end()); }
   std::size_t const listed = scenes.size();
   std::erase_if(scenes, [](LvsmScene const& scene) { return !scene.problems.empty(); });
 
   std::string problems;
   for (IngestProblem const& problem : report.problems) {
-    say(to_line(problem));
     problems += "\n  " + to_line(problem);
   }
   if (!report.other_lights.empty()) { say(fmt::format("{} scenes have other lights than environment maps and are left out", report.other_lights.size())); }

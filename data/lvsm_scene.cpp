@@ -142,7 +142,9 @@ std::vector<std::string> listed_scenes(std::vector<std::string> const& lists, Re
       if (first == std::string::npos) { continue; }
       line = line.substr(first, line.find_last_not_of(" \t\r") + 1 - first);
       std::string const path = (fs::path(list).parent_path() / remapped(line, remaps)).lexically_normal().string();
-      if (seen.insert(path).second) { out.push_back(path); }
+      std::error_code ignored;  // of a path that does not exist: reported when it is read
+      auto const same = fs::weakly_canonical(fs::absolute(path), ignored);
+      if (seen.insert(same.empty() ? path : same.string()).second) { out.push_back(path); }
     }
   }
   return out;

@@ -19,6 +19,17 @@ namespace duoflow::data {
 namespace {
 
 using Json = nlohmann::json;
+namespace fs = std::filesystem;
+
+std::vector<fs::path> shards_in(std::string const& directory, ShardKind kind) {
+  std::string const prefix = kind == ShardKind::scene ? "scenes-" : "pairs-";
+  std::vector<fs::path> paths;
+  for (auto const& entry : fs::directory_iterator(directory)) {
+    auto const name = entry.path().filename().string();
+    if (name.starts_with(prefix) && name.ends_with(".h5")) paths.push_back(entry.path());
+  }
+  return paths;
+}
 
 // Rows are hashed in runs of about this many bytes, so that small rows do not cost a system call each.
 constexpr std::size_t kRunBytes = std::size_t{8} << 20;
@@ -161,6 +172,11 @@ ShardInfo survey_shard(std::string const& directory, ShardKind kind, std::string
   return shard;
 }
 
+void begin_folder(std::string const& directory) {
+  fs::create_directories(directory);
+  fs::remove(manifest_path(directory));
+}
+
 void write_manifest(std::string const& directory, ShardKind kind, std::vector<std::string> const& files) {
   Json json = {{"schema_version", kSchemaVersion}, {"kind", to_string(kind)}, {"shards", Json::array()}};
   std::set<std::string> seen;
@@ -176,6 +192,8 @@ void write_manifest(std::string const& directory, ShardKind kind, std::vector<st
   } catch (Json::exception const& error) {
     throw DataError(fmt::format("{}: a shard's file name, producer or note is not UTF-8 ({}), write it again", directory, error.what()));
   }
+  for (auto const& path : shards_in(directory, kind))
+    if (!seen.contains(path.filename().string())) fs::remove(path);
 }
 
 }  // namespace duoflow::data

@@ -28,9 +28,13 @@ class ShardWriter {
   std::unique_ptr<State> state_;
 };
 
+// Makes DIR, or takes a finished data set's manifest away from it: what is being rewritten must not pass for whole.
+void begin_folder(std::string const& directory);
+
 // Writes DIR/manifest.json from the finished shards of one folder (kind, counts, byte offset and xxh3 of every row and of
 // every whole file, own hash, schema version). Written last, atomically. Throws DataError if a shard is missing.
-// `files` are names relative to `directory`, in index order.
+// `files` are names relative to `directory`, in index order. Shards of this kind (scenes-*.h5, pairs-*.h5) that are not listed are
+// an earlier data set's and are removed.
 void write_manifest(std::string const& directory, ShardKind kind, std::vector<std::string> const& files);
 
 }  // namespace duoflow::data

@@ -50,6 +50,7 @@ bool under_launcher() {
 
 // A launcher may have bound this rank to some of the host's cores; then there are no others to use.
 int default_threads(int ranks_on_host) {
+  if (char const* const wish = std::getenv("OMP_NUM_THREADS"); wish != nullptr && std::atoi(wish) > 0) return std::atoi(wish);
   int const cores = static_cast<int>(sysconf(_SC_NPROCESSORS_ONLN));
   int share = std::max(1, cores / ranks_on_host);
   cpu_set_t allowed;
@@ -122,7 +123,6 @@ Runtime::Runtime(RuntimeOptions const& options) : state_(nullptr) {
   state->host = gethostname(name, sizeof(name) - 1) == 0 ? name : "unknown-host";
   state->timeout_s = options.timeout_s;
   bind_device(state->world.local_rank);
-  install_stop_signals();  // after MPI, which installs handlers of its own
   at::set_num_threads(options.threads > 0 ? options.threads : default_threads(state->world.local_size));
   static bool const interop_threads_set = (at::set_num_interop_threads(1), true);  // LibTorch allows it once
   static_cast<void>(interop_threads_set);
@@ -155,6 +155,7 @@ void Runtime::set_timeout(double seconds) {
 void Runtime::set_threads(int threads) {
   at::set_num_threads(threads > 0 ? threads : default_threads(state_->world.local_size));
 }
+void Runtime::catch_stop_signals() { install_stop_signals(); }
 bool Runtime::stop_requested() const { return stop_flag; }
 
 Communicator Runtime::communicator(Device device) {

@@ -14,7 +14,7 @@ namespace duoflow::dist {
 enum class Device { cpu, cuda };
 
 struct RuntimeOptions {
-  int threads = 0;            // compute threads per rank; 0: cores of this host / ranks on this host, at least 1
+  int threads = 0;            // compute threads per rank; 0: OMP_NUM_THREADS, else cores of this host / ranks on this host, at least 1
   double timeout_s = 600;     // deadline of one collective
 };
 
@@ -38,7 +38,9 @@ class Runtime {
   // Collective: all ranks must call, in the same order.
   Communicator communicator(Device device);
 
-  // SIGUSR2 or SIGTERM arrived on this rank. Ranks agree on it through the statistics vector, never from this alone.
+  // From here on SIGUSR2 and SIGTERM only raise stop_requested(). For who looks at it: elsewhere they end the process as ever.
+  void catch_stop_signals();
+  // SIGUSR2 or SIGTERM arrived on this rank since. Ranks agree on it through the statistics vector, never from this alone.
   bool stop_requested() const;
 
  private:

@@ -2,9 +2,13 @@
 
 #include <algorithm>
 #include <charconv>
+#include <filesystem>
 #include <fstream>
+#include <limits>
 #include <map>
+#include <set>
 #include <sstream>
+#include <tuple>
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -32,10 +36,12 @@ struct Leaf {
 
 void collect_leaves(YAML::Node const& node, std::string const& prefix, std::string const& origin,
                     std::vector<Leaf>& leaves) {
+  std::set<std::string> names;
   for (auto const& item : node) {
     auto const name = item.first.as<std::string>();
     auto const key = prefix.empty() ? name : prefix + "." + name;
     auto const where = fmt::format("{}:{}", origin, item.first.Mark().line + 1);
+    if (!names.insert(name).second) throw ConfigError(fmt::format("{}: {} is there twice; keep one", where, key));
     if (item.second.IsMap())
       collect_leaves(item.second, key, origin, leaves);
     else
@@ -117,7 +123,7 @@ class Loader {
     }
     auto const near = nearest_key(leaf.spelling);
     throw ConfigError(fmt::format("{}: unknown key {} (it would be ignored silently); {}", leaf.where, leaf.spelling,
-                                  near.empty() ? "see docs/config.md for the keys" : "did you mean " + near + "?"));
+                                  fmt::format("did you mean {}? All keys are in docs/config.md", near)));
   }
 
   Config& config_;
@@ -197,12 +203,21 @@ void validate_training(Config const& c) {
   require(t.print_every > 0, "training.print_every", t.print_every, "> 0");
   require(t.checkpoint_every > 0, "training.checkpoint_every", t.checkpoint_every, "> 0");
   require(t.keep_last > 0, "training.keep_last", t.keep_last, "> 0");
+  require(t.keep_every >= 0, "training.keep_every", t.keep_every, ">= 0");
+  require(t.max_hours >= 0, "training.max_hours", t.max_hours, ">= 0");
+  require(t.vis_every >= 0, "training.vis_every", t.vis_every, ">= 0");
   require_one_of("training.scheduler_type", t.scheduler_type, {"cosine", "linear", "constant"});
   require_one_of("training.amp_dtype", t.amp_dtype, {"bf16"}, " - fp16 needs loss scaling, which is left out");
   require(t.lpips_loss_weight == 0, "training.lpips_loss_weight", t.lpips_loss_weight,
           "0, LPIPS is not in this version");
   require(t.perceptual_loss_weight == 0, "training.perceptual_loss_weight", t.perceptual_loss_weight,
           "0, the VGG19 loss is not in this version");
+}
+
+std::pair<double, double> clamp_of(FlowMatchingConfig const& f) {
+  if (f.weight_clamp.empty()) return {0, 0};
+  if (f.weight_clamp.size() == 1) return {0, f.weight_clamp[0]};
+  return {f.weight_clamp[0], f.weight_clamp[1]};
 }
 
 void validate_flow(Config const& c) {
@@ -217,6 +232,9 @@ void validate_flow(Config const& c) {
   require(f.weight_ema >= 0 && f.weight_ema < 1, (p + "weight_ema").c_str(), f.weight_ema, "in [0, 1)");
   require(f.weight_clamp.size() <= 2, (p + "weight_clamp").c_str(),
           fmt::format("[{}]", fmt::join(f.weight_clamp, ", ")), "at most two numbers");
+  auto const [clamp_min, clamp_max] = clamp_of(f);
+  require(clamp_min >= 0 && (clamp_max == 0 || clamp_max >= clamp_min), (p + "weight_clamp").c_str(),
+          fmt::format("[{}]", fmt::join(f.weight_clamp, ", ")), "[min, max] with 0 <= min <= max, or max 0: no clamp");
   require(f.velocity_loss_weight >= 0, (p + "velocity_loss_weight").c_str(), f.velocity_loss_weight, ">= 0");
   require(f.render_loss_weight >= 0, (p + "render_loss_weight").c_str(), f.render_loss_weight, ">= 0");
   bool const renders = f.render_loss_weight > 0 && c.training.l2_loss_weight > 0;  // the image terms of this version
@@ -247,8 +265,19 @@ void validate(Config& c) {
           "0, reproducible mode is not in this version");
   require(c.dist.zero == 0, "dist.zero", c.dist.zero, "0, ZeRO-1 is not in this version");
   require(c.dist.bucket_mib > 0 && c.dist.first_bucket_mib > 0, "dist.bucket_mib", c.dist.bucket_mib, "> 0");
+  require(c.dist.threads >= 0, "dist.threads", c.dist.threads, ">= 0");
   require(c.dist.timeout_s > 0, "dist.timeout_s", c.dist.timeout_s, "> 0");
   require_one_of("dist.device", c.dist.device, {"auto", "cpu", "cuda"});
+}
+
+void switch_missing_losses_off(Config& c) {
+  auto const off = [&](double& weight, char const* key) {
+    if (weight == 0) return;
+    c.notes.push_back(fmt::format("{} = {} is taken as 0: that loss is not in this version", key, weight));
+    weight = 0;
+  };
+  off(c.training.lpips_loss_weight, "training.lpips_loss_weight");
+  off(c.training.perceptual_loss_weight, "training.perceptual_loss_weight");
 }
 
 void resolve(Config& c) {
@@ -270,14 +299,14 @@ void resolve(Config& c) {
 std::string nearest_key(std::string const& key) {
   Config scratch;
   std::string best;
-  std::size_t best_distance = std::max<std::size_t>(3, key.size() / 3);
+  std::size_t best_distance = std::numeric_limits<std::size_t>::max();
   auto consider = [&](std::string const& candidate) {
     auto const distance = edit_distance(key, candidate);
     if (distance < best_distance) best = candidate, best_distance = distance;
   };
   for (auto const& valid : config_keys(scratch)) consider(valid.name);
   for (auto const& [alias, target] : kAliases) consider(alias);
-  if (best.empty()) {  // the right name in the wrong section
+  if (best_distance >= std::max<std::size_t>(3, key.size() / 3)) {  // the right name in the wrong section?
     auto const leaf = key.substr(key.rfind('.') + 1);
     for (auto const& valid : config_keys(scratch))
       if (valid.name.substr(valid.name.rfind('.') + 1) == leaf) return valid.name;
@@ -285,7 +314,8 @@ std::string nearest_key(std::string const& key) {
   return best;
 }
 
-Config parse_config(std::string const& yaml, std::string const& origin, std::vector<std::string> const& overrides) {
+Config parse_config(std::string const& yaml, std::string const& origin, std::vector<std::string> const& overrides,
+                    MissingLosses missing) {
   Config config;
   Loader loader(config);
   std::vector<Leaf> leaves;
@@ -313,18 +343,19 @@ Config parse_config(std::string const& yaml, std::string const& origin, std::vec
     loader.apply({text.substr(0, equals), value, kCommandLine});
   }
   resolve(config);
+  if (missing == MissingLosses::off) switch_missing_losses_off(config);
   validate(config);
   return config;
 }
 
-Config load_config(std::string const& path, std::vector<std::string> const& overrides) {
+Config load_config(std::string const& path, std::vector<std::string> const& overrides, MissingLosses missing) {
   std::ifstream file(path);
-  if (!file)
+  if (!file || !std::filesystem::is_regular_file(path))
     throw ConfigError(
-        fmt::format("config {} cannot be read (missing or no permission); give an existing file with --config", path));
+        fmt::format("config {} cannot be read (missing, no file, or no permission); give an existing file with --config", path));
   std::stringstream text;
   text << file.rdbuf();
-  return parse_config(text.str(), path, overrides);
+  return parse_config(text.str(), path, overrides, missing);
 }
 
 namespace {
@@ -402,8 +433,7 @@ model::WeightingOptions weighting_options(Config const& config) {
   auto const& f = config.flow;
   model::WeightingOptions options;
   options.name = f.weighting;
-  if (f.weight_clamp.size() == 1) options.clamp_max = f.weight_clamp[0];
-  if (f.weight_clamp.size() == 2) options.clamp_min = f.weight_clamp[0], options.clamp_max = f.weight_clamp[1];
+  std::tie(options.clamp_min, options.clamp_max) = clamp_of(f);
   options.ema = f.weight_ema;
   options.warmup_steps = f.warmup_steps;
   options.schedule_form = f.schedule_form;

@@ -103,8 +103,11 @@ std::vector<ConfigKey> config_keys(Config& config);
 std::vector<std::pair<std::string, std::string>> const& unused_keys();
 
 // Reads a file, applies `key=value` overrides, resolves aliases and reference behaviour, validates. Throws ConfigError.
-Config load_config(std::string const& path, std::vector<std::string> const& overrides);
-Config parse_config(std::string const& yaml, std::string const& origin, std::vector<std::string> const& overrides);
+enum class MissingLosses { error, off };  // a weight on a loss that this version lacks: ConfigError, or a note and weight 0
+Config load_config(std::string const& path, std::vector<std::string> const& overrides,
+                   MissingLosses missing = MissingLosses::error);
+Config parse_config(std::string const& yaml, std::string const& origin, std::vector<std::string> const& overrides,
+                    MissingLosses missing = MissingLosses::error);
 std::string effective_yaml(Config const& config);
 std::string config_table_markdown();
 // The closest valid key by edit distance, or "" if none is near.

@@ -204,6 +204,13 @@ class ShardEncoder {
   void run(ObjectJob const& job) {
     auto const& first = set_.scenes[static_cast<std::size_t>(job.scenes.front())];
     auto const views = choose_views(loaded_.config, options_.target_frames, first.frame_count, job.object);
+    for (auto const index : job.scenes) {
+      auto const& scene = set_.scenes[static_cast<std::size_t>(index)];
+      if (scene.frame_count != first.frame_count)
+        throw data::DataError(
+            fmt::format("object {}: {} frames under light {}, {} under {} (one frame index must be one camera); make the scenes again",
+                        job.object, scene.frame_count, scene.light, first.frame_count, first.light));
+    }
     auto const pairs = ordered_pairs(set_, job);
     data::ShardWriter writer(options_.out + "/" + job.file, data::ShardKind::pair,
                              layout(job, views, std::ssize(pairs) / 2), {producer_, {}, {}, "duoflow encode"});
@@ -325,7 +332,8 @@ void encode(dist::Communicator const& communicator, LoadedModel const& loaded, E
   auto const jobs = plan_jobs(encoder.scenes(), options, without_pairs);
   if (communicator.rank() == 0 && !without_pairs.empty())
     log_warning(fmt::format("left out, for want of two lights with different base maps: {}", fmt::join(without_pairs, ", ")));
-  fs::create_directories(options.out);
+  if (communicator.rank() == 0) data::begin_folder(options.out);
+  dist::barrier(communicator);
   ShardEncoder shards(encoder, loaded, options, producer_of(loaded.model));
   for (std::size_t i = 0; i < jobs.size(); ++i) {
     if (static_cast<int>(i % static_cast<std::size_t>(communicator.size())) != communicator.rank()) continue;

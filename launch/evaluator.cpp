@@ -32,15 +32,17 @@ std::vector<std::string> columns() {
   return names;
 }
 
-// An undefined picture (an answer that does not exist) measures as NaN.
+// NaN: an answer that does not exist (undefined picture), a mask that the data do not have, pictures smaller than SSIM's window.
 void append_metrics(Row& row, at::Tensor const& image_T3HW, at::Tensor const& target_T3HW, at::Tensor const& mask) {
   if (!image_T3HW.defined()) {
     row.insert(row.end(), kMetrics.size(), std::nan(""));
     return;
   }
   row.push_back(model::psnr_per_image(image_T3HW, target_T3HW).mean().item<double>());
-  row.push_back(model::psnr_per_image_masked(image_T3HW, target_T3HW, mask).nanmean().item<double>());
-  row.push_back(model::ssim_per_image(image_T3HW, target_T3HW).mean().item<double>());
+  row.push_back(mask.defined() ? model::psnr_per_image_masked(image_T3HW, target_T3HW, mask).nanmean().item<double>()
+                               : std::nan(""));
+  bool const fits = std::min(image_T3HW.size(2), image_T3HW.size(3)) >= model::kSsimWindow;
+  row.push_back(fits ? model::ssim_per_image(image_T3HW, target_T3HW).mean().item<double>() : std::nan(""));
 }
 
 class Evaluation {
@@ -226,7 +228,7 @@ void write_sheet(std::string const& path, Evaluation& evaluation, std::int64_t w
     auto const input = evaluation.test().images(entry.x0)[view], target = evaluation.test().images(entry.x1)[view];
     rows.push_back({to_image(input), light_thumbnail(evaluation.test().env(entry.x1), target.size(-1)),
                     to_image(edited[0][view]), to_image(target), to_image(error_picture(edited[0][view], target))});
-    captions.push_back(fmt::format("{:.1f} dB", metrics[1]));
+    captions.push_back(fmt::format("{:.1f} dB", std::isfinite(metrics[1]) ? metrics[1] : metrics[0]));
   }
   data::write_png(path, picture_grid(rows, {"input", "light", "edited", "target", "error x4"}, captions, 2));
 }
@@ -245,6 +247,7 @@ at::Tensor edit_latents(model::SceneModel const& model, at::Tensor const& x0, at
 
 void evaluate(dist::Communicator const& communicator, LoadedModel const& loaded, EvaluateOptions const& options) {
   Evaluation evaluation(loaded, options);
+  if (communicator.rank() == 0) std::filesystem::create_directories(options.out);  // fails now rather than after the work
   std::map<std::int64_t, Row> mine;
   std::vector<std::int64_t> batch;
   auto flush = [&] {
@@ -259,14 +262,17 @@ void evaluate(dist::Communicator const& communicator, LoadedModel const& loaded,
   if (!batch.empty()) flush();
   auto const rows = gather(communicator, mine, evaluation.pairs());
   if (communicator.rank() == 0) {
-    std::filesystem::create_directories(options.out);
     write_csv(options.out + "/pairs.csv", evaluation, rows);
     write_sheet(options.out + "/contact_sheet.png", evaluation, options.sheet_rows);
     auto const json = summary(rows);
     std::ofstream(options.out + "/metrics.json") << json.dump(2) << "\n";
-    log_info(fmt::format("{} pairs: edit {:.2f} dB masked, no edit {:.2f}, oracle {:.2f} -> {}", rows.size(),
-                         json["psnr_masked"].get<double>(), json["no_edit_psnr_masked"].get<double>(),
-                         json["oracle_psnr_masked"].get<double>(), options.out));
+    bool const masked = !json["psnr_masked"].is_null();
+    auto const shown = [&](std::string const& answer) {
+      auto const& value = json[answer + (masked ? "psnr_masked" : "psnr")];
+      return value.is_null() ? std::string("none") : fmt::format("{:.2f}", value.get<double>());
+    };
+    log_info(fmt::format("{} pairs: edit {} dB{}, no edit {}, oracle {} -> {}", rows.size(), shown(""), masked ? " masked" : "",
+                         shown("no_edit_"), shown("oracle_"), options.out));
   }
   dist::barrier(communicator);
 }

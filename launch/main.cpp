@@ -2,11 +2,14 @@
 // codes.
 
 #include <malloc.h>
+#include <unistd.h>
 
 #include <cstdio>
+#include <cstdlib>
 #include <filesystem>
 #include <stdexcept>
 
+#include <fmt/format.h>
 #include <CLI/CLI.hpp>
 
 #include "data/error.h"
@@ -28,9 +31,27 @@ int exit_code(std::exception const& error) {
   return 1;
 }
 
+int run_command(launch::Command const& command, dist::Runtime& runtime) {
+  try {
+    return command.run(runtime);
+  } catch (std::filesystem::filesystem_error const& error) {
+    throw data::DataError(fmt::format("{}: {}; give a folder that exists and may be written to", error.path1().string(),
+                                      error.code().message()));
+  }
+}
+
+// OpenMP threads that spin at a barrier make a rank 30 times slower as soon as something else wants a core. The library reads
+// the setting when it is loaded, before main: hence the second start.
+void wait_passively(char** argv) {
+  if (std::getenv("OMP_WAIT_POLICY") != nullptr || std::getenv("GOMP_SPINCOUNT") != nullptr) return;
+  setenv("OMP_WAIT_POLICY", "passive", 1);
+  execv("/proc/self/exe", argv);  // returns only when it cannot: then they spin
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
+  wait_passively(argv);
   CLI::App app("duoflow trains latent-token editors: relighting and editing of multi-view scenes");
   app.set_version_flag("--version", DUOFLOW_VERSION);
   app.require_subcommand(1);
@@ -38,6 +59,7 @@ int main(int argc, char** argv) {
       launch::add_synth(app),    launch::add_ingest(app), launch::add_train(app), launch::add_encode(app),
       launch::add_evaluate(app), launch::add_edit(app),   launch::add_step(app),  launch::add_inspect(app),
       launch::add_verify(app),   launch::add_export(app), launch::add_doctor(app)};
+  for (auto const& command : commands) command.app->set_version_flag("--version", DUOFLOW_VERSION);
   try {
     app.parse(argc, argv);
   } catch (CLI::ParseError const& error) {
@@ -54,7 +76,7 @@ int main(int argc, char** argv) {
         runtime,
         [&] {
           for (auto const& command : commands)
-            if (command.app->parsed()) return command.run(runtime);
+            if (command.app->parsed()) return run_command(command, runtime);
           return 2;
         },
         exit_code);

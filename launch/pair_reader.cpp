@@ -45,8 +45,7 @@ at::Tensor PairReader::images(std::int64_t row) const {
 }
 
 at::Tensor PairReader::mask(std::int64_t row) const {
-  if (!set_.has_alpha)
-    return at::ones({set_.targets, set_.height, set_.width}, at::TensorOptions().dtype(at::kBool).device(device_));
+  if (!set_.has_alpha) return {};
   return (read(row, "target_alpha", set_.rows[static_cast<std::size_t>(row)].row, at::kByte,
                {set_.targets, set_.height, set_.width}) > 127)
       .to(device_);

@@ -46,6 +46,7 @@ dist::CheckpointState pack_run(RunTensors const& run, Counters const& counters, 
   state.counters_json = nlohmann::json{{"step", counters.step},
                                        {"samples", counters.samples},
                                        {"skips_in_a_row", counters.skips_in_a_row},
+                                       {"global_batch", counters.global_batch},
                                        {"data_fingerprint", counters.data_fingerprint},
                                        {"seed", config.training.seed},
                                        {"objective", config.objective},
@@ -58,7 +59,8 @@ dist::CheckpointState pack_run(RunTensors const& run, Counters const& counters, 
 Counters unpack_run(dist::CheckpointState const& state, RunTensors const& run, Config const& config,
                     std::string const& data_fingerprint, std::vector<std::string>* changes) {
   auto const json = nlohmann::json::parse(state.counters_json);
-  Counters counters{json.at("step"), json.at("samples"), json.at("skips_in_a_row"), json.at("data_fingerprint")};
+  Counters counters{json.at("step"), json.at("samples"), json.at("skips_in_a_row"), json.at("global_batch"),
+                    json.at("data_fingerprint")};
   if (counters.data_fingerprint != data_fingerprint)
     throw dist::CheckpointError(
         fmt::format("the checkpoint of step {} was trained on other data (fingerprint {}, this folder's is {}); give "

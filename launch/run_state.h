@@ -15,7 +15,7 @@ namespace duoflow::launch {
 
 struct Counters {
   std::int64_t step = 0, samples = 0;
-  std::int64_t skips_in_a_row = 0;
+  std::int64_t skips_in_a_row = 0, global_batch = 0;
   std::string data_fingerprint;
 };
 

@@ -88,18 +88,21 @@ nlohmann::ordered_json metrics_line(StepNumbers const& numbers, std::vector<doub
   line["step"] = numbers.step;
   line["samples"] = numbers.samples;
   double const none = std::nan("");
-  auto const velocity = options.joint ? mean(model::kVelocityLoss) : none;
-  auto const render = mean(model::kRenderLoss);
-  auto const weighted_v = options.joint ? options.lambda_v * own[kVelocityWeight] * velocity : 0;
-  auto const total = weighted_v + options.lambda_r * own[kRenderWeight] * render;
+  // A loss whose weight is 0 is not computed: no number of it is one.
+  bool const has_velocity = options.joint && options.lambda_v * own[kVelocityWeight] != 0;
+  bool const has_render = options.lambda_r * own[kRenderWeight] != 0;
+  auto const velocity = has_velocity ? mean(model::kVelocityLoss) : none;
+  auto const render = has_render ? mean(model::kRenderLoss) : none;
+  auto const weighted_v = has_velocity ? options.lambda_v * own[kVelocityWeight] * velocity : 0;
+  auto const total = weighted_v + (has_render ? options.lambda_r * own[kRenderWeight] * render : 0);
   line["velocity_loss"] = velocity;
   line["render_loss"] = render;
   line["total_loss"] = total;
   line["velocity_loss_ratio"] = options.joint ? weighted_v / total : none;
-  line["mse"] = mean(model::kMse);
+  line["mse"] = has_render ? mean(model::kMse) : none;
   line["lpips"] = none;
   line["perceptual"] = none;
-  line["psnr"] = mean(model::kPsnr);
+  line["psnr"] = has_render ? mean(model::kPsnr) : none;
   line["velocity_weight"] = options.joint ? own[kVelocityWeight] : none;
   line["render_weight"] = own[kRenderWeight];
   line["grad_norm"] = own[kGradNorm];

@@ -51,9 +51,10 @@ bool trains(Config const& config, model::Part part) {
   return part == model::Part::renderer && !config.training.freeze_reconstructor_renderer && config.flow.render_loss_weight > 0;
 }
 
-model::SceneModel make_model(Config const& config, at::Device device) {
+// A resumed run takes every weight from its checkpoint: what it once started from may be gone.
+model::SceneModel make_model(Config const& config, at::Device device, bool resumes) {
   model::SceneModel model(config.model, config.training.seed);
-  if (!config.training.init_from.empty()) {
+  if (!config.training.init_from.empty() && !resumes) {
     auto const missing = load_weights(model, config.training.init_from);
     if (!missing.empty())
       log_info(fmt::format("{}: {} tensors not in it keep their initial values (first: {})", config.training.init_from,
@@ -81,7 +82,9 @@ class Trainer {
         config_(config),
         device_(choose_device(config.dist.device)),
         communicator_(runtime.communicator(device_.is_cuda() ? dist::Device::cuda : dist::Device::cpu)),
-        model_(make_model(config, device_)),
+        checkpoints_(arguments.run + "/checkpoints"),
+        resume_from_(find_checkpoint(arguments.resume)),
+        model_(make_model(config, device_, !resume_from_.empty())),
         buffer_(make_buffer(model_)),
         reducer_(communicator_, buffer_, {config.dist.bucket_mib, config.dist.first_bucket_mib}),
         optimizer_(buffer_, {config.training.beta1, config.training.beta2, 1e-8, {config.training.weight_decay, 0}}),
@@ -102,9 +105,10 @@ class Trainer {
   int run();
 
  private:
+  std::string find_checkpoint(std::string const& resume) const;
   void open(TrainArguments const& arguments);
   void set_later_checkpoints_aside(std::int64_t step);
-  void resume(std::string const& folder);
+  void resume(std::string const& folder, std::string const& run);
   void check_producer() const;
   // What every rank finds alike is said by one.
   void warn_once(std::string const& text) const {
@@ -135,6 +139,7 @@ class Trainer {
   Config config_;
   at::Device device_;
   dist::Communicator communicator_;
+  std::string checkpoints_, resume_from_;  // RUN/checkpoints; the checkpoint to go on from, "": none
   model::SceneModel model_;
   dist::FlatBuffer buffer_;
   dist::GradientReducer reducer_;
@@ -148,7 +153,6 @@ class Trainer {
   model::LightEncoding encoding_;
   std::unique_ptr<TrainingData> data_;
   std::unique_ptr<RunLog> log_;
-  std::string checkpoints_;
 
   Counters counters_;
   at::Tensor local_, cut_sums_;  // this rank's statistics; the last step's squared norms and dot product at v_pred
@@ -172,24 +176,37 @@ model::JointLossOptions Trainer::loss_options() const {
           {t.l2_loss_weight, t.lpips_loss_weight, t.perceptual_loss_weight}};
 }
 
+// Collective.
+std::string Trainer::find_checkpoint(std::string const& resume) const {
+  if (resume == "never") return "";
+  if (resume != "auto") return dist::resolve_checkpoint(resume);
+  std::vector<dist::CheckpointProblem> rejected;
+  auto folder = dist::newest_valid_checkpoint(communicator_, checkpoints_, &rejected);
+  if (folder.empty() && !rejected.empty())  // starting anew would write over what may still be repaired
+    throw dist::CheckpointError(
+        fmt::format("{}: none of {} checkpoints is valid, the newest: {}; restore one from a copy, or give --resume never to "
+                    "start anew (they are kept aside)",
+                    checkpoints_, rejected.size(), rejected.front().problem));
+  for (auto const& [name, problem] : rejected) warn_once(fmt::format("checkpoint {} rejected: {}", name, problem));
+  return folder;
+}
+
 void Trainer::open(TrainArguments const& arguments) {
-  checkpoints_ = arguments.run + "/checkpoints";
-  std::string folder;
-  if (arguments.resume == "auto") {
-    std::vector<dist::CheckpointProblem> rejected;
-    folder = dist::newest_valid_checkpoint(communicator_, checkpoints_, &rejected);
-    for (auto const& [name, problem] : rejected) warn_once(fmt::format("checkpoint {} rejected: {}", name, problem));
-  } else if (arguments.resume != "never") {
-    folder = dist::resolve_checkpoint(arguments.resume);
+  auto const& folder = resume_from_;
+  std::int64_t step = 0, samples = 0;
+  if (!folder.empty()) {
+    auto const counters = dist::read_checkpoint_manifest(folder).at("counters");
+    step = counters.at("step").get<std::int64_t>();
+    samples = counters.at("samples").get<std::int64_t>();
   }
-  auto const step = folder.empty() ? 0 : dist::read_checkpoint_manifest(folder).at("step").get<std::int64_t>();
-  data_ = std::make_unique<TrainingData>(arguments.data, config_, communicator_.rank(), communicator_.size(), step,
+  data_ = std::make_unique<TrainingData>(arguments.data, config_, communicator_.rank(), communicator_.size(), samples,
                                          device_.is_cuda());
   counters_.data_fingerprint = data_->fingerprint();
   if (folder.empty() && data_->pairs())
     model_.set_latent_statistics(at::tensor(at::ArrayRef<float>(data_->pairs()->latent_mean)).to(device_),
                                  at::tensor(at::ArrayRef<float>(data_->pairs()->latent_std)).to(device_));
-  if (!folder.empty()) resume(folder);
+  if (!folder.empty()) resume(folder, arguments.run);
+  counters_.global_batch = data_->plan().global_batch;
   if (arguments.resume != "auto") set_later_checkpoints_aside(folder.empty() ? -1 : step);
   if (data_->pairs()) {
     check_producer();
@@ -213,11 +230,15 @@ void Trainer::set_later_checkpoints_aside(std::int64_t step) {
   dist::barrier(communicator_);
 }
 
-void Trainer::resume(std::string const& folder) {
+void Trainer::resume(std::string const& folder, std::string const& run) {
   std::vector<std::string> changes;
   counters_ = unpack_run(dist::read_checkpoint(folder), {model_, buffer_, optimizer_, *weighting_}, config_,
                          data_->fingerprint(), &changes);
-  saved_step_ = counters_.step;
+  std::error_code ignored;  // another run's checkpoint is none of this run's
+  if (std::filesystem::equivalent(std::filesystem::path(folder).parent_path(), run + "/checkpoints", ignored))
+    saved_step_ = counters_.step;
+  if (counters_.global_batch != data_->plan().global_batch)
+    changes.push_back(fmt::format("global batch: {} -> {}", counters_.global_batch, data_->plan().global_batch));
   log_info(fmt::format("resumed from {} (step {})", folder, counters_.step));
   for (auto const& change : changes) warn_once(fmt::format("config changed since the checkpoint: {}", change));
 }

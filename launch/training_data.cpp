@@ -88,7 +88,7 @@ data::Verify verify_mode(Config const& config) {
 }
 
 TrainingData::TrainingData(std::string const& directory, Config const& config, int rank, int size,
-                           std::int64_t start_step, bool pin_memory)
+                           std::int64_t start_samples, bool pin_memory)
     : plan_(plan_batches(config.training, rank, size)) {
   auto const index = std::make_shared<data::ShardIndex const>(directory);
   auto const reader = std::make_shared<data::RawReader const>(index, verify_mode(config));
@@ -123,11 +123,11 @@ TrainingData::TrainingData(std::string const& directory, Config const& config, i
   options.threads = config.data.threads;
   options.slots = static_cast<int>(2 * plan_.micro_steps + 2);  // this step's, the last step's on CUDA, two ahead
   if (pin_memory) options.allocate = pinned_memory();
-  auto schedule = [plan = plan_, start_step](std::uint64_t number) {
-    auto const step = start_step + static_cast<std::int64_t>(number) / plan.micro_steps;
+  auto schedule = [plan = plan_, start_samples](std::uint64_t number) {
+    auto const step = static_cast<std::int64_t>(number) / plan.micro_steps;  // since the start or the resume
     auto const micro = static_cast<std::int64_t>(number) % plan.micro_steps;
     auto const offset = micro * plan.micro_batch;
-    return std::pair(static_cast<std::uint64_t>(step * plan.global_batch + plan.first + offset),
+    return std::pair(static_cast<std::uint64_t>(start_samples + step * plan.global_batch + plan.first + offset),
                      std::min(plan.micro_batch, plan.samples - offset));
   };
   loader_ = std::make_unique<data::Loader>(source_, schedule, plan_.micro_batch, options);

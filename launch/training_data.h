@@ -20,9 +20,9 @@ BatchPlan plan_batches(TrainingConfig const& config, int rank, int size);
 
 class TrainingData {
  public:
-  // Opens `directory` (pair shards for joint, scene shards for reconstruction). start_step: steps already done.
+  // Opens `directory` (pair shards for joint, scene shards for reconstruction). start_samples: samples already consumed.
   // DataError: wrong kind of shard, picture or latent sizes other than the config's, fewer samples than ranks.
-  TrainingData(std::string const& directory, Config const& config, int rank, int size, std::int64_t start_step,
+  TrainingData(std::string const& directory, Config const& config, int rank, int size, std::int64_t start_samples,
                bool pin_memory);
   ~TrainingData();
 

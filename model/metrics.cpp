@@ -18,11 +18,10 @@ void check_shapes(at::Tensor const& image, at::Tensor const& target) {
 
 at::Tensor psnr_of(at::Tensor const& mse) { return (-10 * mse.log10()).clamp_max(100); }
 
-constexpr std::int64_t kWindow = 11;
 constexpr double kSigma = 1.5;
 
 at::Tensor gaussian_window(at::TensorOptions const& options) {
-  at::Tensor const offset = at::arange(kWindow, options) - (kWindow - 1) / 2;
+  at::Tensor const offset = at::arange(kSsimWindow, options) - (kSsimWindow - 1) / 2;
   at::Tensor const weight = (offset.square() / (-2 * kSigma * kSigma)).exp();
   return weight / weight.sum();
 }
@@ -44,15 +43,15 @@ at::Tensor psnr_per_image_masked(at::Tensor const& image, at::Tensor const& targ
 at::Tensor ssim_per_image(at::Tensor const& image, at::Tensor const& target) {
   check_shapes(image, target);
   std::int64_t const height = image.size(2), width = image.size(3);
-  if (height < kWindow || width < kWindow) {
+  if (height < kSsimWindow || width < kSsimWindow) {
     throw std::invalid_argument(fmt::format(
-        "SSIM's window of {0} x {0} does not fit into {1} x {2} pixels, give larger images", kWindow, height, width));
+        "SSIM's window of {0} x {0} does not fit into {1} x {2} pixels, give larger images", kSsimWindow, height, width));
   }
   // In fp64: the variances are small differences of large means.
   at::Tensor const x = image.to(at::kDouble).flatten(0, 1).unsqueeze(1);
   at::Tensor const y = target.to(at::kDouble).flatten(0, 1).unsqueeze(1);
   at::Tensor const window = gaussian_window(x.options());
-  at::Tensor const column = window.view({1, 1, kWindow, 1}), row = window.view({1, 1, 1, kWindow});
+  at::Tensor const column = window.view({1, 1, kSsimWindow, 1}), row = window.view({1, 1, 1, kSsimWindow});
   auto const local_mean = [&](at::Tensor const& map) { return at::conv2d(at::conv2d(map, column), row); };
 
   at::Tensor const mean_x = local_mean(x), mean_y = local_mean(y);

@@ -83,6 +83,8 @@ std::string resolve_checkpoint(std::string const& path);
 // Moves the checkpoints of RUN/checkpoints beyond step `after` (-1: all) to RUN/checkpoints.old-N, so that none of a branch that a
 // run leaves is taken for its own later; returns that folder, "" when there were none. One rank calls. Throws CheckpointError.
 std::string set_checkpoints_aside(std::string const& directory, std::int64_t after);
+// Whether the folder's manifest is a checkpoint's (or the folder is named as one): nothing is verified.
+bool looks_like_checkpoint(std::string const& folder);
 // "" if valid, else what is wrong with each file. Checks every hash.
 std::string verify_checkpoint(std::string const& folder);
 // Hash of the tensors whatever their order (hash of the lines "name dtype [shape] xxh3 of the bytes", sorted by name):

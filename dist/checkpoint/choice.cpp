@@ -1,5 +1,7 @@
 // Which checkpoint to load, and which no longer counts.
 
+#include <filesystem>
+
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
@@ -100,6 +102,13 @@ std::string resolve_checkpoint(std::string const& path) {
                                       path, manifest_path(path), directory, list_rejected(rejected)));
   }
   return folder;
+}
+
+bool looks_like_checkpoint(std::string const& folder) {
+  if (step_of_folder_name(std::filesystem::path(folder + "/").parent_path().filename().string())) return true;
+  if (!path_exists(folder + "/manifest.json")) return false;
+  auto const manifest = nlohmann::json::parse(read_text_file(folder + "/manifest.json"), nullptr, /*allow_exceptions=*/false);
+  return manifest.is_object() && manifest.contains("format") && manifest["format"] == kCheckpointFormat;
 }
 
 std::string set_checkpoints_aside(std::string const& directory, std::int64_t after) {

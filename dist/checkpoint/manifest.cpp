@@ -16,7 +16,6 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 constexpr char own_hash_key[] = "manifest_xxh3";
-constexpr char format_name[] = "duoflow-checkpoint";
 std::string const zero_hash(16, '0');
 
 // The own hash is taken over the text with zeros in its place.
@@ -31,9 +30,9 @@ bool is_hash(std::string const& text) {
 }
 
 void check_format(Json const& json, std::string const& path) {
-  if (!json.is_object() || !json.contains("format") || json["format"] != format_name ||
+  if (!json.is_object() || !json.contains("format") || json["format"] != kCheckpointFormat ||
       !json.contains("format_version") || !json["format_version"].is_number_unsigned()) {
-    throw CheckpointError(fmt::format("{}: not the manifest of a {}", path, format_name));
+    throw CheckpointError(fmt::format("{}: not the manifest of a {}", path, kCheckpointFormat));
   }
   if (auto const version = json["format_version"].get<std::uint64_t>(); version > checkpoint_format_version) {
     throw CheckpointError(
@@ -106,7 +105,7 @@ std::string manifest_text(Manifest const& manifest) {
     tensors.push_back(std::move(item));
   }
   Json const json = {{own_hash_key, zero_hash},
-                     {"format", format_name},
+                     {"format", kCheckpointFormat},
                      {"format_version", checkpoint_format_version},
                      {"duoflow_version", manifest.duoflow_version},
                      {"step", manifest.step},

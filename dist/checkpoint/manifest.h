@@ -11,6 +11,7 @@
 
 namespace duoflow::dist {
 
+inline constexpr char kCheckpointFormat[] = "duoflow-checkpoint";
 inline constexpr int checkpoint_format_version = 1;
 
 struct ManifestTensor {

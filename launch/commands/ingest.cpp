@@ -16,7 +16,7 @@ std::vector<std::pair<std::string, std::string>> parse_remaps(std::vector<std::s
   std::vector<std::pair<std::string, std::string>> remaps;
   for (auto const& text : texts) {
     auto const equals = text.find('=');
-    if (equals == std::string::npos || equals == 0)
+    if (equals == std::string::npos || equals == 0 || equals + 1 == text.size())
       throw ConfigError(fmt::format("--remap {} is not OLD=NEW (path prefixes)", text));
     // A relative NEW is meant from here, while what a list names is taken from the list's folder.
     remaps.emplace_back(text.substr(0, equals), std::filesystem::absolute(text.substr(equals + 1)).string());

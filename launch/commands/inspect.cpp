@@ -76,8 +76,7 @@ Command add_inspect(CLI::App& root) {
                 fmt::print("{} {} [{}]\n", entry.name, entry.dtype, fmt::join(entry.shape, ","));
               return 0;
             }
-            auto const name = fs::path(*path).lexically_normal().filename().string();
-            if (fs::exists(*path + "/checkpoints") || name.starts_with("step_")) {
+            if (fs::exists(*path + "/checkpoints") || fs::exists(*path + "/latest") || dist::looks_like_checkpoint(*path)) {
               print_checkpoint(dist::resolve_checkpoint(*path));
               return 0;
             }

@@ -41,13 +41,15 @@ std::string spell(at::IntArrayRef shape) {
   return "[" + text + "]";
 }
 
+enum class Range { finite, unit };
+
 class BatchFile {
  public:
   BatchFile(std::string path, at::Device device) : path_(std::move(path)) {
     for (auto const& [name, tensor] : dist::read_safetensors(path_)) tensors_[name] = tensor.to(device, at::kFloat);
   }
   bool has(std::string const& name) const { return tensors_.contains(name); }
-  at::Tensor get(std::string const& name, std::vector<std::int64_t> const& shape) {
+  at::Tensor get(std::string const& name, std::vector<std::int64_t> const& shape, Range range = Range::finite) {
     auto const found = tensors_.find(name);
     if (found == tensors_.end())
       throw dist::CheckpointError(
@@ -59,7 +61,7 @@ class BatchFile {
       throw dist::CheckpointError(
           fmt::format("{}: {} has shape {} (the other tensors and the config ask for {}); make them agree", path_, name,
                       spell(sizes), spell(shape)));
-    read_.insert(name);
+    if (read_.insert(name).second) check_range(name, found->second, range);
     return found->second;
   }
   void report_unread() const {
@@ -68,6 +70,15 @@ class BatchFile {
   }
 
  private:
+  void check_range(std::string const& name, at::Tensor const& tensor, Range range) const {
+    bool const finite = at::isfinite(tensor).all().item<bool>();
+    double const low = tensor.min().item<double>(), high = tensor.max().item<double>();
+    if (finite && (range == Range::finite || (low >= 0 && high <= 1))) return;
+    log_warning(fmt::format("{}: {} holds {}, the contract of `step` is {}", path_, name,
+                            finite ? fmt::format("numbers from {} to {}", low, high) : "non-finite numbers",
+                            range == Range::unit ? "[0, 1]" : "finite numbers"));
+  }
+
   std::string path_;
   std::map<std::string, at::Tensor> tensors_;
   std::set<std::string> read_;
@@ -110,7 +121,7 @@ struct Views {
 };
 
 Views read_views(BatchFile& batch, std::string const& prefix, std::int64_t samples) {
-  auto const image = batch.get(prefix + "_image", {samples, kAny, 3, kAny, kAny});
+  auto const image = batch.get(prefix + "_image", {samples, kAny, 3, kAny, kAny}, Range::unit);
   auto const views = image.size(1);
   auto const c2w = batch.get(prefix + "_c2w", {samples, views, 4, 4});
   auto const fxfycxcy = batch.get(prefix + "_fxfycxcy", {samples, views, 4});
@@ -155,7 +166,7 @@ class StepRun {
 
   model::JointBatch inputs() {
     model::JointBatch inputs;
-    inputs.t = batch_.get("t", {kAny});
+    inputs.t = batch_.get("t", {kAny}, Range::unit);
     auto const samples = inputs.t.size(0);
     auto const target = read_views(batch_, "target", samples);
     inputs.target_image = target.image;
@@ -169,7 +180,7 @@ class StepRun {
       auto const input = read_views(batch_, "input", samples);
       inputs.x0 = model_.reconstruct(input.image, input.rays);
       at::NoGradGuard const no_grad;
-      inputs.x1 = model_.reconstruct(batch_.get("relit_image", input.image.sizes().vec()), input.rays);
+      inputs.x1 = model_.reconstruct(batch_.get("relit_image", input.image.sizes().vec(), Range::unit), input.rays);
     }
     return inputs;
   }
@@ -267,11 +278,12 @@ Command add_step(CLI::App& root) {
   app->add_option("--weights", arguments->weights, "safetensors file with the model's state dict")->required();
   app->add_option("--batch", arguments->batch, "safetensors file with the batch")->required();
   app->add_option("--out", arguments->out, "safetensors file to write")->required();
-  app->add_option("--steps", arguments->steps, "also run this many optimizer steps and add trajectory and parameters");
+  app->add_option("--steps", arguments->steps, "also run this many optimizer steps and add trajectory and parameters")
+      ->check(CLI::NonNegativeNumber);
   app->add_option("overrides", arguments->overrides, "key=value, after the config file");
   return {app, [arguments](dist::Runtime& runtime) {
             if (runtime.size() > 1) throw ConfigError("step runs as one process; start it without mpirun");
-            auto const config = load_config(arguments->config, arguments->overrides);
+            auto const config = load_config(arguments->config, arguments->overrides, MissingLosses::off);
             configure(runtime, config);
             for (auto const& note : config.notes) log_info(note);
             StepRun(config, *arguments, choose_device(config.dist.device)).run(arguments->steps, arguments->out);

@@ -32,6 +32,7 @@ Command add_train(CLI::App& root) {
   return {app, [arguments](dist::Runtime& runtime) {
             auto const config = load_config(arguments->config, arguments->overrides);
             configure(runtime, config);
+            runtime.catch_stop_signals();
             log_to_file(arguments->train.run + "/log.txt");
             return train(runtime, config, arguments->train);
           }};

@@ -55,9 +55,9 @@ Command add_verify(CLI::App& root) {
   auto* app = root.add_subcommand("verify", "check every hash of a data folder, a checkpoint or a run");
   app->add_option("path", *path, "data folder, checkpoint folder or run folder")->required();
   return {app, [path](dist::Runtime&) {
-            auto const name = fs::path(*path).lexically_normal().filename().string();
             if (fs::exists(*path + "/checkpoints")) return verify_run(*path + "/checkpoints");
-            if (name.starts_with("step_")) return verify_one_checkpoint(*path);
+            if (dist::looks_like_checkpoint(*path)) return verify_one_checkpoint(*path);
+            if (fs::exists(*path + "/latest")) return verify_run(*path);  // a checkpoints/ folder
             return verify_data(*path);
           }};
 }

@@ -42,6 +42,7 @@ int behave(Runtime& runtime, std::string const& behaviour) {
     }
     wait_for_others(runtime);
   } else if (behaviour == "stop-signal") {
+    runtime.catch_stop_signals();
     std::raise(SIGUSR2);
     wait_for_others(runtime);
     return runtime.stop_requested() ? 75 : 1;

@@ -153,7 +153,7 @@ TEST(ConfigTest, AnUnknownKeyNamesTheNearest) {
   expect_error({"F.yaml:2", "training.warmpu", "did you mean training.warmup?"}, "training:\n  warmpu: 3\n");
   expect_error({"command line", "did you mean data.threads?"}, "", {"data.thread=3"});
   expect_error({"did you mean training.lr?"}, "model: {lr: 1}");  // the right name in the wrong section
-  expect_error({"docs/config.md"}, "something: {else: {entirely: 1}}");
+  expect_error({"did you mean ", "docs/config.md"}, "something: {else: {entirely: 1}}");
 }
 
 TEST(ConfigTest, AWrongTypeNamesKeyValueAndType) {

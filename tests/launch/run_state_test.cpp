@@ -37,7 +37,7 @@ struct Saved {
   dist::CheckpointState state;
   Saved() {
     for (int i = 0; i < 3; ++i) run.update(tiny_batch(4, i));
-    state = copy_of(pack_run(tensors_of(run), {3, 12, 1, "data-a"}, tiny_config()));
+    state = copy_of(pack_run(tensors_of(run), {3, 12, 1, 4, "data-a"}, tiny_config()));
   }
 };
 

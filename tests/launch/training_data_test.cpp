@@ -95,12 +95,12 @@ TEST(TrainingDataTest, PairsAreReadStepAfterStep) {
   }
 }
 
-TEST(TrainingDataTest, AResumedRunStartsAtItsStep) {
+TEST(TrainingDataTest, AResumedRunStartsBehindTheSamplesItConsumed) {
   PairFolder const pairs;
   auto config = pair_config();
   config.training.global_batch_size = 5;
   config.training.batch_size_per_gpu = 2;
-  TrainingData training(pairs.folder.path(), config, 1, 2, 7, false);  // positions 38 and 39
+  TrainingData training(pairs.folder.path(), config, 1, 2, 7 * 5, false);  // positions 38 and 39
   auto const batch = training.next();
   EXPECT_EQ(batch.first_position, 7u * 5u + 3u);
   EXPECT_EQ(batch.samples, 2);

@@ -3,6 +3,7 @@
 import os
 import pathlib
 import re
+import shutil
 import unittest
 
 import h5py
@@ -24,11 +25,38 @@ class CommandsTest(RefusalTest):
         helped = launch(0, "--help").out
         for name in ("synth", "ingest", "train", "encode", "evaluate", "edit", "step", "inspect", "verify", "export", "doctor"):
             self.assertRegex(helped, rf"(?m)^  {name} ")
+        self.assertRegex(launch(0, "train", "--version").out, r"^\d+\.\d+\.\d+\n$")
 
     def test_doctor_tells_of_every_rank(self):
         said = launch(2, "doctor").out
         for what in ("LibTorch", "HDF5", "MPI", "NCCL", "rank 0 on", "rank 1 on"):
             self.assertEqual(len(re.findall(f"(?m)^{what} .", said)), 1, said)
+
+    def test_doctor_checks_a_shared_folder(self):
+        self.assertIn("every rank sees the same folder", launch(2, "doctor", "--shared", self.folder).out)
+        self.refuse(["doctor", "--shared", self.folder / "nowhere"], 3, "nowhere", "cannot write", ranks=0)
+
+    def test_a_checkpoint_is_known_by_its_manifest(self):
+        renamed = self.folder / "renamed"
+        shutil.copytree(checkpoint(samples() / "stage1"), renamed)
+        self.assertIn("every hash is as written", launch(0, "verify", renamed).out)
+        self.assertIn("every hash is as written", launch(0, "verify", f"{checkpoint(samples() / 'stage1')}/").out)
+        self.assertIn(": valid", launch(0, "verify", samples() / "stage1" / "checkpoints").out)
+        self.assertIn("step 60", launch(0, "inspect", renamed).out)
+
+    def test_encoding_again_leaves_no_shard_of_before(self):
+        out = self.folder / "again"
+        encode = ["encode", "--checkpoint", samples() / "stage1", "--data", samples() / "scenes", "--out", out]
+        launch(0, *encode)
+        stray = out / "pairs-00007.h5"
+        shutil.copy(out / "pairs-00000.h5", stray)
+        launch(0, *encode)
+        self.assertFalse(stray.exists())
+        self.assertEqual(len(list(out.glob("pairs-*.h5"))), 2)
+
+    def test_an_output_that_cannot_be_made_is_said(self):
+        for command in (["synth", "--out", "/proc/nowhere"], ["evaluate", "--checkpoint", samples() / "stage1", "--data", samples() / "pairs", "--out", "/proc/nowhere"]):
+            self.refuse(command, 3, "/proc/nowhere", ranks=0)
 
     def test_inspect_says_what_is_there(self):
         self.assertIn("10 scenes of 2 objects, pictures 16 x 16", launch(0, "inspect", samples() / "scenes").out)

@@ -1,10 +1,11 @@
 """A run that was killed or stopped and went on is the run that was never interrupted, bit for bit."""
 
 import os
+import shutil
 import signal
 import unittest
 
-from common import (MEASURED, EndToEndTest, Job, checkpoint, checkpoint_steps, launch, metrics, needs_program, tensors,
+from common import (MEASURED, EndToEndTest, Job, checkpoint, checkpoint_steps, launch, metrics, needs_program, samples, tensors,
                     train_arguments)
 
 RANKS = 2
@@ -78,6 +79,37 @@ class ResumeTest(EndToEndTest):
         self.assertTrue((run / "checkpoints.old-1" / checkpoint(run, 10).name / "manifest.json").exists())
         launch(RANKS, *arguments(run, 15))
         self.assert_same_run(run, 15)
+
+    def test_a_run_goes_on_after_what_it_started_from_is_gone(self):
+        run, start = self.folder / "orphan", self.folder / "start"
+        shutil.copytree(samples() / "stage1", start)
+        launch(RANKS, *arguments(run, 5, f"training.init_from={start}"))
+        shutil.rmtree(start)
+        resumed = launch(RANKS, *arguments(run, 10, f"training.init_from={start}"))
+        self.assertIn("(step 5)", resumed.err)
+
+    def test_another_batch_size_goes_on_behind_the_samples_consumed(self):
+        run = self.folder / "batch"
+        launch(1, *arguments(run, 5))
+        before = metrics(run)[-1]["samples"]
+        resumed = launch(1, *arguments(run, 7, "training.global_batch_size=3"))
+        self.assertIn("global batch: ", resumed.err)
+        self.assertEqual([line["samples"] for line in metrics(run)[-2:]], [before + 3, before + 6])
+
+    def test_no_valid_checkpoint_is_an_error_not_a_fresh_start(self):
+        run = self.folder / "broken"
+        launch(1, *arguments(run, 5))
+        manifest = checkpoint(run) / "manifest.json"
+        manifest.write_bytes(manifest.read_bytes()[:40])
+        refused = launch(1, *arguments(run, 10), code=3)
+        self.assertIn("--resume never", refused.err)
+        self.assertEqual(manifest.stat().st_size, 40)
+
+    def test_resuming_another_runs_last_step_leaves_a_checkpoint_here(self):
+        run, copy = self.folder / "first", self.folder / "second"
+        launch(1, *arguments(run, 5))
+        launch(1, *train_arguments("joint", copy, *OPTIONS, "training.train_steps=5", resume=run))
+        self.assertEqual(checkpoint_steps(copy), [5])
 
     def test_finished_run_started_again_changes_nothing(self):
         run = self.folder / "finished"
