@@ -1,24 +1,28 @@
 #!/usr/bin/env bash
 # Makes demo/reconstruction.safetensors, the reconstructor and renderer that the quickstart starts from, from nothing: procedural
-# scenes, then stage 1 in two parts (16 views until light is transmitted, then 80 views until unseen views come out), about
-# an hour of one CPU core. Figures: benchmarks/results/demo_weights.md.
+# scenes, then stage 1 in four parts with more and more views (few until light is transmitted, many until unseen views come out),
+# about two and a half hours of one CPU core. Figures: benchmarks/results/demo_weights.md.
 # Usage: launch/train_demo.sh [WORK_FOLDER] [THREADS]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 work=${1:-runs/demo}
 threads=${2:-$(nproc)}
-few="0-2,4-6,8-10,12-14"
-scenes() {  # FOLDER VIEWS SPP
-  [ -f "$1/manifest.json" ] || ./build/duoflow synth --out "$1" --objects 2 --lights 138 --views "$2" --size 64 --spp "$3" --seed 0
+scenes() {  # VIEWS PATHS_PER_PIXEL
+  [ -f "$work/scenes$1/manifest.json" ] || ./build/duoflow synth --out "$work/scenes$1" --objects 2 --lights 138 --views "$1" --size 64 --spp "$2" --seed 0
 }
-stage1() {
-  ./build/duoflow train --config configs/quickstart_reconstruction.yaml "$@" training.lr=1e-3 training.print_every=50 \
-    dist.threads="$threads"
+part() {  # NAME VIEWS STEPS START OVERRIDES..: the quickstart's four test views 3,7,11,15 are in no part
+  local name=$1 views=$2 steps=$3 start=$4 frames="0-2,4-6,8-10,12-14"
+  shift 4
+  [ "$views" -le 16 ] || frames+=",16-$((views - 1))"
+  ./build/duoflow train --config configs/quickstart_reconstruction.yaml --data "$work/scenes$views" --run "$work/$name" \
+    training.init_from="$start" training.train_steps="$steps" training.lr=1e-3 training.print_every=100 training.vis_every=400 \
+    training.checkpoint_every=400 dist.threads="$threads" data.target_frames="$frames" "$@"
 }
-scenes "$work/scenes" 16 64
-stage1 --data "$work/scenes" --run "$work/run" training.train_steps=3600 training.warmup=200 \
-  training.checkpoint_every=300 training.vis_every=300 training.num_target_views=4 data.target_frames="$few"
-scenes "$work/scenes80" 80 32
-stage1 --data "$work/scenes80" --run "$work/run80" training.init_from="$work/run" training.train_steps=2000 training.warmup=100 \
-  training.checkpoint_every=250 training.vis_every=250
-./build/duoflow export "$work/run80" demo/reconstruction.safetensors --parts reconstructor,renderer --dtype bf16
+scenes 16 64
+scenes 80 32
+scenes 300 32
+part run16 16 3600 "" training.warmup=200 training.num_target_views=4
+part run80 80 2000 "$work/run16" training.warmup=100
+part run80b 80 6000 "$work/run80" training.warmup=100
+part run300 300 2800 "$work/run80b" training.warmup=100
+./build/duoflow export "$work/run300" demo/reconstruction.safetensors --parts reconstructor,renderer --dtype bf16
