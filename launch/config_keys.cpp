@@ -178,7 +178,7 @@ void add_other_keys(std::vector<ConfigKey>& keys, Config& c) {
                       "frames targets are taken from, for example \"0-11\"; empty: all"),
                   key("data.exclude_lights", c.data.exclude_lights,
                       "reconstruction: glob of lights never trained on, for example \"env_00?\""),
-                  key("data.light_encoding", c.data.light_encoding, "lvsm, cosmos or raw"),
+                  key("data.light_encoding", c.data.light_encoding, "lvsm (the family's: clipped, and log over its maximum), cosmos, or raw (radiance and log1p; shows a small editor the light much sooner, see benchmarks/results/light_encoding.md)"),
                   key("dist.reproducible", c.dist.reproducible,
                       "bit-identical at any rank count (not available: must be false)"),
                   key("dist.virtual_shards", c.dist.virtual_shards, "virtual shards of reproducible mode"),

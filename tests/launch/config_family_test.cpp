@@ -197,6 +197,15 @@ TEST(ConfigFamilyTest, KeysThatTheFamilysCodeReadsBesideThatYamlAreKnown) {
   EXPECT_EQ(parse(yaml).notes.size(), keys.size() + 4);
 }
 
+TEST(ConfigFamilyTest, ALossThatIsMissingIsAnErrorOrOnRequestOffWithANote) {
+  std::string const yaml = "training: {perceptual_loss_weight: 0.5, lpips_loss_weight: 1}";
+  expect_error({"lpips_loss_weight", "not in this version"}, yaml);
+  auto const config = parse_config(yaml, "F.yaml", {}, MissingLosses::off);
+  EXPECT_EQ(config.training.perceptual_loss_weight, 0);
+  EXPECT_EQ(config.training.lpips_loss_weight, 0);
+  EXPECT_EQ(config.notes.size(), 2u);
+}
+
 TEST(ConfigFamilyTest, TheDocumentedFlowMatchingKeysLoad) {
   auto const config = parse(R"(
 model: {transformer: {editor: {use_flow_matching: true, flow_matching: {num_ode_steps: 4, ode_solver: euler, time_embed_dim: 768, use_ada_ln: true,
