@@ -111,8 +111,8 @@ class Loader {
       throw ConfigError(fmt::format("{}: {} = {} (violated: 0, noisy paths are not in this version)", leaf.where,
                                     leaf.spelling, YAML::Dump(leaf.value)));
     if (no_render)
-      throw ConfigError(fmt::format("{}: {}: true is spelled render_loss_weight: 0 here; write that instead", leaf.where,
-                                    leaf.spelling));
+      throw ConfigError(fmt::format("{}: {}: true is spelled render_loss_weight: 0 here; write that instead",
+                                    leaf.where, leaf.spelling));
   }
 
   void note_unused(Leaf const& leaf) {
@@ -239,13 +239,16 @@ void validate_flow(Config const& c) {
   require(f.render_loss_weight >= 0, (p + "render_loss_weight").c_str(), f.render_loss_weight, ">= 0");
   bool const renders = f.render_loss_weight > 0 && c.training.l2_loss_weight > 0;  // the image terms of this version
   if (c.objective == "joint" && !renders && f.velocity_loss_weight == 0)
-    throw ConfigError(fmt::format("{}velocity_loss_weight and render_loss_weight are both 0 (nothing is left to train); "
-                                  "give one of them a weight", p));
+    throw ConfigError(
+        fmt::format("{}velocity_loss_weight and render_loss_weight are both 0 (nothing is left to train); "
+                    "give one of them a weight",
+                    p));
   if (c.objective == "joint" && f.weighting == "normalized" && (!renders || f.velocity_loss_weight == 0))
-    throw ConfigError(fmt::format("{}weighting = normalized compares the velocity and the render loss, but one of them "
-                                  "is off (velocity_loss_weight {}, render_loss_weight {}, training.l2_loss_weight {}); "
-                                  "use weighting: fixed, or give both a weight",
-                                  p, f.velocity_loss_weight, f.render_loss_weight, c.training.l2_loss_weight));
+    throw ConfigError(
+        fmt::format("{}weighting = normalized compares the velocity and the render loss, but one of them "
+                    "is off (velocity_loss_weight {}, render_loss_weight {}, training.l2_loss_weight {}); "
+                    "use weighting: fixed, or give both a weight",
+                    p, f.velocity_loss_weight, f.render_loss_weight, c.training.l2_loss_weight));
 }
 
 void validate(Config& c) {
@@ -351,8 +354,8 @@ Config parse_config(std::string const& yaml, std::string const& origin, std::vec
 Config load_config(std::string const& path, std::vector<std::string> const& overrides, MissingLosses missing) {
   std::ifstream file(path);
   if (!file || !std::filesystem::is_regular_file(path))
-    throw ConfigError(
-        fmt::format("config {} cannot be read (missing, no file, or no permission); give an existing file with --config", path));
+    throw ConfigError(fmt::format(
+        "config {} cannot be read (missing, no file, or no permission); give an existing file with --config", path));
   std::stringstream text;
   text << file.rdbuf();
   return parse_config(text.str(), path, overrides, missing);

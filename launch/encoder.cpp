@@ -186,8 +186,8 @@ std::vector<ObjectJob> plan_jobs(data::SceneSet const& set, EncodeOptions const&
       jobs.push_back(std::move(job));
   }
   if (jobs.empty() && !without_pairs.empty())
-    throw data::DataError(fmt::format("{}: no object has two lights with different base maps (no pair can be made); add lights",
-                                      options.data));
+    throw data::DataError(fmt::format(
+        "{}: no object has two lights with different base maps (no pair can be made); add lights", options.data));
   if (jobs.empty())
     throw data::DataError(
         fmt::format("{}: no scene's light matches --lights {} without --exclude-lights {}; see `duoflow inspect`",
@@ -208,7 +208,8 @@ class ShardEncoder {
       auto const& scene = set_.scenes[static_cast<std::size_t>(index)];
       if (scene.frame_count != first.frame_count)
         throw data::DataError(
-            fmt::format("object {}: {} frames under light {}, {} under {} (one frame index must be one camera); make the scenes again",
+            fmt::format("object {}: {} frames under light {}, {} under {} (one frame index must be one camera); make "
+                        "the scenes again",
                         job.object, scene.frame_count, scene.light, first.frame_count, first.light));
     }
     auto const pairs = ordered_pairs(set_, job);
@@ -331,7 +332,8 @@ void encode(dist::Communicator const& communicator, LoadedModel const& loaded, E
   std::vector<std::string> without_pairs;
   auto const jobs = plan_jobs(encoder.scenes(), options, without_pairs);
   if (communicator.rank() == 0 && !without_pairs.empty())
-    log_warning(fmt::format("left out, for want of two lights with different base maps: {}", fmt::join(without_pairs, ", ")));
+    log_warning(
+        fmt::format("left out, for want of two lights with different base maps: {}", fmt::join(without_pairs, ", ")));
   if (communicator.rank() == 0) data::begin_folder(options.out);
   dist::barrier(communicator);
   ShardEncoder shards(encoder, loaded, options, producer_of(loaded.model));

@@ -32,7 +32,8 @@ std::vector<std::string> columns() {
   return names;
 }
 
-// NaN: an answer that does not exist (undefined picture), a mask that the data do not have, pictures smaller than SSIM's window.
+// NaN: an answer that does not exist (undefined picture), a mask that the data do not have, pictures smaller than
+// SSIM's window.
 void append_metrics(Row& row, at::Tensor const& image_T3HW, at::Tensor const& target_T3HW, at::Tensor const& mask) {
   if (!image_T3HW.defined()) {
     row.insert(row.end(), kMetrics.size(), std::nan(""));
@@ -247,7 +248,8 @@ at::Tensor edit_latents(model::SceneModel const& model, at::Tensor const& x0, at
 
 void evaluate(dist::Communicator const& communicator, LoadedModel const& loaded, EvaluateOptions const& options) {
   Evaluation evaluation(loaded, options);
-  if (communicator.rank() == 0) std::filesystem::create_directories(options.out);  // fails now rather than after the work
+  if (communicator.rank() == 0)
+    std::filesystem::create_directories(options.out);  // fails now rather than after the work
   std::map<std::int64_t, Row> mine;
   std::vector<std::int64_t> batch;
   auto flush = [&] {
@@ -271,8 +273,8 @@ void evaluate(dist::Communicator const& communicator, LoadedModel const& loaded,
       auto const& value = json[answer + (masked ? "psnr_masked" : "psnr")];
       return value.is_null() ? std::string("none") : fmt::format("{:.2f}", value.get<double>());
     };
-    log_info(fmt::format("{} pairs: edit {} dB{}, no edit {}, oracle {} -> {}", rows.size(), shown(""), masked ? " masked" : "",
-                         shown("no_edit_"), shown("oracle_"), options.out));
+    log_info(fmt::format("{} pairs: edit {} dB{}, no edit {}, oracle {} -> {}", rows.size(), shown(""),
+                         masked ? " masked" : "", shown("no_edit_"), shown("oracle_"), options.out));
   }
   dist::barrier(communicator);
 }

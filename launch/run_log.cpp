@@ -72,8 +72,9 @@ void RunLog::step(StepNumbers const& numbers, std::vector<double> const& next) {
     if (value.is_number() && name != "step" && std::isfinite(value.get<double>()))
       state_->curves.scalar(name, numbers.step, value.get<double>());
   state_->curves.flush();
-  state_->progress.update(numbers.step, line.at("total_loss").get<double>(), line.at("samples_per_s").get<double>(),
-                          std::isfinite(line.at("psnr").get<double>()) ? fmt::format("psnr {:.2f}", line.at("psnr").get<double>()) : "");
+  state_->progress.update(
+      numbers.step, line.at("total_loss").get<double>(), line.at("samples_per_s").get<double>(),
+      std::isfinite(line.at("psnr").get<double>()) ? fmt::format("psnr {:.2f}", line.at("psnr").get<double>()) : "");
 }
 
 void RunLog::skipped(StepNumbers const& numbers, BatchPlan const& plan) {

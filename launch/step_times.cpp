@@ -38,7 +38,8 @@ std::string StepTimes::summary() const {
   if (steps_ <= 0) return {};
   auto const n = static_cast<double>(steps_);
   std::string text;
-  for (std::size_t i = 0; i < kStages; ++i) text += fmt::format("{}{} {:.2f}", i == 0 ? "" : ", ", kNames[i], sum_[i] / n);
+  for (std::size_t i = 0; i < kStages; ++i)
+    text += fmt::format("{}{} {:.2f}", i == 0 ? "" : ", ", kNames[i], sum_[i] / n);
   return fmt::format("{} ms of {:.2f}", text, std::accumulate(sum_.begin(), sum_.end(), 0.0) / n);
 }
 

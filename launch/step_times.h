@@ -1,7 +1,9 @@
 #pragma once
-// StepTimes: where the host's time of a step goes. Each lap ends the stretch since the one before, so the parts sum to the step.
+// StepTimes: where the host's time of a step goes. Each lap ends the stretch since the one before, so the parts sum to
+// the step.
 //
-// On CUDA the host only launches kernels: its laps say where the host waits, not what the device does, and no split is reported.
+// On CUDA the host only launches kernels: its laps say where the host waits, not what the device does, and no split is
+// reported.
 
 #include <array>
 #include <chrono>
@@ -10,16 +12,17 @@
 
 namespace duoflow::launch {
 
-// `forward` ends where the statistics are sent; `backward` includes the editor's second forward when K > 1; `communication` is what
-// the step waits for, not what is hidden behind the backward; `other` is the records and the log.
+// `forward` ends where the statistics are sent; `backward` includes the editor's second forward when K > 1;
+// `communication` is what the step waits for, not what is hidden behind the backward; `other` is the records and the
+// log.
 enum class Stage : std::size_t { data, forward, backward, communication, optimizer, other, count };
 
 class StepTimes {
  public:
   void begin();
   void lap(Stage stage);
-  void end();                         // adds the step to the means; the first step, which warms caches up, does not count
-  double step_ms() const;             // since begin()
+  void end();              // adds the step to the means; the first step, which warms caches up, does not count
+  double step_ms() const;  // since begin()
   double ms(Stage stage) const { return step_[static_cast<std::size_t>(stage)]; }  // of the present step so far
   std::int64_t steps() const { return steps_; }                                    // in the means
   // "data 0.2, forward 35.1, ... ms of 98.7", means over steps(); empty without any.

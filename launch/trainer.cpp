@@ -48,7 +48,8 @@ bool trains(Config const& config, model::Part part) {
   if (config.objective == "reconstruction") return part != model::Part::editor;
   if (part == model::Part::editor) return true;
   // Cached latents leave no way to the reconstructor; a renderer that no loss reaches would only decay.
-  return part == model::Part::renderer && !config.training.freeze_reconstructor_renderer && config.flow.render_loss_weight > 0;
+  return part == model::Part::renderer && !config.training.freeze_reconstructor_renderer &&
+         config.flow.render_loss_weight > 0;
 }
 
 // A resumed run takes every weight from its checkpoint: what it once started from may be gone.
@@ -183,10 +184,10 @@ std::string Trainer::find_checkpoint(std::string const& resume) const {
   std::vector<dist::CheckpointProblem> rejected;
   auto folder = dist::newest_valid_checkpoint(communicator_, checkpoints_, &rejected);
   if (folder.empty() && !rejected.empty())  // starting anew would write over what may still be repaired
-    throw dist::CheckpointError(
-        fmt::format("{}: none of {} checkpoints is valid, the newest: {}; restore one from a copy, or give --resume never to "
-                    "start anew (they are kept aside)",
-                    checkpoints_, rejected.size(), rejected.front().problem));
+    throw dist::CheckpointError(fmt::format(
+        "{}: none of {} checkpoints is valid, the newest: {}; restore one from a copy, or give --resume never to "
+        "start anew (they are kept aside)",
+        checkpoints_, rejected.size(), rejected.front().problem));
   for (auto const& [name, problem] : rejected) warn_once(fmt::format("checkpoint {} rejected: {}", name, problem));
   return folder;
 }
@@ -225,7 +226,8 @@ void Trainer::set_later_checkpoints_aside(std::int64_t step) {
   if (communicator_.rank() == 0) {
     auto const aside = dist::set_checkpoints_aside(checkpoints_, step);
     if (!aside.empty())
-      log_warning(fmt::format("the checkpoints of {} that this run does not go on from are now in {}", checkpoints_, aside));
+      log_warning(
+          fmt::format("the checkpoints of {} that this run does not go on from are now in {}", checkpoints_, aside));
   }
   dist::barrier(communicator_);
 }
@@ -472,7 +474,8 @@ int Trainer::run() {
     read_record(/*latest=*/!device_.is_cuda());
     times_.lap(Stage::other);
     times_.end();
-    last_step_ms_ = times_.step_ms();  // with the read: on CUDA a step is only launched above, and waits for the last one here
+    last_step_ms_ =
+        times_.step_ms();  // with the read: on CUDA a step is only launched above, and waits for the last one here
     release_batches();
     show_pictures();
     if (counters_.step % config_.training.checkpoint_every == 0) save();

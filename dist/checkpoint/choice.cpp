@@ -107,7 +107,8 @@ std::string resolve_checkpoint(std::string const& path) {
 bool looks_like_checkpoint(std::string const& folder) {
   if (step_of_folder_name(std::filesystem::path(folder + "/").parent_path().filename().string())) return true;
   if (!path_exists(folder + "/manifest.json")) return false;
-  auto const manifest = nlohmann::json::parse(read_text_file(folder + "/manifest.json"), nullptr, /*allow_exceptions=*/false);
+  auto const manifest =
+      nlohmann::json::parse(read_text_file(folder + "/manifest.json"), nullptr, /*allow_exceptions=*/false);
   return manifest.is_object() && manifest.contains("format") && manifest["format"] == kCheckpointFormat;
 }
 

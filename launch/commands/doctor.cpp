@@ -26,13 +26,15 @@ void check_shared(dist::Communicator const& communicator, std::string const& hos
   if (communicator.rank() == 0) written = static_cast<bool>(std::ofstream(path) << number << std::flush);
   dist::barrier(communicator);
   bool const seen = std::filesystem::exists(path);
-  auto const blind = dist::all_gather_strings(communicator, seen ? "" : fmt::format("rank {} on {}", communicator.rank(), host));
+  auto const blind =
+      dist::all_gather_strings(communicator, seen ? "" : fmt::format("rank {} on {}", communicator.rank(), host));
   std::error_code ignored;
   if (communicator.rank() == 0) std::filesystem::remove(path, ignored);
   std::string missing;
   for (auto const& rank : blind) missing += (missing.empty() || rank.empty() ? "" : ", ") + rank;
   if (!written || !missing.empty())
-    throw data::DataError(fmt::format("{}: {}; give a folder on a file system that all hosts share and may write to", folder,
+    throw data::DataError(fmt::format("{}: {}; give a folder on a file system that all hosts share and may write to",
+                                      folder,
                                       written ? fmt::format("what rank 0 writes is not seen by {}", missing)
                                               : std::string("rank 0 cannot write to it")));
 }
@@ -42,7 +44,8 @@ void check_shared(dist::Communicator const& communicator, std::string const& hos
 Command add_doctor(CLI::App& root) {
   auto folder = std::make_shared<std::string>();
   auto* app = root.add_subcommand("doctor", "print versions, devices and thread counts of every rank");
-  app->add_option("--shared", *folder, "also check that every rank sees the same folder here (give where runs and data lie)");
+  app->add_option("--shared", *folder,
+                  "also check that every rank sees the same folder here (give where runs and data lie)");
   return {app, [folder](dist::Runtime& runtime) {
             auto const communicator = runtime.communicator(dist::Device::cpu);
             if (!folder->empty()) check_shared(communicator, runtime.host(), *folder);

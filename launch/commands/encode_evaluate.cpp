@@ -25,7 +25,9 @@ Command add_encode(CLI::App& root) {
   app->add_option("--exclude-lights", options.exclude_lights, "glob: not these lights");
   app->add_option("--target-frames", options.target_frames,
                   "frames stored as targets, for example 3,7 (default: the config's data.target_frames)");
-  app->add_option("--batch", options.batch, "scenes encoded at once")->check(CLI::PositiveNumber)->capture_default_str();
+  app->add_option("--batch", options.batch, "scenes encoded at once")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
   app->add_option("overrides", arguments->overrides, "key=value on the checkpoint's config");
   return {app, [arguments](dist::Runtime& runtime) {
             auto loaded = load_checkpoint_model(arguments->checkpoint, arguments->overrides);
@@ -53,7 +55,9 @@ Command add_evaluate(CLI::App& root) {
   app->add_option("--train-data", options.train_data, "pair shards of the training lights, for the mean_light_ answer");
   app->add_option("--solver", options.solver, "solver (default: the config's)");
   app->add_option("--steps", options.steps, "solver steps (default: the config's)")->check(CLI::PositiveNumber);
-  app->add_option("--rows", options.sheet_rows, "rows of the contact sheet")->check(CLI::NonNegativeNumber)->capture_default_str();
+  app->add_option("--rows", options.sheet_rows, "rows of the contact sheet")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
   app->add_option("overrides", arguments->overrides, "key=value on the checkpoint's config");
   return {app, [arguments](dist::Runtime& runtime) {
             auto loaded = load_checkpoint_model(arguments->checkpoint, arguments->overrides);

@@ -70,21 +70,22 @@ Command add_inspect(CLI::App& root) {
   auto* app =
       root.add_subcommand("inspect", "say what a data folder, checkpoint, run folder or safetensors file holds");
   app->add_option("path", *path, "folder or file")->required();
-  return {app, [path](dist::Runtime&) {
-            if (path->ends_with(".safetensors")) {
-              for (auto const& entry : dist::read_safetensors_header(*path))
-                fmt::print("{} {} [{}]\n", entry.name, entry.dtype, fmt::join(entry.shape, ","));
-              return 0;
-            }
-            if (fs::exists(*path + "/checkpoints") || fs::exists(*path + "/latest") || dist::looks_like_checkpoint(*path)) {
-              print_checkpoint(dist::resolve_checkpoint(*path));
-              return 0;
-            }
-            data::ShardIndex const index(*path);
-            index.kind() == data::ShardKind::scene ? print_scenes(index) : print_pairs(index);
-            print_shards(index);
-            return 0;
-          }};
+  return {
+      app, [path](dist::Runtime&) {
+        if (path->ends_with(".safetensors")) {
+          for (auto const& entry : dist::read_safetensors_header(*path))
+            fmt::print("{} {} [{}]\n", entry.name, entry.dtype, fmt::join(entry.shape, ","));
+          return 0;
+        }
+        if (fs::exists(*path + "/checkpoints") || fs::exists(*path + "/latest") || dist::looks_like_checkpoint(*path)) {
+          print_checkpoint(dist::resolve_checkpoint(*path));
+          return 0;
+        }
+        data::ShardIndex const index(*path);
+        index.kind() == data::ShardKind::scene ? print_scenes(index) : print_pairs(index);
+        print_shards(index);
+        return 0;
+      }};
 }
 
 }  // namespace duoflow::launch

@@ -27,7 +27,8 @@ TEST_P(NcclOfOne, EveryCollectiveLeavesTheNumbersAsTheyAre) {
   for (auto const& result : {reduced, broadcasted, scattered, gathered}) EXPECT_TRUE(at::equal(result, numbers));
 }
 
-INSTANTIATE_TEST_SUITE_P(Types, NcclOfOne, ::testing::Values(at::kFloat, at::kDouble, at::kBFloat16, at::kLong, at::kByte));
+INSTANTIATE_TEST_SUITE_P(Types, NcclOfOne,
+                         ::testing::Values(at::kFloat, at::kDouble, at::kBFloat16, at::kLong, at::kByte));
 
 TEST(CudaStatistics, ArriveAndLeaveTheGivenOnesAlone) {
   StatisticsExchange exchange(nccl_of_one(), 5, at::kCUDA);

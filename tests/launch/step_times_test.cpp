@@ -38,7 +38,8 @@ TEST(StepTimes, TheFirstStepIsNotInTheMeans) {
   times.lap(Stage::optimizer);
   times.end();
   EXPECT_EQ(times.steps(), 1);
-  EXPECT_NE(times.summary().find("forward 0.00, backward 0.00, exposed communication 0.00"), std::string::npos) << times.summary();
+  EXPECT_NE(times.summary().find("forward 0.00, backward 0.00, exposed communication 0.00"), std::string::npos)
+      << times.summary();
 }
 
 }  // namespace

@@ -38,10 +38,12 @@ struct TinyShape {
 };
 
 model::ModelOptions tiny_options();
-model::SceneModel tiny_model(bool train_renderer, at::Device device = at::kCPU);  // no weight is zero, so every gradient is non-zero
-model::WeightingOptions tiny_weighting();           // normalized, with a state (EMA)
+model::SceneModel tiny_model(bool train_renderer,
+                             at::Device device = at::kCPU);  // no weight is zero, so every gradient is non-zero
+model::WeightingOptions tiny_weighting();                    // normalized, with a state (EMA)
 model::JointLossOptions tiny_losses();
-model::JointBatch tiny_batch(std::int64_t samples, std::int64_t update = 0, at::Device device = at::kCPU);  // other numbers in every update
+model::JointBatch tiny_batch(std::int64_t samples, std::int64_t update = 0,
+                             at::Device device = at::kCPU);  // other numbers in every update
 
 class TinyRun {
  public:
