@@ -58,6 +58,11 @@ class BadShardTest(RefusalTest):
         self.refuse(["encode", "--checkpoint", samples() / "stage1", "--data", samples() / "scenes", "--out", self.folder / "single",
                      "--lights", "env_000"], 3, "no object has two lights", "add lights")
 
+    def test_encode_of_no_scenes_at_once(self):
+        outcome = self.launch(0, "encode", "--checkpoint", samples() / "stage1", "--data", samples() / "scenes", "--out",
+                              self.folder / "none", "--batch", "0", code=2)
+        self.assertIn("--batch", outcome.err)
+
     def test_encode_leaves_no_shard_of_damaged_scenes(self):
         data, out = self.copy_of("scenes"), self.folder / "encoded"
         damage.flip_every_row(data / "scenes-00001.h5", "images")
@@ -99,6 +104,10 @@ class BadPictureTest(RefusalTest):
 
         self.change_metadata("ball_env_1", shear)
         self.refuse_ingest("scene ball_env_1 frame 1", "camera")
+
+    def test_fewer_frames_than_the_objects_other_lights(self):
+        self.change_metadata("ball_env_1", lambda frames: frames.pop())
+        self.refuse_ingest("scene ball_env_1", "it has 3 frames", "has 4")
 
     def test_bad_scene_is_skipped_on_request_and_listed(self):
         (self.scenes / "images" / "ball_env_0" / "00001.png").unlink()
