@@ -74,35 +74,54 @@ at::Tensor light_tensor(at::Tensor const& env, at::Tensor const& world_to_norm, 
   return model::encode_light(linear, own_float(world_to_norm, device), encoding);
 }
 
+namespace {
+
+// Rays of the cameras that the pictures were taken with; prefix: input or target.
+at::Tensor rays_of(data::Batch const& batch, data::BatchSource const& source, std::string const& prefix,
+                   at::Tensor const& image) {
+  auto const device = image.device();
+  return model::pluecker_rays(own_float(field_tensor(batch, source, prefix + "_c2w"), device),
+                              own_float(field_tensor(batch, source, prefix + "_fxfycxcy"), device), image.size(-2),
+                              image.size(-1));
+}
+
+}  // namespace
+
+InputPictures input_pictures(data::Batch const& batch, data::BatchSource const& source, at::Device device) {
+  auto field = [&](char const* name) { return field_tensor(batch, source, name); };
+  InputPictures result;
+  result.image = image_tensor(field("input_images"), device);
+  if (batch.fields.contains("relit_images")) result.relit = image_tensor(field("relit_images"), device);
+  result.rays = rays_of(batch, source, "input", result.image);
+  return result;
+}
+
 model::JointBatch joint_batch(data::Batch const& batch, data::BatchSource const& source,
                               model::ModelOptions const& options, model::LightEncoding encoding, std::uint64_t seed,
                               at::Device device) {
   auto field = [&](char const* name) { return field_tensor(batch, source, name); };
   model::JointBatch result;
-  result.x0 = own_float(field("x0"), device);
-  result.x1 = own_float(field("x1"), device);
+  if (batch.fields.contains("x0")) {
+    result.x0 = own_float(field("x0"), device);
+    result.x1 = own_float(field("x1"), device);
+  } else {
+    auto const pictures = input_pictures(batch, source, device);
+    result.input_image = pictures.image;
+    result.relit_image = pictures.relit;
+    result.input_rays = pictures.rays;
+  }
   result.t = times(batch.first_position, batch.samples, seed, device);
   result.env = light_tensor(field("env"), field("world_to_norm"), options.env_height, encoding, device);
   result.target_image = image_tensor(field("target_images"), device);
-  result.target_rays =
-      model::pluecker_rays(own_float(field("target_c2w"), device), own_float(field("target_fxfycxcy"), device),
-                           result.target_image.size(-2), result.target_image.size(-1));
+  result.target_rays = rays_of(batch, source, "target", result.target_image);
   return result;
 }
 
 model::ReconstructionBatch reconstruction_batch(data::Batch const& batch, data::BatchSource const& source,
                                                 at::Device device) {
-  auto field = [&](char const* name) { return field_tensor(batch, source, name); };
-  auto rays = [&](char const* c2w, char const* fxfycxcy, at::Tensor const& image) {
-    return model::pluecker_rays(own_float(field(c2w), device), own_float(field(fxfycxcy), device), image.size(-2),
-                                image.size(-1));
-  };
-  model::ReconstructionBatch result;
-  result.input_image = image_tensor(field("input_images"), device);
-  result.target_image = image_tensor(field("target_images"), device);
-  result.input_rays = rays("input_c2w", "input_fxfycxcy", result.input_image);
-  result.target_rays = rays("target_c2w", "target_fxfycxcy", result.target_image);
-  return result;
+  auto const inputs = input_pictures(batch, source, device);
+  auto const target = image_tensor(field_tensor(batch, source, "target_images"), device);
+  return {inputs.image, inputs.rays, rays_of(batch, source, "target", target), target};
 }
 
 }  // namespace duoflow::launch

@@ -22,8 +22,13 @@ at::Tensor image_tensor(at::Tensor const& pixels_u8, at::Device device);  // [..
 at::Tensor light_tensor(at::Tensor const& env, at::Tensor const& world_to_norm, std::int64_t env_height,
                         model::LightEncoding encoding, at::Device device);
 
-// x0, x1 keep renderer space; t from (seed, position). May start copies that read the batch's memory asynchronously
-// (CUDA).
+struct InputPictures {
+  at::Tensor image, relit, rays;  // [B,V,3,H,W] twice (relit: undefined when the source has none), [B,V,6,H,W]
+};
+InputPictures input_pictures(data::Batch const& batch, data::BatchSource const& source, at::Device device);
+
+// x0, x1 keep renderer space (pair shards), or the pictures they are encoded from are there (scene pairs); t from
+// (seed, position). May start copies that read the batch's memory asynchronously (CUDA).
 model::JointBatch joint_batch(data::Batch const& batch, data::BatchSource const& source,
                               model::ModelOptions const& options, model::LightEncoding encoding, std::uint64_t seed,
                               at::Device device);

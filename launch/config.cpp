@@ -253,7 +253,7 @@ void validate_flow(Config const& c) {
 
 void validate(Config& c) {
   require_one_of("objective", c.objective, {"reconstruction", "joint"});
-  require_one_of("latents", c.latents, {"cached"}, " - online latents are not in this version");
+  require_one_of("latents", c.latents, {"cached", "online"});
   validate_model(c);
   validate_training(c);
   validate_flow(c);

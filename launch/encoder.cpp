@@ -15,7 +15,7 @@
 #include "data/cameras.h"
 #include "data/environment_map.h"
 #include "data/error.h"
-#include "data/ingest_lvsm.h"
+#include "data/scene_lights.h"
 #include "data/shard_writer.h"
 #include "launch/batches.h"
 #include "launch/logging.h"
@@ -80,30 +80,6 @@ ViewSet choose_views(Config const& config, std::string const& target_frames, std
   return views;
 }
 
-data::ImageF scene_light(data::RawReader const& reader, data::SceneSet const& set, data::SceneEntry const& scene,
-                         std::int64_t height) {
-  data::ImageF map;
-  if (set.env_per_frame) {
-    auto read = [&](char const* dataset) {
-      data::Image8 image{set.env_height, set.env_width, 3,
-                         std::vector<std::uint8_t>(static_cast<std::size_t>(set.env_height * set.env_width * 3))};
-      reader.read(scene.shard, dataset, scene.first_frame, image.pixels.data());
-      return image;
-    };
-    map = data::camera_map_to_world(data::recover_linear(read("env_ldr"), read("env_hdr")), scene.c2w.data(),
-                                    set.env_height, set.env_width);
-  } else {
-    std::vector<std::uint16_t> half(static_cast<std::size_t>(set.env_height * set.env_width * 3));
-    reader.read(scene.shard, "env", scene.env_row, half.data());
-    map = {set.env_height, set.env_width, std::vector<float>(half.size())};
-    std::transform(half.begin(), half.end(), map.pixels.begin(), data::from_half);
-    std::array<float, 9> rotation;
-    std::copy_n(scene.env_rotation, 9, rotation.begin());
-    if (rotation != std::array<float, 9>{1, 0, 0, 0, 1, 0, 0, 0, 1}) map = data::rotate_map(map, rotation);
-  }
-  return map.height == height ? map : data::resize_map(map, height, 2 * height);
-}
-
 SceneEncoder::SceneEncoder(LoadedModel const& loaded, std::string const& directory, at::Device device)
     : loaded_(loaded), device_(device), index_(std::make_shared<data::ShardIndex const>(directory)) {
   if (index_->kind() != data::ShardKind::scene)
@@ -155,12 +131,12 @@ struct ObjectJob {
 
 std::vector<std::int64_t> ordered_pairs(data::SceneSet const& set, ObjectJob const& job) {
   std::vector<std::int64_t> pairs;
-  auto light = [&](std::size_t row) {
-    return data::base_light(set.scenes[static_cast<std::size_t>(job.scenes[row])].light);
+  auto scene = [&](std::size_t row) -> data::SceneEntry const& {
+    return set.scenes[static_cast<std::size_t>(job.scenes[row])];
   };
   for (std::size_t a = 0; a < job.scenes.size(); ++a)
     for (std::size_t b = 0; b < job.scenes.size(); ++b)
-      if (a != b && light(a) != light(b))
+      if (data::is_light_pair(scene(a), scene(b)))
         pairs.insert(pairs.end(), {static_cast<std::int64_t>(a), static_cast<std::int64_t>(b)});
   return pairs;
 }
@@ -254,7 +230,7 @@ class ShardEncoder {
     std::vector<std::int64_t> env_rows, view_sets(job.scenes.size(), 0);
     for (auto const scene : job.scenes) {
       auto const& entry = set_.scenes[static_cast<std::size_t>(scene)];
-      auto const map = scene_light(encoder_.reader(), set_, entry, loaded_.config.env_image_size);
+      auto const map = data::scene_light(encoder_.reader(), set_, entry, loaded_.config.env_image_size);
       std::vector<std::uint16_t> half(map.pixels.size());
       std::transform(map.pixels.begin(), map.pixels.end(), half.begin(), data::to_half);
       writer.write("env", std::ssize(env_rows), 1, half.data());

@@ -6,7 +6,6 @@
 #include <string>
 #include <vector>
 
-#include "data/environment_map.h"
 #include "data/raw_reader.h"
 #include "data/shard_index.h"
 #include "dist/communicator.h"
@@ -40,11 +39,6 @@ struct EncodedScene {
   at::Tensor latents;  // [n,d] fp32, on the model's device
   std::vector<float> target_c2w, target_fxfycxcy, world_to_norm;
 };
-
-// The linear, world-frame light map of a scene at the given height (its own map, or recovered from the per-frame pair
-// of its first frame).
-data::ImageF scene_light(data::RawReader const& reader, data::SceneSet const& set, data::SceneEntry const& scene,
-                         std::int64_t height);
 
 class SceneEncoder {
  public:

@@ -103,6 +103,7 @@ nlohmann::ordered_json metrics_line(StepNumbers const& numbers, std::vector<doub
   line["lpips"] = none;
   line["perceptual"] = none;
   line["psnr"] = has_render ? mean(model::kPsnr) : none;
+  line["latent_std"] = mean(model::kLatentStd) > 0 ? mean(model::kLatentStd) : none;
   line["velocity_weight"] = options.joint ? own[kVelocityWeight] : none;
   line["render_weight"] = own[kRenderWeight];
   line["grad_norm"] = own[kGradNorm];

@@ -21,6 +21,7 @@
 #include "launch/logging.h"
 #include "launch/model_setup.h"
 #include "launch/run_log.h"
+#include "launch/run_setup.h"
 #include "launch/run_state.h"
 #include "launch/schedule.h"
 #include "launch/step_record.h"
@@ -44,38 +45,6 @@ double peak_resident_mib() {
 
 at::TensorOptions fp64(at::Device device) { return at::TensorOptions().dtype(at::kDouble).device(device); }
 
-bool trains(Config const& config, model::Part part) {
-  if (config.objective == "reconstruction") return part != model::Part::editor;
-  if (part == model::Part::editor) return true;
-  // Cached latents leave no way to the reconstructor; a renderer that no loss reaches would only decay.
-  return part == model::Part::renderer && !config.training.freeze_reconstructor_renderer &&
-         config.flow.render_loss_weight > 0;
-}
-
-// A resumed run takes every weight from its checkpoint: what it once started from may be gone.
-model::SceneModel make_model(Config const& config, at::Device device, bool resumes) {
-  model::SceneModel model(config.model, config.training.seed);
-  if (!config.training.init_from.empty() && !resumes) {
-    auto const missing = load_weights(model, config.training.init_from);
-    if (!missing.empty())
-      log_info(fmt::format("{}: {} tensors not in it keep their initial values (first: {})", config.training.init_from,
-                           missing.size(), missing.front()));
-  }
-  for (auto const part : {model::Part::reconstructor, model::Part::editor, model::Part::renderer})
-    model.set_trainable(part, trains(config, part));
-  model.to(device);
-  return model;
-}
-
-dist::FlatBuffer make_buffer(model::SceneModel const& model) {
-  std::vector<dist::TrainableParameter> parameters;
-  for (auto const part : {model::Part::reconstructor, model::Part::editor, model::Part::renderer})  // forward order
-    for (auto const& parameter : model.parameters())
-      if (parameter.part == part && parameter.trainable && parameter.tensor.requires_grad())
-        parameters.push_back({parameter.name, parameter.tensor, parameter.tensor.dim() == 1 ? 1 : 0});
-  return dist::FlatBuffer(std::move(parameters));
-}
-
 class Trainer {
  public:
   Trainer(dist::Runtime& runtime, Config const& config, TrainArguments const& arguments)
@@ -84,14 +53,14 @@ class Trainer {
         device_(choose_device(config.dist.device)),
         communicator_(runtime.communicator(device_.is_cuda() ? dist::Device::cuda : dist::Device::cpu)),
         checkpoints_(arguments.run + "/checkpoints"),
-        resume_from_(find_checkpoint(arguments.resume)),
+        resume_from_(find_checkpoint(communicator_, checkpoints_, arguments.resume)),
         model_(make_model(config, device_, !resume_from_.empty())),
         buffer_(make_buffer(model_)),
         reducer_(communicator_, buffer_, {config.dist.bucket_mib, config.dist.first_bucket_mib}),
         optimizer_(buffer_, {config.training.beta1, config.training.beta2, 1e-8, {config.training.weight_decay, 0}}),
         weighting_(model::make_weighting(weighting_options(config), device_)),
-        joint_step_(model_, loss_options(), *weighting_),
-        render_loss_(loss_options().render),
+        joint_step_(model_, loss_options(config_), *weighting_),
+        render_loss_(loss_options(config_).render),
         exchange_(communicator_, statistic_slots(communicator_.size()), device_),
         records_(communicator_.size(), device_),
         schedule_{config.training.lr, config.training.warmup, config.training.train_steps,
@@ -106,16 +75,13 @@ class Trainer {
   int run();
 
  private:
-  std::string find_checkpoint(std::string const& resume) const;
   void open(TrainArguments const& arguments);
   void set_later_checkpoints_aside(std::int64_t step);
   void resume(std::string const& folder, std::string const& run);
-  void check_producer() const;
   // What every rank finds alike is said by one.
   void warn_once(std::string const& text) const {
     if (communicator_.rank() == 0) log_warning(text);
   }
-  model::JointLossOptions loss_options() const;
 
   void train_step();
   model::LossWeights joint_micro_steps();
@@ -170,28 +136,6 @@ class Trainer {
   Clock::time_point started_ = Clock::now();
 };
 
-model::JointLossOptions Trainer::loss_options() const {
-  auto const& t = config_.training;
-  return {config_.flow.velocity_loss_weight,
-          config_.objective == "joint" ? config_.flow.render_loss_weight : 1,
-          {t.l2_loss_weight, t.lpips_loss_weight, t.perceptual_loss_weight}};
-}
-
-// Collective.
-std::string Trainer::find_checkpoint(std::string const& resume) const {
-  if (resume == "never") return "";
-  if (resume != "auto") return dist::resolve_checkpoint(resume);
-  std::vector<dist::CheckpointProblem> rejected;
-  auto folder = dist::newest_valid_checkpoint(communicator_, checkpoints_, &rejected);
-  if (folder.empty() && !rejected.empty())  // starting anew would write over what may still be repaired
-    throw dist::CheckpointError(fmt::format(
-        "{}: none of {} checkpoints is valid, the newest: {}; restore one from a copy, or give --resume never to "
-        "start anew (they are kept aside)",
-        checkpoints_, rejected.size(), rejected.front().problem));
-  for (auto const& [name, problem] : rejected) warn_once(fmt::format("checkpoint {} rejected: {}", name, problem));
-  return folder;
-}
-
 void Trainer::open(TrainArguments const& arguments) {
   auto const& folder = resume_from_;
   std::int64_t step = 0, samples = 0;
@@ -203,19 +147,19 @@ void Trainer::open(TrainArguments const& arguments) {
   data_ = std::make_unique<TrainingData>(arguments.data, config_, communicator_.rank(), communicator_.size(), samples,
                                          device_.is_cuda());
   counters_.data_fingerprint = data_->fingerprint();
-  if (folder.empty() && data_->pairs())
-    model_.set_latent_statistics(at::tensor(at::ArrayRef<float>(data_->pairs()->latent_mean)).to(device_),
-                                 at::tensor(at::ArrayRef<float>(data_->pairs()->latent_std)).to(device_));
-  if (!folder.empty()) resume(folder, arguments.run);
+  if (folder.empty())
+    set_latent_statistics(communicator_, model_, *data_);
+  else
+    resume(folder, arguments.run);
   counters_.global_batch = data_->plan().global_batch;
   if (arguments.resume != "auto") set_later_checkpoints_aside(folder.empty() ? -1 : step);
   if (data_->pairs()) {
-    check_producer();
+    check_producer(config_, model_, *data_->pairs(), communicator_.rank() == 0);
     if (config_.training.num_target_views > data_->pairs()->targets)
       warn_once(fmt::format("training.num_target_views = {}, the pairs have {}: all of them are rendered",
                             config_.training.num_target_views, data_->pairs()->targets));
   }
-  LineOptions const line{loss_options().lambda_v, loss_options().lambda_r, communicator_.size(),
+  LineOptions const line{loss_options(config_).lambda_v, loss_options(config_).lambda_r, communicator_.size(),
                          config_.objective == "joint"};
   log_ = std::make_unique<RunLog>(arguments.run, config_, communicator_.rank(), line, counters_.step);
   log_->start(data_->samples(), data_->plan().global_batch, buffer_.size(), device_.str());
@@ -245,19 +189,6 @@ void Trainer::resume(std::string const& folder, std::string const& run) {
   for (auto const& change : changes) warn_once(fmt::format("config changed since the checkpoint: {}", change));
 }
 
-void Trainer::check_producer() const {
-  auto const mine = producer_of(model_);
-  auto const& theirs = data_->pairs()->producer;
-  if (mine == theirs) return;
-  auto const what =
-      fmt::format("the pairs were encoded by another reconstructor (producer {}, this model's is {})", theirs, mine);
-  if (!config_.data.allow_other_producer)
-    throw data::DataError(what +
-                          "; its renderer would not understand the latents: encode again, set training.init_from to "
-                          "that model, or data.allow_other_producer: true");
-  warn_once(fmt::format("{}; accepted by data.allow_other_producer", what));
-}
-
 // ---- training
 // ---------------------------------------------------------------------------------------------------------
 
@@ -281,12 +212,14 @@ void Trainer::train_step() {
 
 model::LossWeights Trainer::joint_micro_steps() {
   auto const& plan = data_->plan();
-  bool const train_renderer = trains(config_, model::Part::renderer);
-  bool const renders = loss_options().lambda_r * weighting_->known_render_weight(counters_.step) != 0;
+  bool const renders = loss_options(config_).lambda_r * weighting_->known_render_weight(counters_.step) != 0;
   std::set<std::string> used, renderer;  // the renderer's gradients are finished by the first halves
   for (auto const& parameter : model_.parameters()) {
-    if (parameter.trainable && parameter.part == model::Part::editor) used.insert(parameter.name);
-    if (train_renderer && renders && parameter.part == model::Part::renderer) renderer.insert(parameter.name);
+    if (!parameter.trainable || !trains(config_, parameter.part)) continue;
+    if (parameter.part != model::Part::renderer)
+      used.insert(parameter.name);
+    else if (renders)
+      renderer.insert(parameter.name);
   }
   used.insert(renderer.begin(), renderer.end());
   std::vector<model::JointBatch> batches;

@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 
 #include "data/error.h"
+#include "data/scene_lights.h"
 
 namespace duoflow::launch {
 namespace {
@@ -87,38 +88,58 @@ data::Verify verify_mode(Config const& config) {
   return config.data.verify == "never" ? data::Verify::never : data::Verify::first_touch;
 }
 
+data::Sampler TrainingData::sampler(std::string const& directory, std::uint64_t seed, std::size_t samples, int ranks) {
+  samples_ = samples;
+  if (samples_ < static_cast<std::uint64_t>(ranks))
+    throw data::DataError(
+        fmt::format("{}: {} samples for {} ranks (every rank needs at least one); start fewer ranks or make more data",
+                    directory, samples, ranks));
+  return data::Sampler(seed, samples_);
+}
+
+void TrainingData::open_pairs(std::shared_ptr<data::ShardIndex const> const& index, Config const& config, int ranks) {
+  auto const& directory = index->directory();
+  require_kind(*index, data::ShardKind::pair, "joint");
+  pairs_ = std::make_shared<data::PairSet const>(data::load_pairs(*index));
+  check_pairs(directory, *pairs_, config);
+  auto const seed = config.training.seed;
+  auto const targets = config.training.num_target_views < pairs_->targets ? config.training.num_target_views : 0;
+  source_ = data::make_pair_source(index, pairs_, std::make_shared<data::RawReader const>(index, verify_mode(config)),
+                                   sampler(directory, seed, pairs_->pairs.size(), ranks), seed, targets);
+}
+
+void TrainingData::open_scenes(std::shared_ptr<data::ShardIndex const> const& index, Config const& config, int ranks) {
+  auto const& directory = index->directory();
+  online_ = config.objective == "joint";
+  require_kind(*index, data::ShardKind::scene, online_ ? "joint with latents: online" : config.objective);
+  auto const reader = std::make_shared<data::RawReader const>(index, verify_mode(config));
+  auto const scenes =
+      std::make_shared<data::SceneSet const>(without_lights(data::load_scenes(*index), config.data.exclude_lights));
+  require_equal(directory, "picture height", scenes->height, config.model.image_size,
+                "model.image_tokenizer.image_size");
+  require_equal(directory, "picture width", scenes->width, config.model.image_size, "model.image_tokenizer.image_size");
+  auto const seed = config.training.seed;
+  auto const views = view_selection(config);
+  if (online_) {
+    auto pairs = data::light_pairs(*scenes);
+    auto const order = sampler(directory, seed, pairs.size(), ranks);
+    source_ = data::make_scene_pair_source(index, scenes, std::move(pairs), reader, order, seed, views,
+                                           config.env_image_size);
+  } else {
+    source_ = data::make_scene_source(index, scenes, reader, sampler(directory, seed, scenes->scenes.size(), ranks),
+                                      seed, views);
+  }
+}
+
 TrainingData::TrainingData(std::string const& directory, Config const& config, int rank, int size,
                            std::int64_t start_samples, bool pin_memory)
     : plan_(plan_batches(config.training, rank, size)) {
   auto const index = std::make_shared<data::ShardIndex const>(directory);
-  auto const reader = std::make_shared<data::RawReader const>(index, verify_mode(config));
-  auto const seed = config.training.seed;
   fingerprint_ = index->fingerprint();
-  auto check_samples = [&](std::size_t count) {
-    samples_ = count;
-    if (samples_ < static_cast<std::uint64_t>(size))
-      throw data::DataError(fmt::format(
-          "{}: {} samples for {} ranks (every rank needs at least one); start fewer ranks or make more data", directory,
-          count, size));
-    return data::Sampler(seed, samples_);
-  };
-  if (config.objective == "joint") {
-    require_kind(*index, data::ShardKind::pair, config.objective);
-    pairs_ = std::make_shared<data::PairSet const>(data::load_pairs(*index));
-    check_pairs(directory, *pairs_, config);
-    auto const targets = config.training.num_target_views < pairs_->targets ? config.training.num_target_views : 0;
-    source_ = data::make_pair_source(index, pairs_, reader, check_samples(pairs_->pairs.size()), seed, targets);
-  } else {
-    require_kind(*index, data::ShardKind::scene, config.objective);
-    auto const scenes =
-        std::make_shared<data::SceneSet const>(without_lights(data::load_scenes(*index), config.data.exclude_lights));
-    require_equal(directory, "picture height", scenes->height, config.model.image_size,
-                  "model.image_tokenizer.image_size");
-    require_equal(directory, "picture width", scenes->width, config.model.image_size,
-                  "model.image_tokenizer.image_size");
-    source_ = data::make_scene_source(index, scenes, reader, check_samples(scenes->scenes.size()), seed,
-                                      view_selection(config));
-  }
+  if (config.objective == "joint" && config.latents == "cached")
+    open_pairs(index, config, size);
+  else
+    open_scenes(index, config, size);
   data::LoaderOptions options;
   options.threads = config.data.threads;
   options.slots = static_cast<int>(2 * plan_.micro_steps + 2);  // this step's, the last step's on CUDA, two ahead

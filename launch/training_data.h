@@ -20,7 +20,8 @@ BatchPlan plan_batches(TrainingConfig const& config, int rank, int size);
 
 class TrainingData {
  public:
-  // Opens `directory` (pair shards for joint, scene shards for reconstruction). start_samples: samples already consumed.
+  // Opens `directory`: pair shards for joint on cached latents, else scene shards. start_samples: samples already
+  // consumed.
   // DataError: wrong kind of shard, picture or latent sizes other than the config's, fewer samples than ranks.
   TrainingData(std::string const& directory, Config const& config, int rank, int size, std::int64_t start_samples,
                bool pin_memory);
@@ -28,7 +29,9 @@ class TrainingData {
 
   BatchPlan const& plan() const { return plan_; }
   data::BatchSource const& source() const { return *source_; }
+  std::shared_ptr<data::BatchSource const> shared_source() const { return source_; }
   data::PairSet const* pairs() const { return pairs_.get(); }  // null for scenes
+  bool online() const { return online_; }                      // pairs of scenes, to be encoded in every step
   std::uint64_t samples() const { return samples_; }
   std::string const& fingerprint() const { return fingerprint_; }
 
@@ -37,8 +40,13 @@ class TrainingData {
   double waited_ms() const;
 
  private:
+  void open_pairs(std::shared_ptr<data::ShardIndex const> const& index, Config const& config, int ranks);
+  void open_scenes(std::shared_ptr<data::ShardIndex const> const& index, Config const& config, int ranks);
+  data::Sampler sampler(std::string const& directory, std::uint64_t seed, std::size_t samples, int ranks);
+
   BatchPlan plan_;
   std::uint64_t samples_ = 0;
+  bool online_ = false;
   std::string fingerprint_;
   std::shared_ptr<data::PairSet const> pairs_;
   std::shared_ptr<data::BatchSource const> source_;

@@ -31,6 +31,7 @@ JointLossOptions const& checked(JointLossOptions const& options) {
 struct SampleLosses {
   at::Tensor velocity, render;  // [B], detached
   at::Tensor mse, psnr;         // [B] means over the sample's target images
+  at::Tensor latent_std;        // [B] of x0, over tokens and width
 };
 
 // A picture measured: mean over the target images of each sample.
@@ -42,7 +43,7 @@ void measure_images(SampleLosses& losses, at::Tensor const& image, at::Tensor co
 
 SampleLosses zero_losses(std::int64_t samples, at::TensorOptions const& options) {
   at::Tensor const zero = at::zeros({samples}, options.dtype(at::kFloat));
-  return {zero, zero, zero, zero};
+  return {zero, zero, zero, zero, zero};
 }
 
 // Statistics vector of one micro-step, put together on the device.
@@ -57,6 +58,7 @@ at::Tensor pack(SampleLosses const& losses) {
   put(kMse, losses.mse);
   put(kPsnr, losses.psnr);
   put(kNonFinite, finite.logical_not());
+  put(kLatentStd, losses.latent_std);
   sums.select(0, kSamples).fill_(losses.velocity.size(0));
   return sums;
 }
@@ -87,33 +89,46 @@ double JointStep::render_weight(std::int64_t step) const {
   return render_loss_.empty() ? 0 : options_.lambda_r * weighting_.known_render_weight(step);
 }
 
-at::Tensor JointStep::editor_velocity(JointBatch const& batch, at::Tensor const& x_t) const {
-  return model_.velocity(x_t, batch.t, model_.light_tokens(batch.env));
+// Everything up to v_pred.
+struct JointStep::BeforeCut {
+  at::Tensor x0;
+  PathPoint point;
+  at::Tensor v_pred;
+};
+
+JointStep::BeforeCut JointStep::before_cut(JointBatch const& batch, at::Tensor const& x1, bool with_graph) const {
+  at::AutoGradMode const grad(with_graph);
+  at::Tensor const x0 = batch.x0.defined() ? batch.x0 : model_.reconstruct(batch.input_image, batch.input_rays);
+  PathPoint const point = linear_path(model_.to_flow_space(x0), model_.to_flow_space(x1), batch.t);
+  return {x0, point, model_.velocity(point.x_t, batch.t, model_.light_tokens(batch.env))};
+}
+
+at::Tensor JointStep::encode_target(JointBatch const& batch) const {
+  at::NoGradGuard const no_graph;
+  return batch.x1.defined() ? batch.x1 : model_.reconstruct(batch.relit_image, batch.input_rays);
+}
+
+bool JointStep::trains_reconstructor(JointBatch const& batch) const {
+  return !batch.x0.defined() && model_.trainable(Part::reconstructor);
 }
 
 AtCut JointStep::run_to_cut(JointBatch const& batch, std::int64_t step, std::int64_t global_batch, bool keep_graph,
                             std::function<void(at::Tensor const& sums)> const& contribute) {
-  bool const attached = batch.x0.requires_grad();
-  if (attached && !keep_graph) {
-    throw std::invalid_argument(
-        "x0 carries the reconstructor's graph but graphs are not kept (the reconstructor would get no gradient), "
-        "use one micro-step per step or detach x0");
-  }
-  PathPoint const point = linear_path(model_.to_flow_space(batch.x0), model_.to_flow_space(batch.x1), batch.t);
   AtCut at_cut;
-  at_cut.x_t = point.x_t.detach();
-  at::Tensor v_pred;
-  {
-    at::AutoGradMode const grad(keep_graph);
-    v_pred = editor_velocity(batch, point.x_t);
-  }
-  if (keep_graph) at_cut.v_pred = v_pred;
-  at::Tensor const v_cut = v_pred.detach().requires_grad_(true);
-  at::Tensor const x_t_cut = attached ? point.x_t.detach().requires_grad_(true) : at_cut.x_t;
+  at_cut.x1 = encode_target(batch);
+  BeforeCut const before = before_cut(batch, at_cut.x1, keep_graph);
+  at_cut.x0 = before.x0.detach();
+  at_cut.x_t = before.point.x_t.detach();
+  at_cut.v_pred = before.v_pred.detach();
+  if (keep_graph) at_cut.v_pred_graph = before.v_pred;
+  bool const attached = trains_reconstructor(batch);
+  at::Tensor const v_cut = before.v_pred.detach().requires_grad_(true);
+  at::Tensor const x_t_cut = attached ? before.point.x_t.detach().requires_grad_(true) : at_cut.x_t;
 
   at::Tensor const x_hat = model_.from_flow_space(x_t_cut + (1 - batch.t).view({-1, 1, 1}) * v_cut);
   at_cut.x_hat = x_hat.detach();
   SampleLosses losses = zero_losses(batch.t.size(0), v_cut.options());
+  if (!batch.x0.defined()) losses.latent_std = at_cut.x0.flatten(1).std(1);
   double const weight_r = render_weight(step);
   at::Tensor render_loss;
   if (weight_r != 0) {
@@ -124,21 +139,22 @@ AtCut JointStep::run_to_cut(JointBatch const& batch, std::int64_t step, std::int
     measure_images(losses, at_cut.image, batch.target_image);
   }
   bool const with_velocity = velocity_counts(step);
-  at::Tensor const v = v_cut.detach(), target = point.target.detach();
-  if (with_velocity) losses.velocity = velocity_loss(v, target);
+  at::Tensor const target = before.point.target.detach();
+  if (with_velocity) losses.velocity = velocity_loss(at_cut.v_pred, target);
   at_cut.velocity_loss = losses.velocity;
   at_cut.render_loss = losses.render;
   contribute(pack(losses));
 
-  if (with_velocity) at_cut.g_velocity = velocity_loss_gradient(v, target, global_batch);
+  if (with_velocity) at_cut.g_velocity = velocity_loss_gradient(at_cut.v_pred, target, global_batch);
   if (weight_r != 0) {
     backward_of_sum(render_loss, weight_r / static_cast<double>(global_batch));
     at_cut.g_render = v_cut.grad();
   }
-  if (attached) {
-    at_cut.x_t_graph = point.x_t;
-    at_cut.target_graph = point.target;
-    at_cut.g_x_t = weight_r != 0 ? x_t_cut.grad() : at::zeros_like(at_cut.x_t);
+  if (!attached) return at_cut;
+  at_cut.g_x_t = weight_r != 0 ? x_t_cut.grad() : at::zeros_like(at_cut.x_t);
+  if (keep_graph) {
+    at_cut.x_t_graph = before.point.x_t;
+    at_cut.target_graph = before.point.target;
   }
   return at_cut;
 }
@@ -161,18 +177,24 @@ LossWeights JointStep::combine(at::Tensor const& global_sums, std::int64_t step)
 void JointStep::run_from_cut(JointBatch const& batch, AtCut const& at_cut, LossWeights const& weights,
                              at::Tensor& cut_sums) {
   at::Tensor g = combine_at_cut(at_cut.g_velocity, options_.lambda_v * weights.velocity, at_cut.g_render, cut_sums);
-  at::Tensor const v_pred = at_cut.v_pred.defined() ? at_cut.v_pred : editor_velocity(batch, at_cut.x_t);
   // Both losses off at this step of a schedule: the editor's parameters still get their (zero) gradient, as the reducer
   // expects.
-  if (!g.defined()) g = at::zeros_like(v_pred);
-  if (!at_cut.x_t_graph.defined()) {
+  if (!g.defined()) g = at::zeros_like(at_cut.v_pred);
+  at::Tensor v_pred = at_cut.v_pred_graph;
+  PathPoint point{at_cut.x_t_graph, at_cut.target_graph};
+  if (!v_pred.defined()) {
+    BeforeCut const again = before_cut(batch, at_cut.x1, true);
+    v_pred = again.v_pred;
+    point = again.point;
+  }
+  if (!trains_reconstructor(batch)) {
     torch::autograd::backward({v_pred}, {g});
     return;
   }
   // L_v depends on the target as it does on v_pred, with the other sign.
   at::Tensor const g_target =
       at_cut.g_velocity.defined() ? -options_.lambda_v * weights.velocity * at_cut.g_velocity : at::zeros_like(g);
-  torch::autograd::backward({v_pred, at_cut.x_t_graph, at_cut.target_graph}, {g, at_cut.g_x_t, g_target});
+  torch::autograd::backward({v_pred, point.x_t, point.target}, {g, at_cut.g_x_t, g_target});
 }
 
 at::Tensor reconstruction_step(SceneModel& model, RenderLoss const& loss, ReconstructionBatch const& batch,
@@ -189,6 +211,7 @@ at::Tensor reconstruction_step(SceneModel& model, RenderLoss const& loss, Recons
 
   SampleLosses losses = zero_losses(rendered.size(0), rendered.options());
   losses.render = per_sample.detach();
+  losses.latent_std = latents.detach().flatten(1).std(1);
   measure_images(losses, rendered, batch.target_image);
   contribute(pack(losses));
   backward_of_sum(per_sample, 1.0 / static_cast<double>(global_batch));

@@ -32,6 +32,8 @@ enum StatisticSlot : int {
   kSamples,
   // Number of samples whose L_v or L_r is not finite.
   kNonFinite,
+  // Of x0's standard deviation over tokens and width, which a collapsing reconstructor lets fall; 0 for constant x0.
+  kLatentStd,
   // At v_pred of the *previous* step (known only after the renderer's backward): handed out as zeros, the launcher adds
   // its run_from_cut sums.
   kGradVelocitySq,
@@ -41,12 +43,15 @@ enum StatisticSlot : int {
 };
 
 struct JointBatch {
-  // [B,n,d] fp32, renderer space (un-normalised); x0 may carry the graph of a trainable reconstructor
+  // [B,n,d] fp32, renderer space (un-normalised), constants. Undefined: both ends are encoded from the pictures below.
   at::Tensor x0, x1;
   at::Tensor t;             // [B] fp32
   at::Tensor env;           // [B,E,9,h,w]
   at::Tensor target_rays;   // [B,T,6,H,W]
   at::Tensor target_image;  // [B,T,3,H,W] in [0,1]
+  // Online latents: the input views under the first light and under the second, [B,V,3,H,W], and their rays
+  // [B,V,6,H,W].
+  at::Tensor input_image{}, relit_image{}, input_rays{};
 };
 
 struct JointLossOptions {
@@ -55,9 +60,14 @@ struct JointLossOptions {
 };
 
 // What one micro-step leaves behind at the cut.
+//
+// Of online latents x0 carries the reconstructor's graph when that part is trainable (x1 never does: both ends moving
+// towards each other would be a way to a small L_v; reference/method.md 1.5 #3). The cut is then at v_pred, x_t and the
+// target together, the three ways to the reconstructor, and run_from_cut goes on into it.
 struct AtCut {
-  at::Tensor v_pred;  // [B,n,d] with its graph; undefined when the editor is to be run again
+  at::Tensor x0, x1;  // [B,n,d] renderer space, detached
   at::Tensor x_t;     // [B,n,d] flow space, detached
+  at::Tensor v_pred;  // [B,n,d], detached
   at::Tensor x_hat;   // [B,n,d] renderer space, detached
   at::Tensor image;   // [B,T,3,H,W], detached; undefined when L_r is not computed
   // Both are [B,n,d], with 1/G inside. g_velocity is that of the bare L_v; run_from_cut applies lambda_v w_v, which may
@@ -65,10 +75,10 @@ struct AtCut {
   // when the loss is not computed.
   at::Tensor g_velocity, g_render;
   at::Tensor velocity_loss, render_loss;  // [B] per sample, detached, unweighted
-  // Only when x0 carries a graph: the cut is then at v_pred, x_t and the target together (the three ways to the
-  // reconstructor), and run_from_cut goes on into it.
-  at::Tensor x_t_graph, target_graph;  // [B,n,d] with their graphs
-  at::Tensor g_x_t;                    // [B,n,d] gradient of lambda_r w_r L_r at x_t beside the way through v_pred
+  at::Tensor
+      g_x_t;  // [B,n,d] gradient of lambda_r w_r L_r at x_t beside the way through v_pred; undefined: x0 constant
+  // With their graphs; undefined when they are to be run again.
+  at::Tensor v_pred_graph, x_t_graph, target_graph;
 };
 
 class JointStep {
@@ -78,8 +88,8 @@ class JointStep {
   JointStep(SceneModel& model, JointLossOptions const& options, Weighting& weighting);
 
   // `contribute` gets this micro-step's fp64 [kStatisticCount] sums between the forward and the renderer's backward:
-  // the launcher starts its all-reduce there. `global_batch` = G. keep_graph: false re-runs the editor in run_from_cut
-  // (std::invalid_argument with an x0 that carries a graph).
+  // the launcher starts its all-reduce there. `global_batch` = G. keep_graph: false runs the editor (and a trainable
+  // reconstructor) again in run_from_cut.
   AtCut run_to_cut(JointBatch const& batch, std::int64_t step, std::int64_t global_batch, bool keep_graph,
                    std::function<void(at::Tensor const& sums)> const& contribute);
 
@@ -92,7 +102,10 @@ class JointStep {
   void run_from_cut(JointBatch const& batch, AtCut const& at_cut, LossWeights const& weights, at::Tensor& cut_sums);
 
  private:
-  at::Tensor editor_velocity(JointBatch const& batch, at::Tensor const& x_t) const;
+  struct BeforeCut;
+  BeforeCut before_cut(JointBatch const& batch, at::Tensor const& x1, bool with_graph) const;
+  at::Tensor encode_target(JointBatch const& batch) const;
+  bool trains_reconstructor(JointBatch const& batch) const;
   bool velocity_counts(std::int64_t step) const;
   double render_weight(std::int64_t step) const;  // lambda_r w_r, zero when there is nothing to compute
 

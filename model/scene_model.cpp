@@ -29,12 +29,15 @@ void check(bool fine, std::string const& problem) {
 
 ModelOptions const& checked(ModelOptions const& o) {
   check(o.d > 0 && o.d_head > 0 && o.d % o.d_head == 0,
-        fmt::format("d = {} is not a multiple of d_head = {} (heads share the width evenly), change one of them", o.d, o.d_head));
+        fmt::format("d = {} is not a multiple of d_head = {} (heads share the width evenly), change one of them", o.d,
+                    o.d_head));
   check(o.d >= 4, fmt::format("d = {} is below 4 (the time embedding needs two frequencies), raise it", o.d));
   check(o.patch_size > 0 && o.image_size % o.patch_size == 0,
-        fmt::format("image_size = {} is not a multiple of patch_size = {}, change one of them", o.image_size, o.patch_size));
+        fmt::format("image_size = {} is not a multiple of patch_size = {}, change one of them", o.image_size,
+                    o.patch_size));
   check(o.env_height > 0 && o.env_height % o.patch_size == 0,
-        fmt::format("env_height = {} is not a multiple of patch_size = {}, change one of them", o.env_height, o.patch_size));
+        fmt::format("env_height = {} is not a multiple of patch_size = {}, change one of them", o.env_height,
+                    o.patch_size));
   check(o.encoder_n_layer >= 0 && o.decoder_n_layer >= 0 && o.editor_n_layer >= 0 && o.n_latent_vectors > 0,
         fmt::format("layers {}, {}, {} and n_latent_vectors = {} (need layers >= 0 and latents > 0)", o.encoder_n_layer,
                     o.decoder_n_layer, o.editor_n_layer, o.n_latent_vectors));
@@ -76,15 +79,26 @@ struct SceneModel::Impl {
     auto const d = o.d, pixels = o.patch_size * o.patch_size;
     Initial const weights = Initial::normal(kWeightStd);
     // The reference truncates the latents' normal at +-2, a hundred standard deviations out: no truncation.
-    slots.push_back({"n_light_field_latent", &reconstructor.latents_KD, {o.n_latent_vectors, d}, weights, Part::reconstructor});
-    slots.push_back({"image_tokenizer.1.weight", &reconstructor.tokenizer_DxF, {d, pixels * kImageChannels}, weights, Part::reconstructor});
-    slots.push_back({"target_pose_tokenizer.1.weight", &renderer.tokenizer_DxF, {d, pixels * kRayChannels}, weights, Part::renderer});
-    slots.push_back({"env_tokenizer.1.weight", &editor.tokenizer_DxF, {d, pixels * kEnvChannels}, weights, Part::editor});
+    slots.push_back(
+        {"n_light_field_latent", &reconstructor.latents_KD, {o.n_latent_vectors, d}, weights, Part::reconstructor});
+    slots.push_back({"image_tokenizer.1.weight",
+                     &reconstructor.tokenizer_DxF,
+                     {d, pixels * kImageChannels},
+                     weights,
+                     Part::reconstructor});
+    slots.push_back({"target_pose_tokenizer.1.weight",
+                     &renderer.tokenizer_DxF,
+                     {d, pixels * kRayChannels},
+                     weights,
+                     Part::renderer});
+    slots.push_back(
+        {"env_tokenizer.1.weight", &editor.tokenizer_DxF, {d, pixels * kEnvChannels}, weights, Part::editor});
     slots.push_back({"image_token_decoder.0.weight", &renderer.head_norm_D, {d}, Initial::one(), Part::renderer});
     slots.push_back({"image_token_decoder.1.weight", &renderer.head_FxD, {pixels * 3, d}, weights, Part::renderer});
     add_blocks(slots, reconstructor.blocks, "transformer_encoder", o, Part::reconstructor);
     add_blocks(slots, renderer.blocks, "transformer_decoder", o, Part::renderer);
-    slots.push_back({"transformer_input_layernorm_decoder.weight", &renderer.input_norm_D, {d}, Initial::one(), Part::renderer});
+    slots.push_back(
+        {"transformer_input_layernorm_decoder.weight", &renderer.input_norm_D, {d}, Initial::one(), Part::renderer});
     for (std::size_t i = 0; i < editor.blocks.size(); ++i) {
       add_adaln_block_slots(slots, editor.blocks[i], fmt::format("transformer_editor.{}.", i), o, Part::editor);
     }
@@ -131,16 +145,24 @@ void SceneModel::set_trainable(Part part, bool trainable) {
   }
 }
 
+bool SceneModel::trainable(Part part) const {
+  for (Slot const& slot : impl_->slots)
+    if (slot.part == part && slot.trainable) return slot.tensor->requires_grad();
+  return false;
+}
+
 SceneModel::LoadReport SceneModel::load(std::vector<std::pair<std::string, at::Tensor>> const& tensors) {
   std::map<std::string, Slot*> by_name;
   for (Slot& slot : impl_->slots) by_name[slot.name] = &slot;
   LoadReport report;
   at::NoGradGuard const no_graph;
-  for (auto const& [name, tensor] : tensors) {  // all shapes before any value, so that an error leaves the model as it was
+  for (auto const& [name, tensor] :
+       tensors) {  // all shapes before any value, so that an error leaves the model as it was
     auto const found = by_name.find(name);
     check(found == by_name.end() || tensor.sizes() == at::IntArrayRef(found->second->shape),
           fmt::format("{} has shape [{}] in the file and [{}] in the model (other sizes were configured then), "
-                      "give the model the file's sizes", name, fmt::join(tensor.sizes(), ","),
+                      "give the model the file's sizes",
+                      name, fmt::join(tensor.sizes(), ","),
                       found == by_name.end() ? "" : fmt::format("{}", fmt::join(found->second->shape, ","))));
   }
   for (auto const& [name, tensor] : tensors) {
@@ -168,7 +190,9 @@ at::Tensor SceneModel::reconstruct(at::Tensor const& images, at::Tensor const& r
   return impl_->reconstructor.forward(images, rays, impl_->options);
 }
 
-at::Tensor SceneModel::light_tokens(at::Tensor const& env) const { return impl_->editor.light_tokens(env, impl_->options); }
+at::Tensor SceneModel::light_tokens(at::Tensor const& env) const {
+  return impl_->editor.light_tokens(env, impl_->options);
+}
 
 at::Tensor SceneModel::velocity(at::Tensor const& x_t, at::Tensor const& t, at::Tensor const& light_tokens) const {
   return impl_->editor.forward(x_t, t, light_tokens, impl_->options);

@@ -37,6 +37,7 @@ class SceneModel {
 
   std::vector<ModelParameter> parameters() const;  // the reference's named_parameters order, then buffers
   void set_trainable(Part part, bool trainable);   // requires_grad of the part's parameters
+  bool trainable(Part part) const;                 // as last set; true for a new model
 
   struct LoadReport {
     std::vector<std::string> missing, unexpected;
@@ -54,7 +55,7 @@ class SceneModel {
   at::Tensor velocity(at::Tensor const& x_t, at::Tensor const& t, at::Tensor const& light_tokens) const;
   // latents [B,n,d] (renderer space), rays [B,T,6,H,W] -> images [B,T,3,H,W] in [0,1], fp32
   at::Tensor render(at::Tensor const& latents, at::Tensor const& rays) const;
-  at::Tensor to_flow_space(at::Tensor const& latents) const;    // identity when normalize_latents is off
+  at::Tensor to_flow_space(at::Tensor const& latents) const;  // identity when normalize_latents is off
   at::Tensor from_flow_space(at::Tensor const& latents) const;
 
  private:

@@ -7,6 +7,7 @@
 
 #include "data/environment_map.h"
 #include "data/error.h"
+#include "data/scene_lights.h"
 #include "launch/batches.h"
 #include "launch/commands/commands.h"
 #include "launch/encoder.h"
@@ -58,8 +59,9 @@ int edit(dist::Runtime& runtime, Arguments const& arguments) {
   auto const scene = find_scene(encoder.scenes(), arguments.scene, arguments.data);
   auto const& entry = encoder.scenes().scenes[static_cast<std::size_t>(scene)];
   auto const views = choose_views(loaded.config, arguments.target_frames, entry.frame_count, entry.object);
-  auto const light = load_light(arguments, loaded.config,
-                                scene_light(encoder.reader(), encoder.scenes(), entry, loaded.config.env_image_size));
+  auto const light =
+      load_light(arguments, loaded.config,
+                 data::scene_light(encoder.reader(), encoder.scenes(), entry, loaded.config.env_image_size));
   at::NoGradGuard const no_grad;
   auto const encoded = encoder.encode({scene}, views).front();
   auto tensor = [&](std::vector<float> const& values, std::vector<std::int64_t> const& shape) {

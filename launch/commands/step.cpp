@@ -178,9 +178,9 @@ class StepRun {
       inputs.x1 = batch_.get("x1", latents);
     } else {
       auto const input = read_views(batch_, "input", samples);
-      inputs.x0 = model_.reconstruct(input.image, input.rays);
-      at::NoGradGuard const no_grad;
-      inputs.x1 = model_.reconstruct(batch_.get("relit_image", input.image.sizes().vec(), Range::unit), input.rays);
+      inputs.input_image = input.image;
+      inputs.input_rays = input.rays;
+      inputs.relit_image = batch_.get("relit_image", input.image.sizes().vec(), Range::unit);
     }
     return inputs;
   }
@@ -197,7 +197,6 @@ class StepRun {
     auto const cut = step_.run_to_cut(batch, step, samples, true, [&](at::Tensor const& s) { sums = s; });
     auto const weights = step_.combine(sums, step);
     auto cut_sums = at::zeros({3}, sums.options());
-    auto const v_pred = cut.v_pred.detach();
     step_.run_from_cut(batch, cut, weights, cut_sums);
     auto const lambda_v = config_.flow.velocity_loss_weight, lambda_r = config_.flow.render_loss_weight;
     Numbers numbers;
@@ -206,10 +205,10 @@ class StepRun {
     numbers.total = lambda_v * weights.velocity * numbers.velocity + lambda_r * weights.render * numbers.render;
     numbers.psnr = (sums[model::kPsnr] / sums[model::kSamples]).to(at::kFloat);
     if (!outputs_.empty()) return numbers;
-    add("x0", batch.x0);
-    add("x1", batch.x1);
+    add("x0", cut.x0);
+    add("x1", cut.x1);
     add("x_t", cut.x_t);
-    add("velocity", v_pred);
+    add("velocity", cut.v_pred);
     add("x_hat", cut.x_hat);
     if (cut.image.defined()) {
       add("render", cut.image);

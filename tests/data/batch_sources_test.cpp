@@ -4,7 +4,9 @@
 #include <memory>
 #include <set>
 
+#include "data/environment_map.h"
 #include "data/loader.h"
+#include "data/scene_lights.h"
 #include "data/shard_writer.h"
 #include "sample_folders.h"
 
@@ -60,7 +62,8 @@ class PairSourceTest : public ::testing::Test {
     return make_pair_source(data.index, pairs, data.reader, Sampler(3, pairs->pairs.size()), 3, targets);
   }
   std::vector<std::uint8_t> row_of(std::int64_t shard, std::string const& dataset, std::int64_t row) const {
-    std::vector<std::uint8_t> bytes(data.index->shards()[static_cast<std::size_t>(shard)].datasets.at(dataset).spec.row_bytes());
+    std::vector<std::uint8_t> bytes(
+        data.index->shards()[static_cast<std::size_t>(shard)].datasets.at(dataset).spec.row_bytes());
     data.reader->read(shard, dataset, row, bytes.data());
     return bytes;
   }
@@ -76,7 +79,8 @@ TEST_F(PairSourceTest, AnEpochHoldsEveryPairWithBothItsRows) {
     auto const number = sample.as<std::int64_t>("pair").at(0);
     seen.insert(number);
     auto const pair = pairs->pairs.at(static_cast<std::size_t>(number));
-    auto const from = pairs->rows.at(static_cast<std::size_t>(pair.x0)), to = pairs->rows.at(static_cast<std::size_t>(pair.x1));
+    auto const from = pairs->rows.at(static_cast<std::size_t>(pair.x0)),
+               to = pairs->rows.at(static_cast<std::size_t>(pair.x1));
     EXPECT_EQ(sample.as<std::uint8_t>("x0"), row_of(from.shard, "latents", from.row));
     EXPECT_EQ(sample.as<std::uint8_t>("x1"), row_of(to.shard, "latents", to.row));
     EXPECT_EQ(sample.as<std::uint8_t>("env"), row_of(to.shard, "env", to.env_row));
@@ -124,7 +128,8 @@ TEST_F(PairSourceWithoutAlphaTest, AlphaIsOpaque) {
 
 TEST_F(PairSourceTest, MoreViewsThanThereAreIsAnError) {
   EXPECT_TRUE(says(data_error_of([&] { source(4); }), {"4 target views", "have 3"}));
-  EXPECT_TRUE(says(data_error_of([&] { make_pair_source(data.index, pairs, data.reader, Sampler(1, 5), 1, 0); }), {"5 samples", "6 pairs"}));
+  EXPECT_TRUE(says(data_error_of([&] { make_pair_source(data.index, pairs, data.reader, Sampler(1, 5), 1, 0); }),
+                   {"5 samples", "6 pairs"}));
 }
 
 class SceneSourceTest : public ::testing::Test {
@@ -158,7 +163,8 @@ class SceneSourceTest : public ::testing::Test {
 using Frames = std::vector<std::int64_t>;
 
 TEST_F(SceneSourceTest, FixedInputsAndHeldOutTargetsAreAsAsked) {
-  auto const fixed = source({.inputs = 2, .targets = 2, .input_frames = {3, 0}, .target_frames = {0, 2, 4}, .target_has_input = false});
+  auto const fixed = source(
+      {.inputs = 2, .targets = 2, .input_frames = {3, 0}, .target_frames = {0, 2, 4}, .target_has_input = false});
   for (std::uint64_t position = 0; position < 8; ++position) {
     Sample const sample(*fixed, position);
     EXPECT_EQ(frames_of(sample, "input_images"), (Frames{3, 0}));
@@ -168,7 +174,8 @@ TEST_F(SceneSourceTest, FixedInputsAndHeldOutTargetsAreAsAsked) {
 }
 
 TEST_F(SceneSourceTest, DrawnViewsAreDistinctAndChangeWithThePosition) {
-  auto const drawn = source({.inputs = 2, .targets = 3, .input_frames = {}, .target_frames = {}, .target_has_input = false});
+  auto const drawn =
+      source({.inputs = 2, .targets = 3, .input_frames = {}, .target_frames = {}, .target_has_input = false});
   std::set<Frames> seen;
   for (std::uint64_t position = 0; position < 16; ++position) {
     Sample const sample(*drawn, position);
@@ -183,12 +190,14 @@ TEST_F(SceneSourceTest, DrawnViewsAreDistinctAndChangeWithThePosition) {
 }
 
 TEST_F(SceneSourceTest, CamerasAreNormalisedOverTheInputsAlone) {
-  auto const any = source({.inputs = 3, .targets = 2, .input_frames = {}, .target_frames = {}, .target_has_input = true});
+  auto const any =
+      source({.inputs = 3, .targets = 2, .input_frames = {}, .target_frames = {}, .target_has_input = true});
   Sample const sample(*any, 1);
   auto const& scene = scenes->scenes.at(static_cast<std::size_t>(sample.as<std::int64_t>("scene").at(0)));
   auto const gather = [&](Frames const& frames) {
     std::vector<float> rows;
-    for (auto const frame : frames) rows.insert(rows.end(), scene.c2w.begin() + 16 * frame, scene.c2w.begin() + 16 * (frame + 1));
+    for (auto const frame : frames)
+      rows.insert(rows.end(), scene.c2w.begin() + 16 * frame, scene.c2w.begin() + 16 * (frame + 1));
     return rows;
   };
   auto const inputs = frames_of(sample, "input_images"), targets = frames_of(sample, "target_images");
@@ -204,11 +213,93 @@ TEST_F(SceneSourceTest, ASceneWithTooFewFramesIsNamed) {
   auto const error = [&](ViewSelection const& views) { return data_error_of([&] { source(views); }); };
   EXPECT_TRUE(says(error({.inputs = 6, .targets = 1}), {"s0.h5", "object_1", "5 frames", "6 input views"}));
   EXPECT_TRUE(says(error({.inputs = 2, .targets = 6}), {"object_1", "6 target views"}));
-  EXPECT_TRUE(says(error({.inputs = 3, .targets = 3, .input_frames = {}, .target_frames = {}, .target_has_input = false}),
-                   {"object_1", "3 target views", "2 to draw from"}));
+  EXPECT_TRUE(
+      says(error({.inputs = 3, .targets = 3, .input_frames = {}, .target_frames = {}, .target_has_input = false}),
+           {"object_1", "3 target views", "2 to draw from"}));
   EXPECT_TRUE(says(error({.inputs = 1, .targets = 1, .input_frames = {5}}), {"object_1", "frame 5"}));
   EXPECT_TRUE(says(error({.inputs = 2, .targets = 1, .input_frames = {5}}), {"1 input frames", "2 input views"}));
   EXPECT_TRUE(says(error({.inputs = 2, .targets = 1, .input_frames = {1, 1}}), {"[1,1]", "twice"}));
+}
+
+// The first scenes of both shards as one object under two lights.
+class ScenePairSourceTest : public SceneSourceTest {
+ protected:
+  ScenePairSourceTest() {
+    SceneSet two = *scenes;
+    two.scenes = {scenes->scenes.at(0), scenes->scenes.at(2)};
+    two.scenes[0].object = two.scenes[1].object = "cat";
+    two.scenes[0].light = "noon", two.scenes[1].light = "dusk";
+    scenes = std::make_shared<SceneSet const>(std::move(two));
+  }
+  std::shared_ptr<BatchSource const> pairs(ViewSelection const& views) const {
+    auto found = light_pairs(*scenes);
+    return make_scene_pair_source(data.index, scenes, found, data.reader, Sampler(3, found.size()), 3, views, 8);
+  }
+  std::vector<std::uint8_t> picture(SceneEntry const& scene, std::int64_t frame) const {
+    std::vector<std::uint8_t> pixels(4 * 4 * 3);
+    data.reader->read(scene.shard, "images", scene.first_frame + frame, pixels.data());
+    return pixels;
+  }
+};
+
+TEST_F(ScenePairSourceTest, InputsAreUnderTheFirstLightAndAllElseUnderTheSecond) {
+  auto const source = pairs({.inputs = 2, .targets = 1, .input_frames = {4, 1}, .target_frames = {3}});
+  std::set<std::int64_t> seen;
+  for (std::uint64_t position = 0; position < 2; ++position) {
+    Sample const sample(*source, position);
+    auto const number = sample.as<std::int64_t>("scene").at(0);
+    auto const pair = light_pairs(*scenes).at(static_cast<std::size_t>(number));
+    auto const &from = scenes->scenes.at(static_cast<std::size_t>(pair.x0)),
+               &to = scenes->scenes.at(static_cast<std::size_t>(pair.x1));
+    seen.insert(number);
+    auto inputs = picture(from, 4), relit = picture(to, 4);
+    auto const second_input = picture(from, 1), second_relit = picture(to, 1);
+    inputs.insert(inputs.end(), second_input.begin(), second_input.end());
+    relit.insert(relit.end(), second_relit.begin(), second_relit.end());
+    EXPECT_EQ(sample.as<std::uint8_t>("input_images"), inputs);
+    EXPECT_EQ(sample.as<std::uint8_t>("relit_images"), relit);
+    EXPECT_NE(inputs, relit);
+    EXPECT_EQ(sample.as<std::uint8_t>("target_images"), picture(to, 3));
+    auto const map = scene_light(*data.reader, *scenes, to, 8);
+    auto const env = sample.as<std::uint16_t>("env");
+    ASSERT_EQ(env.size(), map.pixels.size());
+    for (std::size_t i = 0; i < env.size(); ++i) EXPECT_EQ(env[i], to_half(map.pixels[i]));
+    std::vector<float> cameras(from.c2w.begin() + 16 * 4, from.c2w.begin() + 16 * 5);
+    cameras.insert(cameras.end(), from.c2w.begin() + 16, from.c2w.begin() + 32);
+    EXPECT_EQ(sample.as<float>("world_to_norm"), world_to_norm(normalise_over(cameras)));
+  }
+  EXPECT_EQ(seen, (std::set<std::int64_t>{0, 1}));
+}
+
+TEST_F(ScenePairSourceTest, PairsAreOrderedAndOfOneObjectUnderOtherBaseMaps) {
+  SceneSet set = *scenes;
+  auto const add = [&](std::string const& object, std::string const& light) {
+    set.scenes.push_back(set.scenes.front());
+    set.scenes.back().object = object, set.scenes.back().light = light;
+  };
+  add("cat", "env_0_0"), add("cat", "env_0_1"), add("ape", "noon");
+  std::vector<std::pair<std::string, std::string>> named;
+  for (auto const& pair : light_pairs(set))
+    named.emplace_back(set.scenes[static_cast<std::size_t>(pair.x0)].light,
+                       set.scenes[static_cast<std::size_t>(pair.x1)].light);
+  EXPECT_EQ(named, (std::vector<std::pair<std::string, std::string>>{{"dusk", "env_0_0"},
+                                                                     {"dusk", "env_0_1"},
+                                                                     {"dusk", "noon"},
+                                                                     {"env_0_0", "dusk"},
+                                                                     {"env_0_0", "noon"},
+                                                                     {"env_0_1", "dusk"},
+                                                                     {"env_0_1", "noon"},
+                                                                     {"noon", "dusk"},
+                                                                     {"noon", "env_0_0"},
+                                                                     {"noon", "env_0_1"}}));
+}
+
+TEST_F(ScenePairSourceTest, AnObjectWithOtherFramesUnderAnotherLightOrWithOneLightIsAnError) {
+  SceneSet set = *scenes;
+  set.scenes[1].frame_count = 5;
+  EXPECT_TRUE(says(data_error_of([&] { light_pairs(set); }), {"cat", "6 frames under light noon", "5 under dusk"}));
+  set.scenes.pop_back();
+  EXPECT_TRUE(says(data_error_of([&] { light_pairs(set); }), {"no object has two lights"}));
 }
 
 }  // namespace

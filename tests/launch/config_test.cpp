@@ -195,7 +195,7 @@ TEST(ConfigTest, ValuesOutsideTheirRangeAreErrors) {
                                         kFlow + "time_sampling=u",
                                         kFlow + "statistics=lagged",
                                         "objective=both",
-                                        "latents=online",
+                                        "latents=sometimes",
                                         "dist.reproducible=true",
                                         "dist.zero=1",
                                         "dist.device=tpu",

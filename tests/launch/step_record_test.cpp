@@ -47,10 +47,10 @@ TEST(StepRecordTest, AJointLineHasTheDocumentedKeysAndValues) {
   EXPECT_EQ(
       keys,
       (std::vector<std::string>{
-          "step",         "samples",      "velocity_loss", "render_loss",  "total_loss",      "velocity_loss_ratio",
-          "mse",          "lpips",        "perceptual",    "psnr",         "velocity_weight", "render_weight",
-          "grad_norm",    "grad_ratio",   "grad_cosine",   "lr",           "skipped",         "step_ms",
-          "data_wait_ms", "comm_wait_ms", "samples_per_s", "slowest_rank", "gpu_mem_mib"}));
+          "step",          "samples",      "velocity_loss", "render_loss",   "total_loss",   "velocity_loss_ratio",
+          "mse",           "lpips",        "perceptual",    "psnr",          "latent_std",   "velocity_weight",
+          "render_weight", "grad_norm",    "grad_ratio",    "grad_cosine",   "lr",           "skipped",
+          "step_ms",       "data_wait_ms", "comm_wait_ms",  "samples_per_s", "slowest_rank", "gpu_mem_mib"}));
   EXPECT_EQ(line["step"], 7);
   EXPECT_EQ(line["samples"], 28);
   EXPECT_EQ(line["velocity_loss"], 2.0);

@@ -9,7 +9,7 @@ import numpy as np
 
 from common import EndToEndTest, checkpoint, launch, metrics, needs_program, picture, samples, tensors, train_arguments
 
-LINE_KEYS = ["step", "samples", "velocity_loss", "render_loss", "total_loss", "velocity_loss_ratio", "mse", "lpips", "perceptual", "psnr",
+LINE_KEYS = ["step", "samples", "velocity_loss", "render_loss", "total_loss", "velocity_loss_ratio", "mse", "lpips", "perceptual", "psnr", "latent_std",
              "velocity_weight", "render_weight", "grad_norm", "grad_ratio", "grad_cosine", "lr", "skipped", "step_ms", "data_wait_ms",
              "comm_wait_ms", "samples_per_s", "gpu_mem_mib", "slowest_rank"]
 ANSWERS = ["", "no_edit_", "oracle_", "shuffled_light_", "mean_light_"]

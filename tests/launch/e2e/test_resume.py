@@ -88,6 +88,18 @@ class ResumeTest(EndToEndTest):
         resumed = launch(RANKS, *arguments(run, 10, f"training.init_from={start}"))
         self.assertIn("(step 5)", resumed.err)
 
+    def test_online_latents_with_every_part_trainable_go_on_bit_for_bit(self):
+        whole, run = self.folder / "online-whole", self.folder / "online"
+        online = ("latents=online", "training.freeze_reconstructor_renderer=false")
+        for folder, parts in ((whole, (10,)), (run, (5, 10))):
+            for steps in parts:
+                launch(RANKS, *train_arguments("joint", folder, *OPTIONS, *online, f"training.train_steps={steps}",
+                                               data=samples() / "scenes"))
+        for part in ("model", "state"):
+            ours, theirs = tensors(checkpoint(run), part), tensors(checkpoint(whole), part)
+            self.assertEqual({name: value.tobytes() for name, value in ours.items()},
+                             {name: value.tobytes() for name, value in theirs.items()})
+
     def test_another_batch_size_goes_on_behind_the_samples_consumed(self):
         run = self.folder / "batch"
         launch(1, *arguments(run, 5))

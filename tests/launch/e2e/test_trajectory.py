@@ -14,7 +14,7 @@ STEPS = 10
 RELATIVE = 5e-5   # of a logged number (seen: 1e-6)
 COSINE = 2e-5     # absolute (seen: 8e-8)
 PARAMETER = 2e-5  # absolute; a parameter can go lr x STEPS = 1e-2 (seen: 4e-7)
-COMPARED = ("velocity_loss", "render_loss", "total_loss", "velocity_loss_ratio", "mse", "psnr", "velocity_weight", "render_weight",
+COMPARED = ("velocity_loss", "render_loss", "total_loss", "velocity_loss_ratio", "mse", "psnr", "latent_std", "velocity_weight", "render_weight",
             "grad_norm", "grad_ratio", "lr")
 # Both terms pull about equally at v_pred, and the norm is clipped at every step.
 JOINT = ("model.transformer.editor.flow_matching.render_loss_weight=500", "training.grad_clip_norm=0.002", "training.allowed_gradnorm_factor=0")
@@ -27,18 +27,23 @@ def setUpModule():
 
 
 class TrajectoryTest(EndToEndTest):
-    def train(self, objective, ranks, *overrides):
+    def train(self, objective, ranks, *overrides, data=None):
         run = self.folder / f"run-{len(list(self.folder.iterdir()))}"
-        launch(ranks, *train_arguments(objective, run, f"training.train_steps={STEPS}", *overrides))
+        launch(ranks, *train_arguments(objective, run, f"training.train_steps={STEPS}", *overrides, data=data))
         return run
 
-    def assert_same(self, run, other):
+    def train_online(self, ranks, *overrides):
+        return self.train("joint", ranks, *JOINT, "latents=online", *overrides, data=samples() / "scenes")
+
+    def assert_same(self, run, other, without=()):
         lines, twins = metrics(run), metrics(other)
         self.assertEqual([line["step"] for line in lines], list(range(1, STEPS + 1)))
         self.assertEqual([line["samples"] for line in twins], [12 * step for step in range(1, STEPS + 1)])
         for line, twin in zip(lines, twins, strict=True):
             self.assertEqual((line["skipped"], twin["skipped"]), (False, False))
             for name in COMPARED:
+                if name in without:
+                    continue
                 at = f"{name} at step {line['step']}"
                 if line[name] is None:
                     self.assertIsNone(twin[name], at)
@@ -49,6 +54,8 @@ class TrajectoryTest(EndToEndTest):
         ours, theirs = tensors(checkpoint(run), "model"), tensors(checkpoint(other), "model")
         self.assertEqual(ours.keys(), theirs.keys())
         for name, value in ours.items():
+            if name in without:
+                continue
             self.assertLessEqual(float(np.abs(value - theirs[name]).max()), PARAMETER, name)
 
     def assert_moved(self, run, moving, still):
@@ -81,6 +88,26 @@ class TrajectoryTest(EndToEndTest):
         self.assert_moved(whole, [*EDITOR, RENDERER], [RECONSTRUCTOR])
         self.assert_same(whole, self.train("joint", 2, *free))
         self.assert_same(whole, self.train("joint", 1, *free, "training.batch_size_per_gpu=4"))
+
+    def test_online_with_every_part_trainable_is_the_same(self):
+        free = ("training.grad_clip_norm=0", "training.freeze_reconstructor_renderer=false")
+        whole = self.train_online(1, *free)
+        self.assert_moved(whole, [*EDITOR, RENDERER, RECONSTRUCTOR], [])
+        self.assertTrue(all(line["latent_std"] > 0 for line in metrics(whole)))
+        for ranks in (2, 3):
+            self.assert_same(whole, self.train_online(ranks, *free))
+        for ranks in (1, 2):
+            self.assert_same(whole, self.train_online(ranks, *free, "training.batch_size_per_gpu=4"))
+
+    def test_online_latents_of_a_frozen_reconstructor_are_the_cached_ones(self):
+        # Both take the same views; the flow's normalisation, which they measure on other samples, is off.
+        views = ("data.input_frames=0-1", "data.target_frames=2-3", "model.transformer.editor.normalize_latents=false")
+        pairs = self.folder / "pairs-f32"
+        launch(0, "encode", "--checkpoint", samples() / "stage1", "--data", samples() / "scenes", "--out", pairs, "--dtype", "f32", *views)
+        cached, online = self.train("joint", 1, *JOINT, *views, data=pairs), self.train_online(1, *views)
+        self.assert_moved(online, EDITOR, [RENDERER, RECONSTRUCTOR])
+        self.assertEqual({line["latent_std"] for line in metrics(cached)}, {None})
+        self.assert_same(cached, online, without=("latent_std", "latent_mean"))
 
     def test_reconstruction_is_the_same(self):
         whole = self.train("reconstruction", 1)

@@ -75,7 +75,7 @@ TEST(CutEqualsBackwardTest, WhenTheEditorIsRunAgainInsteadOfKept) {
   auto const expected = plain_gradients(small, 0.7, 1.3);
   small.clear_gradients();
   auto const result = run_whole_step(small, lambdas(0.7, 1.3), named("fixed"), false);
-  EXPECT_FALSE(result.at_cut.v_pred.defined());
+  EXPECT_FALSE(result.at_cut.v_pred_graph.defined());
   EXPECT_LT(largest_distance(small.gradients(), expected), kRounding);
 }
 
@@ -110,24 +110,46 @@ TEST(CutEqualsBackwardTest, SummedOverMicroStepsOfTheSameGlobalBatch) {
   EXPECT_LT(test::relative_error(cut_sums, whole.cut_sums), kRounding);
 }
 
-// With online latents the cut is at v_pred, x_t and the target together.
+// With online latents the cut is at v_pred, x_t and the target together, and x1 is encoded without a graph.
 TEST(CutEqualsBackwardTest, IntoAReconstructorThatTrains) {
-  SmallJoint small;
-  small.model.set_trainable(Part::reconstructor, true);
-  auto const encode = [&] {
-    small.batch.x0 = small.model.reconstruct(small.reconstruction.input_image, small.reconstruction.input_rays);
-  };
-  for (auto const& [v, r] : {std::pair{0.7, 1.3}, std::pair{2.0, 0.0}, std::pair{0.0, 2.0}}) {
-    encode();
-    auto const expected = plain_gradients(small, v, r);
-    EXPECT_GT(expected.at("transformer_encoder.0.attn.fc.weight").norm().item<double>(), 0);
-    small.clear_gradients();
-    encode();
-    run_whole_step(small, lambdas(v, r), named("fixed"), true);
-    EXPECT_LT(largest_distance(small.gradients(), expected), kRounding) << v << " " << r;
+  for (bool const keep_graph : {true, false}) {
+    SmallJoint small;
+    small.model.set_trainable(Part::reconstructor, true);
+    auto const& pictures = small.reconstruction;
+    at::Tensor const relit = 1 - pictures.input_image;
+    for (auto const& [v, r] : {std::pair{0.7, 1.3}, std::pair{2.0, 0.0}, std::pair{0.0, 2.0}}) {
+      small.batch.x0 = small.model.reconstruct(pictures.input_image, pictures.input_rays);
+      small.batch.x1 = small.model.reconstruct(relit, pictures.input_rays).detach();
+      auto const expected = plain_gradients(small, v, r);
+      EXPECT_GT(expected.at("transformer_encoder.0.attn.fc.weight").norm().item<double>(), 0);
+      small.clear_gradients();
+      auto const x0 = small.batch.x0, x1 = small.batch.x1;
+      small.batch.x0 = small.batch.x1 = at::Tensor();
+      small.batch.input_image = pictures.input_image, small.batch.input_rays = pictures.input_rays;
+      small.batch.relit_image = relit;
+      auto const result = run_whole_step(small, lambdas(v, r), named("fixed"), keep_graph);
+      EXPECT_LT(largest_distance(small.gradients(), expected), kRounding) << v << " " << r << " " << keep_graph;
+      EXPECT_TRUE(at::equal(result.at_cut.x0, x0));
+      EXPECT_TRUE(at::equal(result.at_cut.x1, x1));
+      EXPECT_NEAR(result.sums[kLatentStd].item<double>(), x0.flatten(1).std(1).sum().item<double>(), 1e-6);
+    }
   }
-  encode();
-  EXPECT_THROW(run_whole_step(small, lambdas(1, 1), named("fixed"), false), std::invalid_argument);
+}
+
+TEST(CutEqualsBackwardTest, OfOnlineLatentsWithAFrozenReconstructorIsThatOfConstants) {
+  SmallJoint small;
+  auto const& pictures = small.reconstruction;
+  small.batch.x0 = small.model.reconstruct(pictures.input_image, pictures.input_rays);
+  small.batch.x1 = small.model.reconstruct(1 - pictures.input_image, pictures.input_rays);
+  run_whole_step(small, lambdas(0.7, 1.3), named("fixed"), true);
+  auto const expected = small.gradients();
+  small.clear_gradients();
+  small.batch.x0 = small.batch.x1 = at::Tensor();
+  small.batch.input_image = pictures.input_image, small.batch.input_rays = pictures.input_rays;
+  small.batch.relit_image = 1 - pictures.input_image;
+  auto const result = run_whole_step(small, lambdas(0.7, 1.3), named("fixed"), true);
+  EXPECT_EQ(largest_distance(small.gradients(), expected), 0);
+  EXPECT_FALSE(result.at_cut.g_x_t.defined());
 }
 
 // Tolerances as between two fp32 implementations: activations 5e-6, losses 1e-6, gradients 3e-5.
@@ -138,7 +160,7 @@ TEST(CutEqualsBackwardTest, OfTheMethodWrittenInPyTorch) {
   auto const result = run_whole_step(small, lambdas(0.7, 1.3), named("normalized"), true);
   AtCut const& at_cut = result.at_cut;
   EXPECT_LT(test::relative_error(at_cut.x_t, expected("x_t")), 5e-6);
-  EXPECT_LT(test::relative_error(at_cut.v_pred.detach(), expected("velocity")), 5e-6);
+  EXPECT_LT(test::relative_error(at_cut.v_pred, expected("velocity")), 5e-6);
   EXPECT_LT(test::relative_error(at_cut.x_hat, expected("x_hat")), 5e-6);
   EXPECT_LT(test::relative_error(at_cut.image, expected("render")), 5e-6);
   at::Tensor const means = result.sums / result.sums[kSamples];

@@ -50,8 +50,10 @@ test::Tensors SmallJoint::gradients(Part part) const {
 }
 
 JointBatch part_of(JointBatch const& batch, std::int64_t begin, std::int64_t end) {
-  auto const cut = [&](at::Tensor const& x) { return x.slice(0, begin, end); };
-  return {cut(batch.x0), cut(batch.x1), cut(batch.t), cut(batch.env), cut(batch.target_rays), cut(batch.target_image)};
+  auto const cut = [&](at::Tensor const& x) { return x.defined() ? x.slice(0, begin, end) : x; };
+  return {cut(batch.x0),          cut(batch.x1),          cut(batch.t),
+          cut(batch.env),         cut(batch.target_rays), cut(batch.target_image),
+          cut(batch.input_image), cut(batch.relit_image), cut(batch.input_rays)};
 }
 
 StepResult run_whole_step(SmallJoint& small, JointLossOptions const& losses, WeightingOptions const& options,

@@ -1,0 +1,24 @@
+#pragma once
+// The lights of scenes: their maps as the model is shown them, and the pairs of scenes that differ in nothing else.
+
+#include <cstdint>
+#include <vector>
+
+#include "data/image_io.h"
+#include "data/raw_reader.h"
+#include "data/shard_index.h"
+
+namespace duoflow::data {
+
+// The linear, world-frame light map of a scene at the given height (its own map, or recovered from the per-frame pair
+// of its first frame).
+ImageF scene_light(RawReader const& reader, SceneSet const& set, SceneEntry const& scene, std::int64_t height);
+
+// One object under two lights. Turned copies of one base map are no pair (ingest_lvsm.h: base_light).
+bool is_light_pair(SceneEntry const& from, SceneEntry const& to);
+
+// All ordered pairs (into SceneSet::scenes), sorted by object, first light, second light. DataError when there is none,
+// or when an object's scenes differ in their number of frames: one frame index must be one camera.
+std::vector<PairEntry> light_pairs(SceneSet const& set);
+
+}  // namespace duoflow::data

@@ -1,0 +1,124 @@
+#include "launch/run_setup.h"
+
+#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
+#include <fmt/format.h>
+
+#include "data/error.h"
+#include "dist/checkpoint/checkpoint.h"
+#include "dist/error.h"
+#include "launch/batches.h"
+#include "launch/logging.h"
+#include "launch/model_setup.h"
+
+namespace duoflow::launch {
+
+bool trains(Config const& config, model::Part part) {
+  if (config.objective == "reconstruction") return part != model::Part::editor;
+  if (part == model::Part::editor) return true;
+  if (config.training.freeze_reconstructor_renderer) return false;
+  // Cached latents leave no way to the reconstructor; a renderer that no loss reaches would only decay.
+  return part == model::Part::reconstructor ? config.latents == "online" : config.flow.render_loss_weight > 0;
+}
+
+model::JointLossOptions loss_options(Config const& config) {
+  auto const& t = config.training;
+  return {config.flow.velocity_loss_weight,
+          config.objective == "joint" ? config.flow.render_loss_weight : 1,
+          {t.l2_loss_weight, t.lpips_loss_weight, t.perceptual_loss_weight}};
+}
+
+model::SceneModel make_model(Config const& config, at::Device device, bool resumes) {
+  model::SceneModel model(config.model, config.training.seed);
+  if (!config.training.init_from.empty() && !resumes) {
+    auto const missing = load_weights(model, config.training.init_from);
+    if (!missing.empty())
+      log_info(fmt::format("{}: {} tensors not in it keep their initial values (first: {})", config.training.init_from,
+                           missing.size(), missing.front()));
+  }
+  for (auto const part : {model::Part::reconstructor, model::Part::editor, model::Part::renderer})
+    model.set_trainable(part, trains(config, part));
+  model.to(device);
+  return model;
+}
+
+dist::FlatBuffer make_buffer(model::SceneModel const& model) {
+  std::vector<dist::TrainableParameter> parameters;
+  for (auto const part : {model::Part::reconstructor, model::Part::editor, model::Part::renderer})  // forward order
+    for (auto const& parameter : model.parameters())
+      if (parameter.part == part && parameter.trainable && parameter.tensor.requires_grad())
+        parameters.push_back({parameter.name, parameter.tensor, parameter.tensor.dim() == 1 ? 1 : 0});
+  return dist::FlatBuffer(std::move(parameters));
+}
+
+namespace {
+
+constexpr std::int64_t kBatches = 8, kBatch = 4;
+
+// Both ends of the first samples of the order, encoded as the model is now: [samples, n, d].
+at::Tensor first_latents(model::SceneModel const& model, TrainingData const& data) {
+  at::NoGradGuard const no_graph;
+  auto const device = model.parameters().front().tensor.device();
+  auto const schedule = [](std::uint64_t number) { return std::pair(number * kBatch, kBatch); };
+  data::Loader loader(data.shared_source(), schedule, kBatch, {});
+  std::vector<at::Tensor> latents;
+  for (std::int64_t i = 0; i < kBatches; ++i) {
+    auto const batch = loader.next();
+    auto const pictures = input_pictures(batch, data.source(), device);
+    latents.push_back(model.reconstruct(pictures.image, pictures.rays));
+    latents.push_back(model.reconstruct(pictures.relit, pictures.rays));
+    loader.release(batch);
+  }
+  return at::cat(latents).to(at::kDouble);
+}
+
+}  // namespace
+
+void set_latent_statistics(dist::Communicator const& communicator, model::SceneModel& model, TrainingData const& data) {
+  auto const device = model.parameters().front().tensor.device();
+  if (auto const* pairs = data.pairs()) {
+    model.set_latent_statistics(at::tensor(at::ArrayRef<float>(pairs->latent_mean)).to(device),
+                                at::tensor(at::ArrayRef<float>(pairs->latent_std)).to(device));
+  } else if (data.online() && model.options().normalize_latents) {
+    // One rank measures: a device that rounds differently must not make another flow space.
+    auto statistics = at::zeros({2, model.options().d}, at::TensorOptions(at::kFloat).device(device));
+    if (communicator.rank() == 0) {
+      auto const latents = first_latents(model, data).flatten(0, 1);
+      statistics[0].copy_(latents.mean(0));
+      statistics[1].copy_(latents.var(0, /*unbiased=*/false).clamp_min(1e-12).sqrt());
+    }
+    dist::broadcast(communicator, statistics).wait();
+    model.set_latent_statistics(statistics[0], statistics[1]);
+  }
+}
+
+void check_producer(Config const& config, model::SceneModel const& model, data::PairSet const& pairs, bool warn) {
+  auto const mine = producer_of(model);
+  auto const& theirs = pairs.producer;
+  if (mine == theirs) return;
+  auto const what =
+      fmt::format("the pairs were encoded by another reconstructor (producer {}, this model's is {})", theirs, mine);
+  if (!config.data.allow_other_producer)
+    throw data::DataError(what +
+                          "; its renderer would not understand the latents: encode again, set training.init_from to "
+                          "that model, or data.allow_other_producer: true");
+  if (warn) log_warning(fmt::format("{}; accepted by data.allow_other_producer", what));
+}
+
+std::string find_checkpoint(dist::Communicator const& communicator, std::string const& checkpoints,
+                            std::string const& resume) {
+  if (resume == "never") return "";
+  if (resume != "auto") return dist::resolve_checkpoint(resume);
+  std::vector<dist::CheckpointProblem> rejected;
+  auto folder = dist::newest_valid_checkpoint(communicator, checkpoints, &rejected);
+  if (folder.empty() && !rejected.empty())  // starting anew would write over what may still be repaired
+    throw dist::CheckpointError(fmt::format(
+        "{}: none of {} checkpoints is valid, the newest: {}; restore one from a copy, or give --resume never to "
+        "start anew (they are kept aside)",
+        checkpoints, rejected.size(), rejected.front().problem));
+  if (communicator.rank() == 0)
+    for (auto const& [name, problem] : rejected) log_warning(fmt::format("checkpoint {} rejected: {}", name, problem));
+  return folder;
+}
+
+}  // namespace duoflow::launch

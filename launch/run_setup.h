@@ -1,0 +1,36 @@
+#pragma once
+// What a run starts with: which parts train, the model with its weights, the flat buffer of what trains.
+
+#include <string>
+
+#include "dist/communicator.h"
+#include "dist/flat_buffer.h"
+#include "launch/config.h"
+#include "launch/training_data.h"
+#include "model/joint_step.h"
+#include "model/scene_model.h"
+
+namespace duoflow::launch {
+
+bool trains(Config const& config, model::Part part);
+model::JointLossOptions loss_options(Config const& config);
+
+// Weights from training.init_from, else initial ones; from neither when the run resumes: what it once started from may
+// be gone. Trainable parts are marked, everything lies on `device`.
+model::SceneModel make_model(Config const& config, at::Device device, bool resumes);
+dist::FlatBuffer make_buffer(model::SceneModel const& model);
+
+// Mean and deviation of the data's latents, which the flow sees them normalised by: the pair shards' own, or, with
+// online latents, those of the first samples of the order as the model encodes them now; they stay what they are from
+// there on. Collective.
+void set_latent_statistics(dist::Communicator const& communicator, model::SceneModel& model, TrainingData const& data);
+
+// Pairs that another reconstructor has encoded: DataError, or a warning with data.allow_other_producer.
+void check_producer(Config const& config, model::SceneModel const& model, data::PairSet const& pairs, bool warn);
+
+// The checkpoint to go on from; "": none. Collective. CheckpointError when --resume auto finds none valid among
+// several.
+std::string find_checkpoint(dist::Communicator const& communicator, std::string const& checkpoints,
+                            std::string const& resume);
+
+}  // namespace duoflow::launch
