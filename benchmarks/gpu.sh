@@ -1,24 +1,27 @@
 #!/usr/bin/env bash
 # What a machine with one GPU can show: agreement of CPU and GPU, NCCL at one rank, two ranks on one GPU, and a timed joint training
 # at configs/lvsm_256.yaml. Runs from the folder that launch/bundle.sh packs (or from the repository after a build); needs Python with
-# torch, no packages, no compiler, no network. The pictures are path traced there, the weights are random: only time is measured.
-# Usage: benchmarks/gpu.sh [--cpu] [--steps N] [--batches "N N.."] [--peak TFLOPS] [--work FOLDER] [--results FILE]
+# torch, no packages, no compiler, no network. The pictures are path traced (a bundle brings them along), the weights are random: only
+# time is measured.
+# Usage: benchmarks/gpu.sh [--cpu] [--steps N] [--batches "N N.."] [--peak TFLOPS] [--work FOLDER] [--results FILE] [--scenes FOLDER]
 #   --cpu      dry run of the same path where there is no GPU: the device is the CPU and every size is tiny; its times mean nothing
 #   --steps    timed steps after 10 of warm-up (default 30)
 #   --batches  samples per step to time, in turn (default "2 4 8"); one that does not fit the memory ends with the message a user gets
 #   --peak     bf16 TFLOP/s of the GPU that MFU refers to (default: the data sheet's, by name: A100 312, H100 and H200 989)
 #   --work     folder for data and runs (default: a new one under /tmp, removed at the end)
 #   --results  file written (default: gpu-results.txt here, gpu-dry-run.txt with --cpu)
+#   --scenes   only make the scenes of such a run, in this folder: launch/bundle.sh packs them as benchmarks/scenes, where a run finds
+#              them, since the bundle has no Embree to make them with
 # About three minutes on a GPU with 16 CPU cores. Exit code 1 when a part failed; the others still run.
 set -uo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 command_line="benchmarks/gpu.sh $*"
-device=cuda steps=30 batches='2 4 8' peak='' work='' results=''
+device=cuda steps=30 batches='2 4 8' peak='' work='' results='' scenes=''
 usage() { sed -n '/^# Usage/,/^# About/p' "${BASH_SOURCE[0]}" | sed 's/^# //'; }
 while [[ $# -gt 0 ]]; do
   case $1 in
     --cpu) device=cpu; shift ;;
-    --steps|--batches|--peak|--work|--results)
+    --steps|--batches|--peak|--work|--results|--scenes)
       [[ $# -ge 2 ]] || { echo "gpu.sh: error: $1 has no value" >&2; exit 2; }
       declare "${1#--}=$2"; shift 2 ;;
     -h|--help) usage; exit 0 ;;
@@ -31,6 +34,31 @@ for candidate in "${DUOFLOW:-}" "$here/duoflow" "$here/build-gpu/duoflow" "$here
   if [[ -f $candidate && -x $candidate ]]; then duoflow=$candidate; break; fi
 done
 [[ -n $duoflow ]] || { echo "gpu.sh: error: no duoflow beside benchmarks/. Unpack the bundle, build, or set DUOFLOW" >&2; exit 2; }
+
+# ---- sizes --------------------------------------------------------------------------------------------------------------
+# `small` is for agreement, where a CPU must keep up; `timed` is what lvsm_256.yaml says, or tiny in a dry run.
+tiny=(model.transformer.encoder_n_layer=2 model.transformer.decoder_n_layer=2 model.transformer.editor.n_layer=2)
+small=("${tiny[@]}" model.transformer.d=128 model.transformer.n_latent_vectors=128 model.image_tokenizer.image_size=64
+       model.env_tokenizer.image_size=32 training.use_amp=false training.warmup=0 training.lr=1e-3 training.print_every=1)
+small_scenes=(64 32)  # height of pictures, of light maps
+timed=() timed_scenes=(256 256) warm_up=10
+if [[ $device == cpu ]]; then
+  tiny+=(model.transformer.d=32 model.transformer.d_head=16 model.transformer.n_latent_vectors=16 dist.threads=1)
+  small=("${small[@]}" "${tiny[@]}" model.image_tokenizer.image_size=16 model.env_tokenizer.image_size=16)
+  small_scenes=(16 16)
+  timed=("${tiny[@]}" model.image_tokenizer.image_size=16 model.env_tokenizer.image_size=16)
+  timed_scenes=("${small_scenes[@]}") warm_up=2
+  [[ $steps -le 4 ]] || steps=4
+fi
+make_scenes=("$duoflow" synth --objects 1 --lights 3 --views 12 --spp 4)
+if [[ -n $scenes ]]; then
+  for sides in "${small_scenes[*]}" "${timed_scenes[*]}"; do
+    folder=$scenes/${sides/ /-}
+    [[ -e $folder/manifest.json ]] || "${make_scenes[@]}" --out "$folder" --size "${sides% *}" --env-height "${sides#* }" || exit
+  done
+  exit 0
+fi
+
 python=python3
 if [[ -x $here/.venv/bin/python ]]; then python=$here/.venv/bin/python; fi
 "$python" -c 'import torch' || { echo "gpu.sh: error: $python has no torch. Install torch 2.11 for it" >&2; exit 2; }
@@ -38,22 +66,6 @@ if [[ -z $work ]]; then work=$(mktemp -d); trap 'rm -rf "$work"' EXIT; fi
 mkdir -p "$work"
 if [[ -z $results ]]; then results=gpu-results.txt; [[ $device == cuda ]] || results=gpu-dry-run.txt; fi
 config=$here/configs/lvsm_256.yaml
-
-# ---- sizes --------------------------------------------------------------------------------------------------------------
-# `small` is for agreement, where a CPU must keep up; `timed` is what lvsm_256.yaml says, or tiny in a dry run.
-tiny=(model.transformer.encoder_n_layer=2 model.transformer.decoder_n_layer=2 model.transformer.editor.n_layer=2)
-small=("${tiny[@]}" model.transformer.d=128 model.transformer.n_latent_vectors=128 model.image_tokenizer.image_size=64
-       model.env_tokenizer.image_size=32 training.use_amp=false training.warmup=0 training.lr=1e-3 training.print_every=1)
-small_scenes=(--size 64 --env-height 32) small_pixels=64 small_env=32
-timed=() timed_scenes=(--size 256 --env-height 256) warm_up=10
-if [[ $device == cpu ]]; then
-  tiny+=(model.transformer.d=32 model.transformer.d_head=16 model.transformer.n_latent_vectors=16 dist.threads=1)
-  small=("${small[@]}" "${tiny[@]}" model.image_tokenizer.image_size=16 model.env_tokenizer.image_size=16)
-  small_scenes=(--size 16 --env-height 16) small_pixels=16 small_env=16
-  timed=("${tiny[@]}" model.image_tokenizer.image_size=16 model.env_tokenizer.image_size=16)
-  timed_scenes=("${small_scenes[@]}") warm_up=2
-  [[ $steps -le 4 ]] || steps=4
-fi
 
 # ---- parts --------------------------------------------------------------------------------------------------------------
 started=$SECONDS
@@ -79,15 +91,17 @@ run_joint() {  # run_joint NAME DATA STAGE1 OVERRIDES..
   quiet "$name" "${launcher[@]}" "$duoflow" train --config "$config" --data "$work/$data" --run "$work/$name" --resume never \
     training.init_from="$work/$stage1" training.checkpoint_every=1000000 "$@"
 }
-make_pairs() {  # make_pairs NAME SCENES_OPTIONS -- OVERRIDES..: scenes, one step of stage 1, pairs
-  local name=$1 scenes=()
-  shift
-  while [[ $1 != -- ]]; do scenes+=("$1"); shift; done
-  shift
-  quiet "$name-synth" "$duoflow" synth --out "$work/$name-scenes" --objects 1 --lights 3 --views 12 --spp 4 "${scenes[@]}" &&
-    quiet "$name-stage1" "$duoflow" train --config "$config" --data "$work/$name-scenes" --run "$work/$name-stage1" --resume never \
-      "$@" objective=reconstruction training.train_steps=1 training.warmup=0 training.batch_size_per_gpu=1 dist.device=$device &&
-    quiet "$name-encode" "$duoflow" encode --checkpoint "$work/$name-stage1" --data "$work/$name-scenes" --out "$work/$name-pairs" --batch 1
+make_pairs() {  # make_pairs NAME SIZE ENV_HEIGHT OVERRIDES..: scenes, one step of stage 1, pairs
+  local name=$1 size=$2 env_height=$3
+  local scenes=$here/benchmarks/scenes/$size-$env_height
+  shift 3
+  if [[ ! -e $scenes/manifest.json ]]; then
+    scenes=$work/$name-scenes
+    quiet "$name-synth" "${make_scenes[@]}" --out "$scenes" --size "$size" --env-height "$env_height" || return 1
+  fi
+  quiet "$name-stage1" "$duoflow" train --config "$config" --data "$scenes" --run "$work/$name-stage1" --resume never \
+    "$@" objective=reconstruction training.train_steps=1 training.warmup=0 training.batch_size_per_gpu=1 dist.device=$device &&
+    quiet "$name-encode" "$duoflow" encode --checkpoint "$work/$name-stage1" --data "$scenes" --out "$work/$name-pairs" --batch 1
 }
 launcher=()
 
@@ -116,10 +130,10 @@ cuda_tests() {
 }
 
 agreement() {  # the weights after three steps: the velocity head is zero before, and the editor's gradients with it
-  make_pairs small "${small_scenes[@]}" -- "${small[@]}" &&
+  make_pairs small "${small_scenes[@]}" "${small[@]}" &&
     run_joint small-cpu small-pairs small-stage1 "${small[@]}" training.train_steps=3 training.batch_size_per_gpu=2 dist.device=cpu &&
     quiet export "$duoflow" export "$work/small-cpu" "$work/weights.safetensors" &&
-    report batch "$work/batch.safetensors" "$small_pixels" "$small_env" || return 1
+    report batch "$work/batch.safetensors" "${small_scenes[@]}" || return 1
   local name settings
   for name in cpu-fp32 device-fp32 cpu-bf16 device-bf16; do
     settings=(dist.device=cpu)
@@ -168,7 +182,7 @@ timed_training() {
     esac
   fi
   report matmul
-  make_pairs timed "${timed_scenes[@]}" -- ${timed[@]+"${timed[@]}"} || return 1
+  make_pairs timed "${timed_scenes[@]}" ${timed[@]+"${timed[@]}"} || return 1
   local batch code=0
   for batch in $batches; do
     echo " batch_size_per_gpu=$batch"

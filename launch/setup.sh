@@ -88,7 +88,7 @@ probe_packages() {
   need libprotozero-dev   has_header protozero/pbf_writer.hpp
   need libopenexr-dev     has_module OpenEXR
   need libstb-dev         has_header stb/stb_image.h
-  need libembree-dev      has_header embree3/rtcore.h
+  need libembree-dev      has_header embree3/rtcore.h  # and, through it, libembree3-3, which the program opens when it runs
   if [[ $apt == yes ]]; then need ccache has_command ccache; fi  # only saves time
   if [[ -z ${LIBTORCH_DIR:-} || $full == yes ]]; then need python3-venv can_make_environment; fi
 }

@@ -10,6 +10,7 @@
 #include "data/error.h"
 #include "data/image_io.h"
 #include "data/shard_writer.h"
+#include "data/synth/embree_api.h"
 #include "data/synth/lights.h"
 #include "data/synth/path_tracer.h"
 #include "data/synth/scene.h"
@@ -161,6 +162,7 @@ std::string how_made(SynthOptions const& o) {  // nothing that may differ betwee
 
 SynthReport generate_scenes(SynthOptions const& options) {
   check(options);
+  embree();  // when it is missing, nothing is left behind
   std::filesystem::create_directories(options.out);
   auto const start = std::chrono::steady_clock::now();
   std::vector<ImageF> const lights = make_lights(options);

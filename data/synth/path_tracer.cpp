@@ -1,6 +1,5 @@
 #include "data/synth/path_tracer.h"
 
-#include <embree3/rtcore.h>
 #include <fmt/format.h>
 
 #include <atomic>
@@ -9,6 +8,7 @@
 #include <thread>
 
 #include "data/error.h"
+#include "data/synth/embree_api.h"
 #include "data/synth/light_sum.h"
 
 namespace duoflow::data {
@@ -30,40 +30,41 @@ struct Hit {
 
 struct PathTracer::Scene {
   Object const& object;
+  EmbreeApi const& api;
   RTCDevice device;
   RTCScene scene;
 
   explicit Scene(Object const& of);
   ~Scene() {
-    rtcReleaseScene(scene);
-    rtcReleaseDevice(device);
+    api.release_scene(scene);
+    api.release_device(device);
   }
   Scene(Scene const&) = delete;
 
   bool intersect(Vec3 origin, Vec3 direction, Hit& hit) const;
 };
 
-PathTracer::Scene::Scene(Object const& of) : object(of), device(rtcNewDevice(kDeviceConfig)) {
+PathTracer::Scene::Scene(Object const& of) : object(of), api(embree()), device(api.new_device(kDeviceConfig)) {
   if (device == nullptr) {
     throw std::runtime_error("Embree gave no device, check that libembree3 matches this processor");
   }
-  scene = rtcNewScene(device);
-  rtcSetSceneFlags(scene, RTC_SCENE_FLAG_ROBUST);
-  rtcSetSceneBuildQuality(scene, RTC_BUILD_QUALITY_HIGH);
-  RTCGeometry const geometry = rtcNewGeometry(device, RTC_GEOMETRY_TYPE_TRIANGLE);
+  scene = api.new_scene(device);
+  api.set_scene_flags(scene, RTC_SCENE_FLAG_ROBUST);
+  api.set_scene_build_quality(scene, RTC_BUILD_QUALITY_HIGH);
+  RTCGeometry const geometry = api.new_geometry(device, RTC_GEOMETRY_TYPE_TRIANGLE);
   Mesh const& mesh = object.mesh;
   // Embree's own buffers carry the padding its wide loads need.
   void* const points =
-      rtcSetNewGeometryBuffer(geometry, RTC_BUFFER_TYPE_VERTEX, 0, RTC_FORMAT_FLOAT3, sizeof(Vec3), mesh.points.size());
+      api.set_new_geometry_buffer(geometry, RTC_BUFFER_TYPE_VERTEX, 0, RTC_FORMAT_FLOAT3, sizeof(Vec3), mesh.points.size());
   void* const triangles =
-      rtcSetNewGeometryBuffer(geometry, RTC_BUFFER_TYPE_INDEX, 0, RTC_FORMAT_UINT3, 3 * sizeof(std::uint32_t), mesh.triangles.size());
+      api.set_new_geometry_buffer(geometry, RTC_BUFFER_TYPE_INDEX, 0, RTC_FORMAT_UINT3, 3 * sizeof(std::uint32_t), mesh.triangles.size());
   std::memcpy(points, mesh.points.data(), mesh.points.size() * sizeof(Vec3));
   std::memcpy(triangles, mesh.triangles.data(), mesh.triangles.size() * 3 * sizeof(std::uint32_t));
-  rtcCommitGeometry(geometry);
-  rtcAttachGeometry(scene, geometry);
-  rtcReleaseGeometry(geometry);
-  rtcCommitScene(scene);
-  if (RTCError const error = rtcGetDeviceError(device); error != RTC_ERROR_NONE) {
+  api.commit_geometry(geometry);
+  api.attach_geometry(scene, geometry);
+  api.release_geometry(geometry);
+  api.commit_scene(scene);
+  if (RTCError const error = api.get_device_error(device); error != RTC_ERROR_NONE) {
     throw std::runtime_error(fmt::format("Embree could not build object {} (error {}, {} triangles)", object.name,
                                          static_cast<int>(error), mesh.triangles.size()));
   }
@@ -82,7 +83,7 @@ bool PathTracer::Scene::intersect(Vec3 origin, Vec3 direction, Hit& hit) const {
   ray.ray.tfar = std::numeric_limits<float>::infinity();
   ray.ray.mask = ~0U;
   ray.hit.geomID = RTC_INVALID_GEOMETRY_ID;
-  rtcIntersect1(scene, &context, &ray);
+  api.intersect1(scene, &context, &ray);
   if (ray.hit.geomID == RTC_INVALID_GEOMETRY_ID) {
     return false;
   }
