@@ -224,7 +224,7 @@ void validate_flow(Config const& c) {
   auto const& f = c.flow;
   std::string const p = "model.transformer.editor.flow_matching.";
   require_one_of((p + "weighting").c_str(), f.weighting, {"fixed", "normalized", "schedule"});
-  require_one_of((p + "statistics").c_str(), f.statistics, {"current"});
+  require_one_of((p + "statistics").c_str(), f.statistics, {"current", "lagged"});
   require_one_of((p + "schedule_form").c_str(), f.schedule_form, {"step", "linear"});
   require_one_of((p + "time_sampling").c_str(), f.time_sampling, {"uniform"});
   require_one_of((p + "ode_solver").c_str(), f.ode_solver, {"euler"});
@@ -262,11 +262,8 @@ void validate(Config& c) {
   require(c.data.threads > 0, "data.threads", c.data.threads, "> 0");
   parse_frames(c.data.input_frames, "data.input_frames");
   parse_frames(c.data.target_frames, "data.target_frames");
-  require(!c.dist.reproducible, "dist.reproducible", c.dist.reproducible,
-          "false, reproducible mode is not in this version");
-  require(c.dist.virtual_shards == 0, "dist.virtual_shards", c.dist.virtual_shards,
-          "0, reproducible mode is not in this version");
-  require(c.dist.zero == 0, "dist.zero", c.dist.zero, "0, ZeRO-1 is not in this version");
+  require(c.dist.virtual_shards >= 0, "dist.virtual_shards", c.dist.virtual_shards, ">= 0");
+  require(c.dist.zero == 0 || c.dist.zero == 1, "dist.zero", c.dist.zero, "0 or 1");
   require(c.dist.bucket_mib > 0 && c.dist.first_bucket_mib > 0, "dist.bucket_mib", c.dist.bucket_mib, "> 0");
   require(c.dist.threads >= 0, "dist.threads", c.dist.threads, ">= 0");
   require(c.dist.timeout_s > 0, "dist.timeout_s", c.dist.timeout_s, "> 0");
@@ -292,6 +289,10 @@ void resolve(Config& c) {
                     "weighting: normalized); keep one",
                     c.flow.weighting));
   if (c.flow.normalize_losses) c.flow.weighting = "normalized";
+  if (c.dist.reproducible) {  // nothing may follow from the rank count
+    if (c.dist.virtual_shards == 0) c.dist.virtual_shards = 8;
+    if (c.dist.threads == 0) c.dist.threads = 1;
+  }
   c.model.env_height = c.env_image_size;
   c.model.compute = c.training.use_amp ? model::ComputeType::bf16 : model::ComputeType::fp32;
   c.model.checkpoint_blocks = c.training.grad_checkpoint_every > 0;
@@ -438,6 +439,7 @@ model::WeightingOptions weighting_options(Config const& config) {
   options.name = f.weighting;
   std::tie(options.clamp_min, options.clamp_max) = clamp_of(f);
   options.ema = f.weight_ema;
+  options.lagged = f.statistics == "lagged";
   options.warmup_steps = f.warmup_steps;
   options.schedule_form = f.schedule_form;
   options.velocity_start = f.velocity_start;

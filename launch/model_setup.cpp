@@ -23,6 +23,11 @@ std::string first_few(std::vector<std::string> const& names) {
 void configure(dist::Runtime& runtime, Config const& config) {
   if (config.dist.threads > 0) runtime.set_threads(config.dist.threads);
   runtime.set_timeout(config.dist.timeout_s);
+  if (config.dist.reproducible) {
+    at::globalContext().setDeterministicAlgorithms(true, /*warn_only=*/false);
+    at::globalContext().setDeterministicFillUninitializedMemory(
+        false);  // a debugging aid that costs a pass over memory
+  }
 }
 
 at::Device choose_device(std::string const& name) {

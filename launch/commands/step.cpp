@@ -15,6 +15,7 @@
 #include "dist/checkpoint/safetensors.h"
 #include "dist/error.h"
 #include "dist/flat_buffer.h"
+#include "dist/gradient_norm.h"
 #include "dist/sharded_adamw.h"
 #include "launch/commands/commands.h"
 #include "launch/logging.h"
@@ -240,17 +241,18 @@ class StepRun {
         trainable.push_back({parameter.name, parameter.tensor, parameter.tensor.dim() == 1 ? 1 : 0});
     dist::FlatBuffer buffer(std::move(trainable));
     auto const& t = config_.training;
+    dist::GradientNorm gradient_norm(buffer);
     dist::ShardedAdamW optimizer(buffer, {t.beta1, t.beta2, 1e-8, {t.weight_decay, 0}});
     ScheduleOptions const schedule{t.lr, t.warmup, t.train_steps, t.scheduler_type};
     std::vector<at::Tensor> trajectory;
     for (std::int64_t step = 0; step < steps; ++step) {
       buffer.gradients().zero_();
       auto const numbers = once(step);
-      auto const norm = dist::clip_gradient_norm(buffer, t.grad_clip_norm);
+      auto const norm = gradient_norm.clip(buffer.gradients(), t.grad_clip_norm);
       auto skip = at::logical_not(at::isfinite(norm));
       if (t.grad_clip_norm > 0 && t.allowed_gradnorm_factor > 0)
         skip = at::logical_or(skip, norm > t.grad_clip_norm * t.allowed_gradnorm_factor);
-      optimizer.step(learning_rate(schedule, optimizer.update_count()), skip.to(at::kFloat));
+      optimizer.step(buffer.gradients(), learning_rate(schedule, optimizer.update_count()), skip.to(at::kFloat));
       trajectory.push_back(
           at::stack({numbers.total, numbers.velocity, numbers.render, numbers.psnr, norm.to(at::kFloat)}));
     }
