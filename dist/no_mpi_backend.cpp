@@ -15,6 +15,7 @@ std::string MpiSession::broadcast_string(std::string const& of_rank_0) const { r
 void MpiSession::barrier() const {}
 
 std::string mpi_version() { return "none"; }
+std::string mpi_thread_level() { return "none (built without MPI)"; }
 
 void mark_job_broken() {}
 

@@ -5,6 +5,8 @@
 
 namespace duoflow::dist {
 
-std::vector<std::pair<std::string, std::string>> library_versions() { return {{"MPI", mpi_version()}, {"NCCL", nccl_version()}}; }
+std::vector<std::pair<std::string, std::string>> library_versions() {
+  return {{"MPI", mpi_version()}, {"thread level", mpi_thread_level()}, {"NCCL", nccl_version()}};
+}
 
 }  // namespace duoflow::dist

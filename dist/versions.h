@@ -7,7 +7,8 @@
 
 namespace duoflow::dist {
 
-// (library, version) of the communication libraries: MPI as it reports itself at run time, NCCL as built against.
+// (what, answer) about the communication libraries: MPI and its thread level as it reports them at run time, NCCL as
+// built against.
 std::vector<std::pair<std::string, std::string>> library_versions();
 
 }  // namespace duoflow::dist

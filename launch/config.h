@@ -108,6 +108,10 @@ Config load_config(std::string const& path, std::vector<std::string> const& over
                    MissingLosses missing = MissingLosses::error);
 Config parse_config(std::string const& yaml, std::string const& origin, std::vector<std::string> const& overrides,
                     MissingLosses missing = MissingLosses::error);
+// The effective config of a checkpoint, earlier builds' too: they could write normalize_losses: false beside weighting:
+// normalized, which in a user's file contradicts itself.
+Config parse_stored_config(std::string const& yaml, std::string const& origin,
+                           std::vector<std::string> const& overrides);
 std::string effective_yaml(Config const& config);
 std::string config_table_markdown();
 // The closest valid key by edit distance, or "" if none is near.

@@ -73,7 +73,7 @@ std::vector<std::string> load_weights(model::SceneModel& model, std::string cons
 LoadedModel load_checkpoint_model(std::string const& path, std::vector<std::string> const& overrides) {
   auto const folder = dist::resolve_checkpoint(path);
   auto const state = dist::read_checkpoint(folder);
-  auto config = parse_config(state.config_yaml, folder + "/manifest.json (config)", overrides);
+  auto config = parse_stored_config(state.config_yaml, folder + "/manifest.json (config)", overrides);
   model::SceneModel model(config.model, config.training.seed);
   std::vector<std::string> missing;
   load_tensors(model, state.model, folder, &missing);

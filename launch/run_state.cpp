@@ -30,7 +30,7 @@ void add_small_state(std::vector<dist::NamedTensor>& tensors, RunTensors const& 
 }
 
 std::vector<std::string> config_changes(std::string const& stored, Config const& config) {
-  Config before = parse_config(stored, "checkpoint's config", {}), now = config;
+  Config before = parse_stored_config(stored, "checkpoint's config", {}), now = config;
   std::vector<std::string> changes;
   auto const keys_before = config_keys(before), keys_now = config_keys(now);
   for (std::size_t i = 0; i < keys_now.size(); ++i)

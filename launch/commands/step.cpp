@@ -20,6 +20,7 @@
 #include "launch/commands/commands.h"
 #include "launch/logging.h"
 #include "launch/model_setup.h"
+#include "launch/output_file.h"
 #include "launch/schedule.h"
 #include "model/joint_step.h"
 #include "model/metrics.h"
@@ -72,12 +73,15 @@ class BatchFile {
 
  private:
   void check_range(std::string const& name, at::Tensor const& tensor, Range range) const {
-    bool const finite = at::isfinite(tensor).all().item<bool>();
+    if (!at::isfinite(tensor).all().item<bool>())
+      throw dist::CheckpointError(fmt::format(
+          "{}: {} holds numbers that are not finite (losses and gradients would not be either); correct them", path_,
+          name));
+    if (range == Range::finite) return;
     double const low = tensor.min().item<double>(), high = tensor.max().item<double>();
-    if (finite && (range == Range::finite || (low >= 0 && high <= 1))) return;
-    log_warning(fmt::format("{}: {} holds {}, the contract of `step` is {}", path_, name,
-                            finite ? fmt::format("numbers from {} to {}", low, high) : "non-finite numbers",
-                            range == Range::unit ? "[0, 1]" : "finite numbers"));
+    if (low < 0 || high > 1)
+      log_warning(
+          fmt::format("{}: {} holds numbers from {} to {}, the contract of `step` is [0, 1]", path_, name, low, high));
   }
 
   std::string path_;
@@ -156,7 +160,7 @@ class StepRun {
       if (parameter.trainable && parameter.tensor.grad().defined())
         add("grad." + parameter.name, parameter.tensor.grad().clone());
     if (steps > 0) optimize(steps);
-    dist::write_safetensors(out, outputs_);
+    write_output_file(out, outputs_, {});
     log_info(fmt::format("{} tensors written to {}", outputs_.size(), out));
   }
 
@@ -213,13 +217,15 @@ class StepRun {
     add("x_hat", cut.x_hat);
     if (cut.image.defined()) {
       add("render", cut.image);
+      add("render_loss", numbers.render);
       add("psnr", numbers.psnr);
       add("psnr_batch", -10 * at::log10((cut.image - batch.target_image).square().mean()));
     }
-    add("velocity_loss", numbers.velocity);
-    add("render_loss", numbers.render);
     add("total_loss", numbers.total);
-    if (cut.g_velocity.defined()) add("g_velocity", lambda_v * weights.velocity * cut.g_velocity);
+    if (cut.g_velocity.defined()) {
+      add("velocity_loss", numbers.velocity);
+      add("g_velocity", lambda_v * weights.velocity * cut.g_velocity);
+    }
     if (cut.g_render.defined()) add("g_render", cut.g_render);
     return numbers;
   }
@@ -284,6 +290,7 @@ Command add_step(CLI::App& root) {
   app->add_option("overrides", arguments->overrides, "key=value, after the config file");
   return {app, [arguments](dist::Runtime& runtime) {
             if (runtime.size() > 1) throw ConfigError("step runs as one process; start it without mpirun");
+            check_output_file(arguments->out);
             auto const config = load_config(arguments->config, arguments->overrides, MissingLosses::off);
             configure(runtime, config);
             for (auto const& note : config.notes) log_info(note);

@@ -90,10 +90,11 @@ def command_line(ranks, arguments):
     return prefix + [str(PROGRAM)] + [str(argument) for argument in arguments]
 
 
-def launch(ranks, *arguments, code=0, timeout=150):
+def launch(ranks, *arguments, code=0, timeout=150, environment=None):
     """Runs to the end; AssertionError with everything it said unless the exit code is `code` (None: any)."""
     command = command_line(ranks, arguments)
-    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, errors="replace", timeout=timeout)
+    done = subprocess.run(command, env=ENVIRONMENT | (environment or {}), capture_output=True, text=True,
+                          errors="replace", timeout=timeout)
     outcome = Outcome(command, done.returncode, done.stdout, done.stderr)
     if code is not None and outcome.code != code:
         raise AssertionError(f"exit code {code} expected\n{outcome}")
