@@ -17,6 +17,7 @@ void bind_device(int local_rank);
 // the others still use while closing.
 std::shared_ptr<Transport> make_nccl_transport(MpiSession const* session, double timeout_s);
 
+std::string cuda_device_name();  // of the current device; "" in a build without CUDA
 std::string nccl_version();  // built against; "none" in a build without CUDA
 
 }  // namespace duoflow::dist

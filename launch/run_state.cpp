@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "dist/error.h"
+#include "dist/versions.h"
 #include "launch/model_setup.h"
 
 namespace duoflow::launch {
@@ -28,6 +29,8 @@ void add_small_state(std::vector<dist::NamedTensor>& tensors, RunTensors const& 
   tensors.push_back({"update_count", run.optimizer.update_count()});
   for (auto const& [name, tensor] : run.weighting.state()) tensors.push_back({"weighting." + name, tensor});
 }
+
+std::string hardware_of(RunTensors const& run) { return dist::hardware(run.buffer.parameters().is_cuda()); }
 
 std::vector<std::string> config_changes(std::string const& stored, Config const& config) {
   Config before = parse_stored_config(stored, "checkpoint's config", {}), now = config;
@@ -55,7 +58,8 @@ dist::CheckpointState pack_run(RunTensors const& run, Counters const& counters, 
                                        {"data_fingerprint", counters.data_fingerprint},
                                        {"seed", config.training.seed},
                                        {"objective", config.objective},
-                                       {"producer", producer_of(run.model)}}
+                                       {"producer", producer_of(run.model)},
+                                       {"hardware", hardware_of(run)}}
                             .dump();
   state.config_yaml = effective_yaml(config);
   return state;
@@ -102,6 +106,9 @@ Counters unpack_run(dist::CheckpointState const& state, RunTensors const& run, C
   }
   run.optimizer.restore(exp_avg, exp_avg_sq);
   if (changes) *changes = config_changes(state.config_yaml, config);
+  auto const before = json.value("hardware", std::string()), now = hardware_of(run);
+  if (changes && !before.empty() && before != now)
+    changes->push_back(fmt::format("hardware: {} -> {} (sums may differ in their last bits)", before, now));
   return counters;
 }
 

@@ -197,7 +197,7 @@ void Trainer::resume(std::string const& folder, std::string const& run) {
   if (counters_.global_batch != plan_.global_batch)
     changes.push_back(fmt::format("global batch: {} -> {}", counters_.global_batch, plan_.global_batch));
   log_info(fmt::format("resumed from {} (step {})", folder, counters_.step));
-  for (auto const& change : changes) warn_once(fmt::format("config changed since the checkpoint: {}", change));
+  for (auto const& change : changes) warn_once(fmt::format("changed since the checkpoint: {}", change));
 }
 
 // ---- training
