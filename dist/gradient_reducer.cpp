@@ -21,7 +21,8 @@ namespace {
 struct Bucket {
   at::Tensor gradients;  // its range of the flat buffer, padding included
   at::Tensor own;        // this rank's slices of it: in the flat buffer, or in the buffer of what is owned
-  at::Tensor pieces;     // reproducible: [ranks, slice], every rank's subtree sum of the own slices
+  at::Tensor half;       // bf16: the whole bucket as it travels
+  at::Tensor pieces;     // exchanged: [ranks, slice], every rank's sum for the own slices
   std::int64_t begin = 0, end = 0;
   std::int64_t missing = 0;  // used parameters whose gradient is not complete
   bool used = false, started = false;
@@ -45,7 +46,7 @@ struct GradientReducer::State {
   ReductionOptions options;
   std::vector<Member> members;  // by range
   std::vector<Bucket> buckets;
-  at::Tensor own, scratch;
+  at::Tensor own, scratch, half;
   std::optional<ShardSums> shard_sums;
   std::optional<SideStream> side;  // reproducible: sums run beside the backward
   std::size_t next_bucket = 0;     // buckets before it are started or not used
@@ -58,6 +59,7 @@ struct GradientReducer::State {
 
   State(Communicator group, FlatBuffer& flat_buffer, ReductionOptions const& reduction)
       : communicator(std::move(group)), buffer(flat_buffer), options(reduction) {}
+  bool exchanges() const { return options.reproducible || options.bf16; }
   void make_buckets();
   void gradient_accumulated(std::size_t index);
   void start_filled_buckets();
@@ -97,20 +99,22 @@ void GradientReducer::State::start_filled_buckets() {
       return;
     }
     start(bucket);
-    if (options.reproducible && next_bucket >= exchanges_ahead) {
+    if (exchanges() && next_bucket >= exchanges_ahead) {
       sum_exchanged(next_bucket - exchanges_ahead + 1);
     }
   }
 }
 
 void GradientReducer::State::start(Bucket& bucket) {
+  at::NoGradGuard no_grad;
   bucket.started = true;
   ++collectives_started;
   if (shard_sums) {
     shard_sums->add_to_last(bucket.begin, bucket.end);
   }
-  if (options.reproducible) {
-    bucket.pending = all_to_all(communicator, bucket.pieces, bucket.gradients);
+  if (exchanges()) {
+    if (options.bf16) bucket.half.copy_(bucket.gradients);
+    bucket.pending = all_to_all(communicator, bucket.pieces, options.bf16 ? bucket.half : bucket.gradients);
   } else if (options.sharded) {
     bucket.pending = reduce_scatter(communicator, bucket.own, bucket.gradients);
   } else {
@@ -120,19 +124,24 @@ void GradientReducer::State::start(Bucket& bucket) {
 
 // Buckets before `end` whose all-to-all was started: their sums, and the all-gather of these.
 void GradientReducer::State::sum_exchanged(std::size_t end) {
+  at::NoGradGuard no_grad;
   auto const beside = side->scope();
+  std::int64_t const rank = communicator.rank();
   for (; next_exchange < end; ++next_exchange) {
     Bucket& bucket = buckets[next_exchange];
     if (!bucket.started) {
       continue;
     }
     bucket.pending.wait();
-    add_along_tree(bucket.pieces);
-    {
-      at::NoGradGuard no_grad;
-      bucket.own.copy_(bucket.pieces.select(0, 0));
+    at::Tensor const travelling = options.bf16 ? bucket.half : bucket.gradients;
+    at::Tensor const mine = options.sharded ? bucket.own : travelling.narrow(0, rank * bucket.own.numel(), bucket.own.numel());
+    if (options.bf16) {
+      mine.copy_(bucket.pieces.sum(0, /*keepdim=*/false, at::kFloat));
+    } else {
+      add_along_tree(bucket.pieces);
+      mine.copy_(bucket.pieces.select(0, 0));
     }
-    bucket.pending = options.sharded ? Pending() : all_gather(communicator, bucket.gradients, bucket.own);
+    bucket.pending = options.sharded ? Pending() : all_gather(communicator, travelling, mine);
   }
 }
 
@@ -186,16 +195,22 @@ class AccumulatedHook : public torch::autograd::FunctionPostHook {
 void GradientReducer::State::make_buckets() {
   members.resize(buffer.ranges().size());
   std::int64_t const ranks = communicator.size(), share = buffer.size() / ranks;
-  bool const in_slices = options.sharded || options.reproducible;
+  if (options.bf16 && options.reproducible) {
+    throw std::invalid_argument("gradients in bf16 and reproducible sums exclude each other (what is rounded would depend "
+                                "on the number of ranks), choose one");
+  }
+  bool const in_slices = options.sharded || exchanges();
   if (in_slices) {
     owned_ranges(buffer, communicator.rank(), communicator.size());  // throws when the layout does not fit the ranks
   }
-  own = options.sharded ? at::zeros({share}, buffer.gradients().options()) : buffer.gradients();
-  if (options.reproducible) {
-    scratch = at::zeros_like(buffer.gradients());
-    shard_sums.emplace(buffer.gradients(), options.shards);
+  at::TensorOptions const like = buffer.gradients().options();
+  own = options.sharded ? at::zeros({share}, like) : buffer.gradients();
+  if (exchanges()) {
+    scratch = at::zeros({buffer.size()}, options.bf16 ? like.dtype(at::kBFloat16) : like);
     side.emplace(buffer.gradients().device());
   }
+  if (options.bf16) half = at::zeros_like(scratch);
+  if (options.reproducible) shard_sums.emplace(buffer.gradients(), options.shards);
   for (BucketRange const& range : buffer.buckets()) {
     for (std::size_t i = 0; i < range.parameters; ++i) {
       members[range.first_parameter + i].bucket = buckets.size();
@@ -209,7 +224,8 @@ void GradientReducer::State::make_buckets() {
       bucket.own = options.sharded ? own.narrow(0, range.begin / ranks, slice)
                                    : bucket.gradients.narrow(0, communicator.rank() * slice, slice);
     }
-    if (options.reproducible) {
+    if (options.bf16) bucket.half = half.narrow(0, range.begin, size);
+    if (exchanges()) {
       bucket.pieces = scratch.narrow(0, range.begin, size).view({ranks, slice});
     }
   }
@@ -299,9 +315,10 @@ void GradientReducer::finish() {
   if (!state_->armed) {
     throw std::logic_error("finish() without arm() (nothing was reduced), arm() before the last micro-step's backward");
   }
+  at::NoGradGuard no_grad;
   state_->armed = false;
   state_->check_all_arrived();
-  if (state_->options.reproducible) {
+  if (state_->exchanges()) {
     state_->sum_exchanged(state_->buckets.size());
     state_->side->join();
   }
@@ -309,6 +326,7 @@ void GradientReducer::finish() {
     if (bucket.started) {
       bucket.pending.wait();
       bucket.pending = Pending();
+      if (bucket.half.defined() && !state_->options.sharded) bucket.gradients.copy_(bucket.half);
     }
   }
 }

@@ -293,6 +293,9 @@ void validate(Config& c) {
   parse_frames(c.data.target_frames, "data.target_frames");
   require(c.dist.virtual_shards >= 0, "dist.virtual_shards", c.dist.virtual_shards, ">= 0");
   require(c.dist.zero == 0 || c.dist.zero == 1, "dist.zero", c.dist.zero, "0 or 1");
+  require_one_of("dist.gradient_dtype", c.dist.gradient_dtype, {"f32", "bf16"});
+  require(!c.dist.reproducible || c.dist.gradient_dtype == "f32", "dist.gradient_dtype", c.dist.gradient_dtype,
+          "f32 with dist.reproducible: what bf16 rounds would depend on the rank count");
   require(c.dist.bucket_mib > 0 && c.dist.first_bucket_mib > 0, "dist.bucket_mib", c.dist.bucket_mib, "> 0");
   require(c.dist.threads >= 0, "dist.threads", c.dist.threads, ">= 0");
   require(c.dist.timeout_s > 0, "dist.timeout_s", c.dist.timeout_s, "> 0");

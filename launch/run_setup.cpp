@@ -48,7 +48,8 @@ dist::FlatBuffer make_buffer(model::SceneModel const& model, Config const& confi
     for (auto const& parameter : model.parameters())
       if (parameter.part == part && parameter.trainable && parameter.tensor.requires_grad())
         parameters.push_back({parameter.name, parameter.tensor, parameter.tensor.dim() == 1 ? 1 : 0});
-  auto const slices = config.dist.reproducible ? plan.shards : config.dist.zero > 0 ? ranks : 1;
+  bool const in_slices = config.dist.zero > 0 || config.dist.gradient_dtype == "bf16";
+  auto const slices = config.dist.reproducible ? plan.shards : in_slices ? ranks : 1;
   return dist::FlatBuffer(std::move(parameters), {config.dist.bucket_mib, config.dist.first_bucket_mib, slices});
 }
 

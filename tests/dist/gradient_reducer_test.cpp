@@ -280,5 +280,45 @@ TEST(GradientReducerTest, ShardedSumsAreTheFullBatchGradientInSlices) {
   }
 }
 
+TEST(GradientReducerTest, InBf16TheSumIsTheFp32SumOfRoundedGradientsRoundedOnceAndTheSameOnEveryRank) {
+  for (int ranks : {1, 2, 3, 4}) {
+    std::vector<at::Tensor> sums(static_cast<std::size_t>(ranks)), parts(sums);
+    run_ranks(ranks, [&](Communicator const& group) {
+      SmallModel const model;
+      auto const mine = static_cast<std::size_t>(group.rank());
+      auto const share = 12 / ranks;
+      auto const backward = [&] {
+        torch::autograd::backward({model.loss(small_batch(12).narrow(0, group.rank() * share, share))}, {});
+      };
+      FlatBuffer buffer(model.parameters, {tiny, tiny, ranks});
+      backward();
+      parts[mine] = buffer.gradients().to(at::kBFloat16).to(at::kFloat);
+      for (bool const sharded : {false, true}) {
+        GradientReducer reducer(group, buffer, {sharded, false, 1, true});
+        reducer.zero();
+        reducer.arm(used_by_small_model());
+        backward();
+        reducer.finish();
+        barrier(group);
+        at::Tensor sum = parts[0].clone();
+        for (std::size_t rank = 1; rank < parts.size(); ++rank) sum += parts[rank];
+        if (sharded) {
+          for (OwnedRange const& owned : owned_ranges(buffer, group.rank(), ranks)) {
+            EXPECT_TRUE(at::allclose(reducer.own_gradients().narrow(0, owned.own, owned.numel),
+                                     sum.narrow(0, owned.flat, owned.numel), 1e-6, 1e-6));
+          }
+        } else {
+          sums[mine] = reducer.own_gradients().clone();
+          EXPECT_TRUE(at::allclose(sums[mine], sum.to(at::kBFloat16).to(at::kFloat), 1e-6, 1e-6)) << ranks;
+        }
+      }
+    });
+    for (at::Tensor const& sum : sums) EXPECT_TRUE(at::equal(sum, sums.front())) << ranks;
+  }
+  SmallModel const model;
+  FlatBuffer buffer(model.parameters);
+  EXPECT_THROW(GradientReducer(Communicator(), buffer, {false, true, 1, true}), std::invalid_argument);
+}
+
 }  // namespace
 }  // namespace duoflow::dist

@@ -198,6 +198,7 @@ TEST(ConfigTest, ValuesOutsideTheirRangeAreErrors) {
                                         "latents=sometimes",
                                         "dist.virtual_shards=-1",
                                         "dist.zero=2",
+                                        "dist.gradient_dtype=f16",
                                         "dist.device=tpu",
                                         "dist.timeout_s=0",
                                         "data.verify=maybe",

@@ -70,6 +70,7 @@ class ReproducibleTest(EndToEndTest):
             (2, "dist.virtual_shards=1", ("on 2 ranks", "as many shards as ranks")),
             (1, "training.global_batch_size=20", ("20", "not a multiple")),
             (1, "training.global_batch_size=0", ("global_batch_size is not set",)),
+            (2, "dist.gradient_dtype=bf16", ("gradient_dtype = bf16", "rank count")),
             (1, "training.batch_size_per_gpu=1", ("a shard has 2 samples", "use 16 or more")),
         ):
             refused = launch(ranks, *train_arguments("joint", self.folder / "refused", *REPRODUCIBLE, override), code=2)
@@ -96,6 +97,20 @@ class ShardedTest(EndToEndTest):
                     self.assertAlmostEqual(line[name], twin[name], delta=5e-5 * abs(twin[name]), msg=f"{name} on {ranks} ranks")
             for name, value in tensors(checkpoint(sharded), "model").items():
                 self.assertLessEqual(float(abs(value - tensors(checkpoint(plain), "model")[name]).max()), 2e-5, name)
+
+    def test_gradients_may_travel_in_bf16_sharded_or_not(self):
+        runs = []
+        for options in ((), ("dist.zero=1",)):
+            run = self.folder / f"bf16-{len(runs)}"
+            launch(2, *train_arguments("joint", run, *JOINT, "training.train_steps=5", "dist.gradient_dtype=bf16", *options))
+            runs.append(metrics(run))
+        plain = self.folder / "f32"
+        launch(2, *train_arguments("joint", plain, *JOINT, "training.train_steps=5"))
+        for line, half, sharded in zip(metrics(plain), *runs, strict=True):
+            for other in (half, sharded):
+                self.assertAlmostEqual(line["velocity_loss"], other["velocity_loss"], delta=1e-2 * line["velocity_loss"])
+                self.assertAlmostEqual(line["grad_norm"], other["grad_norm"], delta=1e-2 * line["grad_norm"])
+        self.assertNotEqual([line["grad_norm"] for line in metrics(plain)], [line["grad_norm"] for line in runs[0]])
 
 
 if __name__ == "__main__":
