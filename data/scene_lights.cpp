@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <numeric>
 #include <tuple>
 
@@ -46,6 +47,24 @@ bool is_light_pair(SceneEntry const& from, SceneEntry const& to) {
   return from.object == to.object && base_light(from.light) != base_light(to.light);
 }
 
+void require_same_cameras(SceneEntry const& a, SceneEntry const& b) {
+  if (a.frame_count != b.frame_count)
+    throw DataError(fmt::format(
+        "object {}: {} frames under light {}, {} under {} (one frame index must be one camera); make the scenes again",
+        a.object, a.frame_count, a.light, b.frame_count, b.light));
+  auto const compare = [&](std::vector<float> const& x, std::vector<float> const& y, float tolerance,
+                           std::size_t width) {
+    for (std::size_t i = 0; i < x.size(); ++i)
+      if (!(std::abs(x[i] - y[i]) <= tolerance))
+        throw DataError(fmt::format(
+            "object {}: frame {} has another camera under light {} than under {} ({} and {} where one frame "
+            "index must be one camera); make the scenes again",
+            a.object, i / width, a.light, b.light, x[i], y[i]));
+  };
+  compare(a.c2w, b.c2w, 1e-4F, 16);
+  compare(a.fxfycxcy, b.fxfycxcy, 1e-2F, 4);
+}
+
 std::vector<PairEntry> light_pairs(SceneSet const& set) {
   auto const scene = [&](std::int64_t index) -> SceneEntry const& {
     return set.scenes[static_cast<std::size_t>(index)];
@@ -59,11 +78,7 @@ std::vector<PairEntry> light_pairs(SceneSet const& set) {
   for (auto begin = order.begin(); begin != order.end();) {
     auto const end = std::find_if(begin, order.end(), [&](auto i) { return scene(i).object != scene(*begin).object; });
     for (auto a = begin; a != end; ++a) {
-      if (scene(*a).frame_count != scene(*begin).frame_count)
-        throw DataError(fmt::format(
-            "object {}: {} frames under light {}, {} under {} (one frame index must be one camera); make the scenes "
-            "again",
-            scene(*a).object, scene(*a).frame_count, scene(*a).light, scene(*begin).frame_count, scene(*begin).light));
+      require_same_cameras(scene(*a), scene(*begin));
       for (auto b = begin; b != end; ++b)
         if (is_light_pair(scene(*a), scene(*b))) pairs.push_back({*a, *b});
     }

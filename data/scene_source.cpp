@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <mutex>
 #include <numeric>
 #include <set>
 #include <utility>
@@ -16,6 +17,8 @@ namespace duoflow::data {
 namespace {
 
 using Frames = std::vector<std::int64_t>;
+
+constexpr std::size_t kMostLightBytes = std::size_t{512} << 20;  // of one rank
 
 bool contains(Frames const& frames, std::int64_t frame) {
   return std::find(frames.begin(), frames.end(), frame) != frames.end();
@@ -69,6 +72,9 @@ class SceneSource : public BatchSource {
       fields_.insert(fields_.end(), {{"relit_images", DType::u8, {views_.inputs, set.height, set.width, 3}},
                                      {"env", DType::f16, {relit_.env_height, 2 * relit_.env_height, 3}},
                                      {"world_to_norm", DType::f32, {4, 4}}});
+    auto const all_maps =
+        set.scenes.size() * static_cast<std::size_t>(relit_.env_height * relit_.env_height * 2 * 3 * 2);
+    if (has_pairs() && all_maps <= kMostLightBytes) lights_ = std::vector<Light>(set.scenes.size());
   }
 
   std::vector<Field> const& fields() const override { return fields_; }
@@ -100,7 +106,7 @@ class SceneSource : public BatchSource {
     std::memcpy(out[7], &identity, sizeof(identity));
     if (!has_pairs()) return;
     read_frames(target, "images", inputs, 8, out);
-    write_light(target, out[9]);
+    write_light(pair.x1, out[9]);
     copy(world_to_norm(normalisation), out[10]);
   }
 
@@ -108,12 +114,24 @@ class SceneSource : public BatchSource {
   bool has_pairs() const { return !relit_.pairs.empty(); }
 
   // Rounded to half floats as in a pair shard, so that cached and online latents see one light.
-  void write_light(SceneEntry const& scene, std::byte* out) const {
+  std::vector<std::uint16_t> make_light(SceneEntry const& scene) const {
     auto const map = scene_light(*reader_, *scenes_, scene, relit_.env_height);
-    for (std::size_t i = 0; i < map.pixels.size(); ++i) {
-      auto const half = to_half(map.pixels[i]);
-      std::memcpy(out + i * sizeof(half), &half, sizeof(half));
+    std::vector<std::uint16_t> half(map.pixels.size());
+    std::transform(map.pixels.begin(), map.pixels.end(), half.begin(), to_half);
+    return half;
+  }
+
+  // Turning and resizing a map takes longer than reading a sample's pictures: each is made once, if all have room.
+  void write_light(std::int64_t scene, std::byte* out) const {
+    auto const index = static_cast<std::size_t>(scene);
+    if (lights_.empty()) {
+      auto const map = make_light(scenes_->scenes[index]);
+      std::memcpy(out, map.data(), map.size() * sizeof(map[0]));
+      return;
     }
+    auto& light = lights_[index];
+    std::call_once(light.made, [&] { light.map = make_light(scenes_->scenes[index]); });
+    std::memcpy(out, light.map.data(), light.map.size() * sizeof(light.map[0]));
   }
 
   static Frames all_frames(SceneEntry const& scene) {
@@ -185,6 +203,11 @@ class SceneSource : public BatchSource {
   std::uint64_t seed_;
   ViewSelection views_;
   std::vector<Field> fields_;
+  struct Light {
+    std::once_flag made;
+    std::vector<std::uint16_t> map;
+  };
+  mutable std::vector<Light> lights_;  // by scene; empty: made anew for every sample
 };
 
 }  // namespace

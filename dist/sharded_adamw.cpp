@@ -57,13 +57,16 @@ void ShardedAdamW::step(at::Tensor const& own_gradients, at::Tensor const& learn
     at::_fused_adamw_(parameters, gradients, averages, squares, /*max_exp_avg_sqs=*/{}, counts, learning_rate,
                       options_.beta1, options_.beta2, options_.weight_decay[static_cast<std::size_t>(range.group)],
                       options_.eps, /*amsgrad=*/false, /*maximize=*/false, /*grad_scale=*/{}, found_inf);
+    bool const bucket_done = &range == &owned_.back() || (&range + 1)->bucket != range.bucket;
+    if (group_.size() > 1 && bucket_done) start_gather(buffer_.buckets()[range.bucket]);
   }
-  if (group_.size() == 1) return;
-  for (BucketRange const& bucket : buffer_.buckets()) {
-    std::int64_t const size = bucket.end - bucket.begin, share = size / group_.size();
-    at::Tensor const parameters = buffer_.parameters().narrow(0, bucket.begin, size);
-    gathers_.push_back(all_gather(group_, parameters, parameters.narrow(0, group_.rank() * share, share)));
-  }
+}
+
+// Beside the update of the buckets that follow, and whatever comes next.
+void ShardedAdamW::start_gather(BucketRange const& bucket) {
+  std::int64_t const size = bucket.end - bucket.begin, share = size / group_.size();
+  at::Tensor const parameters = buffer_.parameters().narrow(0, bucket.begin, size);
+  gathers_.push_back(all_gather(group_, parameters, parameters.narrow(0, group_.rank() * share, share)));
 }
 
 void ShardedAdamW::wait_for_parameters() {
@@ -74,12 +77,12 @@ void ShardedAdamW::wait_for_parameters() {
 at::Tensor ShardedAdamW::gathered(at::Tensor const& own) const {
   if (group_.size() == 1) return own;
   at::NoGradGuard no_grad;
-  at::Tensor all = at::empty_like(buffer_.parameters());
+  at::Tensor all = at::empty({buffer_.size()}, at::TensorOptions(own.scalar_type()));  // the device may have no room
   for (BucketRange const& bucket : buffer_.buckets()) {
     std::int64_t const size = bucket.end - bucket.begin;
-    all_gather(group_, all.narrow(0, bucket.begin, size),
-               own.narrow(0, bucket.begin / group_.size(), size / group_.size()).contiguous())
-        .wait();
+    at::Tensor const gathered_bucket = at::empty({size}, own.options());
+    all_gather(group_, gathered_bucket, own.narrow(0, bucket.begin / group_.size(), size / group_.size())).wait();
+    all.narrow(0, bucket.begin, size).copy_(gathered_bucket);
   }
   return all;
 }

@@ -37,12 +37,14 @@ class ShardedAdamW {
   at::Tensor exp_avg_sq() const { return exp_avg_sq_; }
   at::Tensor update_count() const { return update_count_; }  // fp32 scalar: updates not skipped
 
-  // Owned values -> values laid out as the flat buffer, and back. For checkpoints: gathering is collective, and without
-  // a group gives the live tensor.
+  // Owned values -> values laid out as the flat buffer, and back. For checkpoints: gathering is collective and gives
+  // host memory; without a group it gives the live tensor.
   at::Tensor gathered(at::Tensor const& own) const;
   void restore(at::Tensor const& exp_avg, at::Tensor const& exp_avg_sq);
 
  private:
+  void start_gather(BucketRange const& bucket);
+
   FlatBuffer& buffer_;
   AdamWOptions options_;
   Communicator group_;

@@ -233,6 +233,10 @@ void validate_training(Config const& c) {
   require(t.checkpoint_every > 0, "training.checkpoint_every", t.checkpoint_every, "> 0");
   require(t.keep_last > 0, "training.keep_last", t.keep_last, "> 0");
   require(t.keep_every >= 0, "training.keep_every", t.keep_every, ">= 0");
+  require(t.weight_decay >= 0, "training.weight_decay", t.weight_decay, ">= 0");
+  require(t.allowed_gradnorm_factor >= 0, "training.allowed_gradnorm_factor", t.allowed_gradnorm_factor,
+          ">= 0; 0: any norm");
+  require(t.max_skips_in_a_row > 0, "training.max_skips_in_a_row", t.max_skips_in_a_row, "> 0");
   require(t.max_hours >= 0, "training.max_hours", t.max_hours, ">= 0");
   require(t.vis_every >= 0, "training.vis_every", t.vis_every, ">= 0");
   require_one_of("training.scheduler_type", t.scheduler_type, {"cosine", "linear", "constant"});
@@ -296,10 +300,23 @@ void validate(Config& c) {
   require_one_of("dist.gradient_dtype", c.dist.gradient_dtype, {"f32", "bf16"});
   require(!c.dist.reproducible || c.dist.gradient_dtype == "f32", "dist.gradient_dtype", c.dist.gradient_dtype,
           "f32 with dist.reproducible: what bf16 rounds would depend on the rank count");
-  require(c.dist.bucket_mib > 0 && c.dist.first_bucket_mib > 0, "dist.bucket_mib", c.dist.bucket_mib, "> 0");
+  require(c.dist.bucket_mib > 0, "dist.bucket_mib", c.dist.bucket_mib, "> 0");
+  require(c.dist.first_bucket_mib > 0, "dist.first_bucket_mib", c.dist.first_bucket_mib, "> 0");
   require(c.dist.threads >= 0, "dist.threads", c.dist.threads, ">= 0");
   require(c.dist.timeout_s > 0, "dist.timeout_s", c.dist.timeout_s, "> 0");
   require_one_of("dist.device", c.dist.device, {"auto", "cpu", "cuda"});
+}
+
+// Known keys that the rest of this config leaves without effect.
+void note_what_has_no_effect(Config& c) {
+  auto const note = [&](bool idle, char const* key, char const* why) {
+    if (idle && c.written.contains(key)) c.notes.push_back(fmt::format("{} has no effect ({})", key, why));
+  };
+  note(!c.dist.reproducible && c.dist.virtual_shards > 0, "dist.virtual_shards", "dist.reproducible is false");
+  note(c.objective == "joint" && c.latents == "cached" && !c.data.exclude_lights.empty(), "data.exclude_lights",
+       "the lights of cached latents were chosen when they were encoded");
+  note(c.flow.weighting != "normalized" && c.flow.statistics != "current", "model.transformer.editor.flow_matching.statistics",
+       "the weighting does not follow the losses");
 }
 
 void switch_missing_losses_off(Config& c) {
@@ -339,6 +356,7 @@ void resolve(Config& c, std::set<std::string> const& overridden, WrittenBy write
     if (c.dist.virtual_shards == 0) c.dist.virtual_shards = 8;
     if (c.dist.threads == 0) c.dist.threads = 1;
   }
+  note_what_has_no_effect(c);
   c.model.env_height = c.env_image_size;
   c.model.compute = c.training.use_amp ? model::ComputeType::bf16 : model::ComputeType::fp32;
   c.model.checkpoint_blocks = c.training.grad_checkpoint_every > 0;

@@ -244,7 +244,7 @@ std::vector<std::pair<std::string, std::string>> const& unused_keys() {
       {"training.use_rel_pose", "cameras are always relative to the mean input camera"},
       {"training.num_threads", "data.threads"},
       {"training.num_workers", "data.threads"},
-      {"training.prefetch_factor", "the loader keeps three batches"},
+      {"training.prefetch_factor", "the loader keeps two steps of batches"},
       {"training.num_views", "num_input_views and num_target_views decide"},
       {"training.view_selector.*", "data.input_frames and data.target_frames decide"},
       {"training.use_tf32", "fp32 products stay fp32; use_amp is the fast mode"},

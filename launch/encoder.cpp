@@ -180,14 +180,7 @@ class ShardEncoder {
   void run(ObjectJob const& job) {
     auto const& first = set_.scenes[static_cast<std::size_t>(job.scenes.front())];
     auto const views = choose_views(loaded_.config, options_.target_frames, first.frame_count, job.object);
-    for (auto const index : job.scenes) {
-      auto const& scene = set_.scenes[static_cast<std::size_t>(index)];
-      if (scene.frame_count != first.frame_count)
-        throw data::DataError(
-            fmt::format("object {}: {} frames under light {}, {} under {} (one frame index must be one camera); make "
-                        "the scenes again",
-                        job.object, scene.frame_count, scene.light, first.frame_count, first.light));
-    }
+    for (auto const index : job.scenes) data::require_same_cameras(set_.scenes[static_cast<std::size_t>(index)], first);
     auto const pairs = ordered_pairs(set_, job);
     data::ShardWriter writer(options_.out + "/" + job.file, data::ShardKind::pair,
                              layout(job, views, std::ssize(pairs) / 2), {producer_, {}, {}, "duoflow encode"});

@@ -1,5 +1,6 @@
 #include "launch/run_log.h"
 
+#include <algorithm>
 #include <cmath>
 #include <filesystem>
 #include <fstream>
@@ -95,16 +96,23 @@ void RunLog::watch_latents(double latent_std) {
                   state_->first_latent_std, latent_std));
 }
 
-void RunLog::skipped(StepNumbers const& numbers, BatchPlan const& plan) {
+void RunLog::skipped(StepNumbers const& numbers) {
   if (!state_) return;
-  std::string where = "gradient norm out of bounds or not finite";
-  for (int rank = 0; rank < state_->line.size; ++rank) {
+  auto const& config = state_->config;
+  auto const size = state_->line.size;
+  auto const whole = plan_batches(config.training, config.dist, 0, size).global_batch;
+  std::string where = fmt::format("the gradient's norm is {}, samples {} to {} of the order", numbers.own[kGradNorm],
+                                  numbers.samples - whole, numbers.samples - 1);
+  for (int rank = 0; rank < size; ++rank) {
     auto const position =
         numbers.statistics[static_cast<std::size_t>(kFirstPerRank + kPerRank * rank + kFirstBadPosition)];
     if (position == 0) continue;
+    auto const plan = plan_batches(config.training, config.dist, rank, size);
     auto const first = static_cast<std::int64_t>(position) - 1;
-    where = fmt::format("a loss is not finite on rank {}, samples {} to {} of the order", rank, first,
-                        first + plan.micro_batch - 1);
+    auto const offset = (first - (numbers.samples - whole)) - plan.first;  // in this rank's part of the step
+    auto const count = std::min(plan.micro_batch, plan.samples - offset);
+    where =
+        fmt::format("a loss is not finite on rank {}, samples {} to {} of the order", rank, first, first + count - 1);
     break;
   }
   log_warning(fmt::format("step {} skipped: {}", numbers.step, where));

@@ -24,7 +24,9 @@ class RunLog {
   void start(std::uint64_t samples, std::int64_t global_batch, std::int64_t parameters, std::string const& device);
   // `next`: the statistics sent after this step. Writes on every print_every-th step, and on skipped ones.
   void step(StepNumbers const& numbers, std::vector<double> const& next);
-  void skipped(StepNumbers const& numbers, BatchPlan const& plan);
+  // Names the samples: of the first micro-step with a loss that is not finite, or of the whole step when it is the
+  // gradient.
+  void skipped(StepNumbers const& numbers);
   void pictures(std::int64_t step, at::Tensor const& image_BT3HW, at::Tensor const& target_BT3HW);
   void checkpoint(std::string const& folder, double ms);
   // Rank 0's mean step split ("": none) over so many steps; the peak resident memory of the rank that took most.

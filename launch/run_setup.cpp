@@ -18,7 +18,11 @@ bool trains(Config const& config, model::Part part) {
   if (part == model::Part::editor) return true;
   if (config.training.freeze_reconstructor_renderer) return false;
   // Cached latents leave no way to the reconstructor; a renderer that no loss reaches would only decay.
-  return part == model::Part::reconstructor ? config.latents == "online" : config.flow.render_loss_weight > 0;
+  return part == model::Part::reconstructor ? config.latents == "online" : renders_at_all(config);
+}
+
+bool renders_at_all(Config const& config) {
+  return config.flow.render_loss_weight > 0 && !model::RenderLoss(loss_options(config).render).empty();
 }
 
 model::JointLossOptions loss_options(Config const& config) {

@@ -1,5 +1,6 @@
 #include "launch/run_state.h"
 
+#include <algorithm>
 #include <map>
 
 #include <ATen/ATen.h>
@@ -51,16 +52,17 @@ dist::CheckpointState pack_run(RunTensors const& run, Counters const& counters, 
   add_moments(state.state, run.buffer, run.optimizer.gathered(run.optimizer.exp_avg()),
               run.optimizer.gathered(run.optimizer.exp_avg_sq()));
   add_small_state(state.state, run);
-  state.counters_json = nlohmann::json{{"step", counters.step},
-                                       {"samples", counters.samples},
-                                       {"skips_in_a_row", counters.skips_in_a_row},
-                                       {"global_batch", counters.global_batch},
-                                       {"data_fingerprint", counters.data_fingerprint},
-                                       {"seed", config.training.seed},
-                                       {"objective", config.objective},
-                                       {"producer", producer_of(run.model)},
-                                       {"hardware", hardware_of(run)}}
-                            .dump();
+  state.counters_json = nlohmann::json{
+      {"step", counters.step},
+      {"samples", counters.samples},
+      {"skips_in_a_row", counters.skips_in_a_row},
+      {"global_batch", counters.global_batch},
+      {"data_fingerprint", counters.data_fingerprint},
+      {"seed", config.training.seed},
+      {"objective", config.objective},
+      {"producer", producer_of(run.model)},
+      {"hardware",
+       hardware_of(run)}}.dump();
   state.config_yaml = effective_yaml(config);
   return state;
 }
@@ -91,12 +93,17 @@ Counters unpack_run(dist::CheckpointState const& state, RunTensors const& run, C
   std::map<std::string, at::Tensor> stored;
   for (auto const& [name, tensor] : state.state) stored.emplace(name, tensor);
   at::NoGradGuard const no_grad;
+  auto differences = config_changes(state.config_yaml, config);
+  bool const other_weighting = std::any_of(differences.begin(), differences.end(), [](std::string const& line) {
+    return line.find(".weighting: ") != std::string::npos || line.find(".statistics: ") != std::string::npos;
+  });
   auto const exp_avg = at::zeros_like(run.buffer.parameters()), exp_avg_sq = at::zeros_like(exp_avg);
   std::vector<dist::NamedTensor> wanted;
   add_moments(wanted, run.buffer, exp_avg, exp_avg_sq);
   add_small_state(wanted, run);
   for (auto& [name, tensor] : wanted) {
     auto const found = stored.find(name);
+    if (found == stored.end() && name.starts_with("weighting.") && other_weighting) continue;  // starts anew
     if (found == stored.end() || found->second.sizes() != tensor.sizes())
       throw dist::CheckpointError(
           fmt::format("the checkpoint of step {} has no {} of {} numbers (other trainable parts or another model); "
@@ -105,10 +112,10 @@ Counters unpack_run(dist::CheckpointState const& state, RunTensors const& run, C
     tensor.copy_(found->second);
   }
   run.optimizer.restore(exp_avg, exp_avg_sq);
-  if (changes) *changes = config_changes(state.config_yaml, config);
   auto const before = json.value("hardware", std::string()), now = hardware_of(run);
-  if (changes && !before.empty() && before != now)
-    changes->push_back(fmt::format("hardware: {} -> {} (sums may differ in their last bits)", before, now));
+  if (!before.empty() && before != now)
+    differences.push_back(fmt::format("hardware: {} -> {} (sums may differ in their last bits)", before, now));
+  if (changes) *changes = std::move(differences);
   return counters;
 }
 

@@ -19,8 +19,8 @@ struct Counters {
   std::string data_fingerprint;
 };
 
-// Views of live tensors; nothing is copied. Optimizer moments are named by parameter, so any layout or world size reads
-// them.
+// Views of live tensors; only the moments of ZeRO-1 are copied, to host memory. Optimizer moments are named by
+// parameter, so any layout or world size reads them.
 struct RunTensors {
   model::SceneModel& model;
   dist::FlatBuffer& buffer;

@@ -4,7 +4,6 @@
 #include <chrono>
 #include <cmath>
 #include <filesystem>
-#include <set>
 
 #include <sys/resource.h>
 
@@ -13,22 +12,16 @@
 
 #include "data/error.h"
 #include "dist/error.h"
-#include "dist/flat_buffer.h"
-#include "dist/gradient_norm.h"
-#include "dist/gradient_reducer.h"
-#include "dist/sharded_adamw.h"
 #include "launch/batches.h"
 #include "launch/logging.h"
 #include "launch/model_setup.h"
 #include "launch/run_log.h"
 #include "launch/run_setup.h"
 #include "launch/run_state.h"
-#include "launch/schedule.h"
 #include "launch/step_record.h"
-#include "launch/step_statistics.h"
 #include "launch/step_times.h"
 #include "launch/training_data.h"
-#include "model/joint_step.h"
+#include "launch/update.h"
 
 namespace duoflow::launch {
 namespace {
@@ -44,11 +37,7 @@ double peak_resident_mib() {
   return static_cast<double>(usage.ru_maxrss) / 1024;
 }
 
-struct UsedParameters {
-  std::set<std::string> all, to_cut, behind_cut;
-};
-
-class Trainer {
+class Trainer : private StepSource {
  public:
   Trainer(dist::Runtime& runtime, Config const& config, TrainArguments const& arguments)
       : runtime_(runtime),
@@ -59,23 +48,9 @@ class Trainer {
         resume_from_(find_checkpoint(communicator_, checkpoints_, arguments.resume)),
         model_(make_model(config, device_, !resume_from_.empty())),
         plan_(plan_batches(config.training, config.dist, communicator_.rank(), communicator_.size())),
-        shared_over_(config.dist.zero > 0 ? communicator_ : dist::Communicator()),
-        buffer_(make_buffer(model_, config, plan_, communicator_.size())),
-        reducer_(communicator_, buffer_,
-                 {config.dist.zero > 0, config.dist.reproducible, config.dist.reproducible ? plan_.micro_steps : 1,
-                  config.dist.gradient_dtype == "bf16"}),
-        gradient_norm_(buffer_, shared_over_),
-        optimizer_(buffer_, {config.training.beta1, config.training.beta2, 1e-8, {config.training.weight_decay, 0}},
-                   shared_over_),
-        weighting_(model::make_weighting(weighting_options(config), device_)),
-        joint_step_(model_, loss_options(config_), *weighting_),
-        render_loss_(loss_options(config_).render),
-        statistics_(communicator_, plan_.shards, device_),
+        update_(communicator_, model_, config, plan_, device_),
         records_(communicator_.size(), device_),
-        schedule_{config.training.lr, config.training.warmup, config.training.train_steps,
-                  config.training.scheduler_type},
         encoding_(model::light_encoding_from_string(config.data.light_encoding)) {
-    dist::agree_on_parameters(communicator_, buffer_);
     open(arguments);
   }
 
@@ -91,20 +66,15 @@ class Trainer {
   }
 
   void train_step();
-  model::LossWeights joint_micro_steps();
-  model::LossWeights reconstruction_micro_steps();
-  UsedParameters used_parameters() const;
-  void contribute(at::Tensor const& sums, std::int64_t micro_step, std::uint64_t position);
-  void shard_done(std::int64_t micro_step, std::set<std::string> const& names);
-  std::int64_t shard_of(std::int64_t micro_step) const;
-  void send_statistics();
-  void await_statistics();
-  at::Tensor update(at::Tensor const& norm, at::Tensor const& rate);
-  void record(model::LossWeights const& weights, at::Tensor const& norm, at::Tensor const& rate,
-              at::Tensor const& skipped);
+  std::pair<model::JointBatch, std::uint64_t> joint(std::int64_t) override;
+  std::pair<model::ReconstructionBatch, std::uint64_t> reconstruction(std::int64_t) override;
+  StepStatistics::Flags flags() override;
+  void lap(Stage stage) override { times_.lap(stage); }
+  void record(Update::Result const& result);
   data::Batch next_batch();
   void release_batches();
 
+  RunTensors run_tensors() { return {model_, update_.buffer(), update_.optimizer(), update_.weighting()}; }
   void read_record(bool latest);
   void drain();
   void save();
@@ -119,24 +89,13 @@ class Trainer {
   std::string checkpoints_, resume_from_;  // RUN/checkpoints; the checkpoint to go on from, "": none
   model::SceneModel model_;
   BatchPlan plan_;
-  dist::Communicator shared_over_;  // ZeRO-1: the ranks that share the update; else null
-  dist::FlatBuffer buffer_;
-  dist::GradientReducer reducer_;
-  dist::GradientNorm gradient_norm_;
-  dist::ShardedAdamW optimizer_;
-  std::unique_ptr<model::Weighting> weighting_;
-  model::JointStep joint_step_;
-  model::RenderLoss render_loss_;
-  StepStatistics statistics_;
+  Update update_;
   StepRecords records_;
-  ScheduleOptions schedule_;
   model::LightEncoding encoding_;
   std::unique_ptr<TrainingData> data_;
   std::unique_ptr<RunLog> log_;
 
   Counters counters_;
-  std::vector<at::Tensor> weighting_before_;  // restored when the step is skipped
-  at::Tensor global_;                         // reduced statistics
   std::vector<data::Batch> held_,
       held_before_;                     // batches of this step and the last: a copy may still read their memory
   at::Tensor picture_, target_;         // the last micro-step's, for images/
@@ -171,10 +130,11 @@ void Trainer::open(TrainArguments const& arguments) {
       warn_once(fmt::format("training.num_target_views = {}, the pairs have {}: all of them are rendered",
                             config_.training.num_target_views, data_->pairs()->targets));
   }
-  LineOptions const line{loss_options(config_).lambda_v, loss_options(config_).lambda_r, communicator_.size(),
-                         config_.objective == "joint"};
+  bool const renders = config_.objective != "joint" || renders_at_all(config_);
+  LineOptions const line{loss_options(config_).lambda_v, renders ? loss_options(config_).lambda_r : 0,
+                         communicator_.size(), config_.objective == "joint"};
   log_ = std::make_unique<RunLog>(arguments.run, config_, communicator_.rank(), line, counters_.step);
-  log_->start(data_->samples(), plan_.global_batch, buffer_.size(), device_.str());
+  log_->start(data_->samples(), plan_.global_batch, update_.buffer().size(), device_.str());
 }
 
 // The steps that a used folder holds beyond `step` are another run's or another branch's.
@@ -190,8 +150,7 @@ void Trainer::set_later_checkpoints_aside(std::int64_t step) {
 
 void Trainer::resume(std::string const& folder, std::string const& run) {
   std::vector<std::string> changes;
-  counters_ = unpack_run(dist::read_checkpoint(folder), {model_, buffer_, optimizer_, *weighting_}, config_,
-                         data_->fingerprint(), &changes);
+  counters_ = unpack_run(dist::read_checkpoint(folder), run_tensors(), config_, data_->fingerprint(), &changes);
   std::error_code ignored;  // another run's checkpoint is none of this run's
   if (std::filesystem::equivalent(std::filesystem::path(folder).parent_path(), run + "/checkpoints", ignored))
     saved_step_ = counters_.step;
@@ -201,157 +160,45 @@ void Trainer::resume(std::string const& folder, std::string const& run) {
   for (auto const& change : changes) warn_once(fmt::format("changed since the checkpoint: {}", change));
 }
 
-// ---- training
-// ---------------------------------------------------------------------------------------------------------
+// ---- training: launch/update.cpp holds the step itself
 
 void Trainer::train_step() {
   data_wait_ms_ = 0;
   times_.begin();
-  optimizer_.wait_for_parameters();
-  reducer_.zero();
-  statistics_.begin();
-  auto const weights = config_.objective == "joint" ? joint_micro_steps() : reconstruction_micro_steps();
-  reducer_.finish();
-  times_.lap(Stage::communication);
-  auto const norm = gradient_norm_.clip(reducer_.own_gradients(), config_.training.grad_clip_norm);
-  auto const rate = learning_rate(schedule_, optimizer_.update_count());
-  auto const skipped = update(norm, rate);
-  times_.lap(Stage::optimizer);
+  auto const result = update_.run(counters_.step, *this);
   // ---- only diagnostics
-  record(weights, norm, rate, skipped);
+  record(result);
   last_data_wait_ms_ = data_wait_ms_;
 }
 
-// Parameters that get a gradient in this step: up to the cut (the renderer's), and behind it.
-UsedParameters Trainer::used_parameters() const {
-  bool const renders = loss_options(config_).lambda_r * weighting_->known_render_weight(counters_.step) != 0;
-  UsedParameters used;
-  for (auto const& parameter : model_.parameters()) {
-    if (!parameter.trainable || !trains(config_, parameter.part)) continue;
-    if (parameter.part != model::Part::renderer)
-      used.behind_cut.insert(parameter.name);
-    else if (renders)
-      used.to_cut.insert(parameter.name);
-  }
-  used.all = used.behind_cut;
-  used.all.insert(used.to_cut.begin(), used.to_cut.end());
-  return used;
+std::pair<model::JointBatch, std::uint64_t> Trainer::joint(std::int64_t) {
+  auto const batch = next_batch();
+  return {joint_batch(batch, data_->source(), config_.model, encoding_, config_.training.seed, device_),
+          batch.first_position};
 }
 
-// Where the weights are known a micro-step runs from end to end. Else all run down to the cut, the step's statistics
-// are awaited, and all run on from there; the graph before the cut is kept when there is one micro-step, and made again
-// else.
-model::LossWeights Trainer::joint_micro_steps() {
-  auto const last = plan_.micro_steps - 1;
-  auto const used = used_parameters();
-  auto const known = joint_step_.known_weights(counters_.step);
-  std::vector<model::JointBatch> batches;
-  std::vector<model::AtCut> cuts;
-  for (std::int64_t k = 0; k <= last; ++k) {
-    auto const batch = next_batch();
-    batches.push_back(joint_batch(batch, data_->source(), config_.model, encoding_, config_.training.seed, device_));
-    times_.lap(Stage::data);
-    bool const runs_on = known || last == 0;
-    if (runs_on && k == last) reducer_.arm(used.all);
-    cuts.push_back(joint_step_.run_to_cut(batches.back(), counters_.step, plan_.global_batch, runs_on,
-                                          [&](at::Tensor const& sums) { contribute(sums, k, batch.first_position); }));
-    picture_ = cuts.back().image;
-    target_ = batches.back().target_image;
-    if (known) {
-      joint_step_.run_from_cut(batches.back(), cuts.back(), *known, statistics_.cut_sums(shard_of(k)));
-      shard_done(k, used.all);
-      batches.clear();
-      cuts.clear();
-    } else {
-      shard_done(k, used.to_cut);
-    }
-    times_.lap(Stage::backward);
-  }
-  await_statistics();
-  weighting_before_.clear();
-  for (auto const& [name, tensor] : weighting_->state()) weighting_before_.push_back(tensor.clone());
-  auto const weights = joint_step_.combine(global_, counters_.step);
-  if (known) return weights;
-  for (std::int64_t k = 0; k <= last; ++k) {
-    if (last > 0 && k == last) reducer_.arm(used.all, used.to_cut);
-    joint_step_.run_from_cut(batches[static_cast<std::size_t>(k)], cuts[static_cast<std::size_t>(k)], weights,
-                             statistics_.cut_sums(shard_of(k)));
-    shard_done(k, used.behind_cut);
-  }
-  times_.lap(Stage::backward);
-  return weights;
+std::pair<model::ReconstructionBatch, std::uint64_t> Trainer::reconstruction(std::int64_t) {
+  auto const batch = next_batch();
+  return {reconstruction_batch(batch, data_->source(), device_), batch.first_position};
 }
 
-model::LossWeights Trainer::reconstruction_micro_steps() {
-  std::set<std::string> used;
-  for (auto const& range : buffer_.ranges()) used.insert(range.name);
-  for (std::int64_t k = 0; k < plan_.micro_steps; ++k) {
-    auto const batch = next_batch();
-    auto const inputs = reconstruction_batch(batch, data_->source(), device_);
-    times_.lap(Stage::data);
-    if (k + 1 == plan_.micro_steps) reducer_.arm();
-    picture_ = model::reconstruction_step(model_, render_loss_, inputs, plan_.global_batch,
-                                          [&](at::Tensor const& sums) { contribute(sums, k, batch.first_position); });
-    target_ = inputs.target_image;
-    shard_done(k, used);
-    times_.lap(Stage::backward);
-  }
-  await_statistics();
-  auto const one = at::ones({}, at::TensorOptions().dtype(at::kFloat).device(device_));
-  return {one, one};
-}
-
-// Reproducible mode: each micro-step is a virtual shard, whose gradients are summed from zero and then along the tree.
-void Trainer::shard_done(std::int64_t micro_step, std::set<std::string> const& names) {
-  if (config_.dist.reproducible && micro_step + 1 < plan_.micro_steps) reducer_.shard_done(micro_step, names);
-}
-
-std::int64_t Trainer::shard_of(std::int64_t micro_step) const {
-  return config_.dist.reproducible ? plan_.first_shard + micro_step : 0;
-}
-
-// Called between a micro-step's forward and its backward; the last one starts the all-reduce.
-void Trainer::contribute(at::Tensor const& sums, std::int64_t micro_step, std::uint64_t position) {
-  times_.lap(Stage::forward);
-  statistics_.add(shard_of(micro_step), sums, position);
-  if (micro_step + 1 == plan_.micro_steps) send_statistics();
-}
-
-void Trainer::send_statistics() {
+StepStatistics::Flags Trainer::flags() {
   double const max_ms = config_.training.max_hours * 3.6e6;
-  statistics_.send(
-      {runtime_.stop_requested(), max_ms > 0 && ms_since(started_) > max_ms, last_step_ms_, last_data_wait_ms_});
-}
-
-void Trainer::await_statistics() {
-  global_ = statistics_.await();
-  times_.lap(Stage::communication);
-}
-
-// Skips, on the device and from reduced values alone, when a loss or the norm is not finite or the norm is far out of
-// bounds.
-at::Tensor Trainer::update(at::Tensor const& norm, at::Tensor const& rate) {
-  auto const& t = config_.training;
-  auto skip = at::logical_or(global_[model::kNonFinite] > 0, at::logical_not(at::isfinite(norm)));
-  if (t.grad_clip_norm > 0 && t.allowed_gradnorm_factor > 0)
-    skip = at::logical_or(skip, norm > t.grad_clip_norm * t.allowed_gradnorm_factor);
-  optimizer_.step(reducer_.own_gradients(), rate, skip.to(at::kFloat));
-  auto const state = weighting_->state();
-  for (std::size_t i = 0; i < weighting_before_.size(); ++i)
-    state[i].second.copy_(at::where(skip, weighting_before_[i], state[i].second));
-  return skip;
+  return {runtime_.stop_requested(), max_ms > 0 && ms_since(started_) > max_ms, last_step_ms_, last_data_wait_ms_};
 }
 
 // ---- only diagnostics, the log and the checkpoints below
 // ----------------------------------------------------------------
 
-void Trainer::record(model::LossWeights const& weights, at::Tensor const& norm, at::Tensor const& rate,
-                     at::Tensor const& skipped) {
+void Trainer::record(Update::Result const& result) {
   ++counters_.step;
   counters_.samples += plan_.global_batch;
-  auto const own = at::stack({weights.velocity.to(at::kDouble), weights.render.to(at::kDouble), norm.to(at::kDouble),
-                              rate.to(at::kDouble), skipped.to(at::kDouble)});
-  records_.push(counters_.step, counters_.samples, global_, own, times_.ms(Stage::communication));
+  picture_ = result.picture;
+  target_ = result.target;
+  auto const number = [](at::Tensor const& scalar) { return scalar.to(at::kDouble); };
+  auto const own = at::stack({number(result.weights.velocity), number(result.weights.render), number(result.norm),
+                              number(result.rate), number(result.skipped)});
+  records_.push(counters_.step, counters_.samples, result.statistics, own, times_.ms(Stage::communication));
 }
 
 data::Batch Trainer::next_batch() {
@@ -378,7 +225,7 @@ void Trainer::read_record(bool latest) {
   stop_ = stop_ || numbers->statistics[kStop] > 0;
   time_up_ = time_up_ || numbers->statistics[kTimeUp] > 0;
   counters_.skips_in_a_row = numbers->own[kSkipped] != 0 ? counters_.skips_in_a_row + 1 : 0;
-  if (numbers->own[kSkipped] != 0) log_->skipped(*numbers, plan_);
+  if (numbers->own[kSkipped] != 0) log_->skipped(*numbers);
   pending_ = std::move(numbers);
   if (counters_.skips_in_a_row >= config_.training.max_skips_in_a_row)
     throw std::runtime_error(fmt::format(
@@ -393,11 +240,7 @@ void Trainer::drain() {
   read_record(/*latest=*/false);
   read_record(/*latest=*/true);
   if (!pending_) return;
-  statistics_.begin();
-  send_statistics();
-  auto const host = statistics_.await().cpu();  // at a checkpoint or the end, not on the step path
-  auto const* values = host.const_data_ptr<double>();
-  log_->step(*pending_, std::vector<double>(values, values + host.numel()));
+  log_->step(*pending_, update_.drain(flags()));
   pending_.reset();
 }
 
@@ -405,13 +248,12 @@ void Trainer::save() {
   drain();
   if (saved_step_ == counters_.step) return;
   auto const started = Clock::now();
-  optimizer_.wait_for_parameters();
+  update_.wait_for_parameters();
   dist::CheckpointWriterOptions options;
   options.directory = checkpoints_;
   options.keep_last = config_.training.keep_last;
   options.keep_every = config_.training.keep_every;
-  auto const folder = dist::write_checkpoint(communicator_, options,
-                                             pack_run({model_, buffer_, optimizer_, *weighting_}, counters_, config_));
+  auto const folder = dist::write_checkpoint(communicator_, options, pack_run(run_tensors(), counters_, config_));
   saved_step_ = counters_.step;
   log_->checkpoint(folder, ms_since(started));
 }

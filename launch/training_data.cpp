@@ -76,10 +76,9 @@ void cut_into_shards(BatchPlan& plan, TrainingConfig const& config, std::int64_t
                     plan.global_batch));
   if (per_shard > config.batch_size_per_gpu)
     throw ConfigError(
-        fmt::format("{}a shard has {} samples, training.batch_size_per_gpu = {} allows fewer; use {} or "
-                    "more virtual shards",
-                    what, per_shard, config.batch_size_per_gpu,
-                    shards * ((per_shard + config.batch_size_per_gpu - 1) / config.batch_size_per_gpu)));
+        fmt::format("{}a shard has {} samples, more than training.batch_size_per_gpu = {}; raise one of "
+                    "dist.virtual_shards and training.batch_size_per_gpu",
+                    what, per_shard, config.batch_size_per_gpu));
   plan.shards = shards;
   plan.first_shard = rank * shards / size;
   plan.micro_steps = shards / size;
@@ -125,7 +124,8 @@ data::Sampler TrainingData::sampler(std::string const& directory, std::uint64_t 
   samples_ = samples;
   if (samples_ < static_cast<std::uint64_t>(ranks))
     throw data::DataError(
-        fmt::format("{}: {} samples for {} ranks (every rank needs at least one); start fewer ranks or make more data",
+        fmt::format("{}: {} samples for {} ranks (every rank needs at least one); start fewer ranks, make more "
+                    "data or exclude fewer lights",
                     directory, samples, ranks));
   return data::Sampler(seed, samples_);
 }

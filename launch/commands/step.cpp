@@ -253,12 +253,17 @@ class StepRun {
     std::vector<at::Tensor> trajectory;
     for (std::int64_t step = 0; step < steps; ++step) {
       buffer.gradients().zero_();
+      std::vector<at::Tensor> weighting_before;  // put back when the update is skipped, as in training
+      for (auto const& [name, tensor] : weighting_->state()) weighting_before.push_back(tensor.clone());
       auto const numbers = once(step);
       auto const norm = gradient_norm.clip(buffer.gradients(), t.grad_clip_norm);
       auto skip = at::logical_not(at::isfinite(norm));
       if (t.grad_clip_norm > 0 && t.allowed_gradnorm_factor > 0)
         skip = at::logical_or(skip, norm > t.grad_clip_norm * t.allowed_gradnorm_factor);
       optimizer.step(buffer.gradients(), learning_rate(schedule, optimizer.update_count()), skip.to(at::kFloat));
+      auto const state = weighting_->state();
+      for (std::size_t i = 0; i < state.size(); ++i)
+        state[i].second.copy_(at::where(skip, weighting_before[i], state[i].second));
       trajectory.push_back(
           at::stack({numbers.total, numbers.velocity, numbers.render, numbers.psnr, norm.to(at::kFloat)}));
     }

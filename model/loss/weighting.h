@@ -31,7 +31,8 @@ struct LossWeights {  // fp32 scalars on the device
 class Weighting {
  public:
   virtual ~Weighting() = default;
-  // True when weights() needs the current step's global losses (they are then awaited at the cut, not before).
+  // True when weights() takes the step's global losses: awaited at the cut, or, where standing_weights() has an answer,
+  // after the step.
   virtual bool needs_statistics() const = 0;
   // Weights known before the forward: (step) -> {w_v, w_r}; only when !needs_statistics() (std::logic_error otherwise).
   virtual std::pair<double, double> weights_at(std::int64_t step) const = 0;

@@ -7,8 +7,8 @@ namespace duoflow::launch {
 
 class CapturedStderr {
  public:
-  CapturedStderr();                          // a file
-  explicit CapturedStderr(int columns);      // a pseudo-terminal; text beyond 4096 bytes unread would block
+  CapturedStderr();                      // a file
+  explicit CapturedStderr(int columns);  // a pseudo-terminal; text beyond 4096 bytes unread would block
   ~CapturedStderr();
   CapturedStderr(CapturedStderr const&) = delete;
   CapturedStderr& operator=(CapturedStderr const&) = delete;

@@ -81,6 +81,10 @@ std::vector<std::pair<std::string, std::string>> other_values() {
           {"data.target_frames", "\"3\""},
           {"data.exclude_lights", "\"env_[ab]*\""},
           {"data.light_encoding", "\"cosmos\""},
+          {"latents", "\"online\""},
+          {kFlow + "statistics", "\"lagged\""},
+          {"dist.zero", "1"},
+          {"dist.gradient_dtype", "\"bf16\""},
           {"dist.bucket_mib", "0.5"},
           {"dist.first_bucket_mib", "0.25"},
           {"dist.timeout_s", "1.5"},
@@ -90,17 +94,8 @@ std::vector<std::pair<std::string, std::string>> other_values() {
 
 // Keys whose one value is the default; model.class_name, which changes others, has tests of its own.
 std::set<std::string> keys_of_one_value() {
-  return {"latents",
-          "model.class_name",
-          kFlow + "statistics",
-          kFlow + "time_sampling",
-          kFlow + "ode_solver",
-          "training.amp_dtype",
-          "training.lpips_loss_weight",
-          "training.perceptual_loss_weight",
-          "dist.reproducible",
-          "dist.virtual_shards",
-          "dist.zero"};
+  return {"model.class_name",           kFlow + "time_sampling",           kFlow + "ode_solver", "training.amp_dtype",
+          "training.lpips_loss_weight", "training.perceptual_loss_weight", "dist.reproducible",  "dist.virtual_shards"};
 }
 
 TEST(ConfigTest, EveryKeyRoundTripsThroughTheEffectiveConfig) {

@@ -9,6 +9,7 @@
 #include <torch/csrc/autograd/autograd.h>
 
 #include "dist/thread_backend.h"
+#include "launch/run_setup.h"
 #include "tests/launch/tiny_run.h"
 
 namespace duoflow::launch {
@@ -161,7 +162,7 @@ Objective direct_objective(TinyShape const& shape) {
   auto const velocity_loss = (v - (x1 - x0)).square().mean(),
              render_loss = (image - batch.target_image).square().mean();
   auto const weight = render_loss.detach() / (velocity_loss.detach() + 1e-8);
-  auto const losses = tiny_losses();
+  auto const losses = loss_options(tiny_config({}, 1));
   torch::autograd::backward({losses.lambda_v * weight * velocity_loss + losses.lambda_r * render_loss});
   return {run.buffer().gradients().clone(), weight.item<double>()};
 }
@@ -241,6 +242,78 @@ TEST(JointOrderTest, NonFiniteDataOfOneRankSkipTheUpdateOnAll) {
         EXPECT_EQ(skipped[rank], 1);
         EXPECT_EQ(after[rank].statistics[model::kNonFinite].item<double>(), 1.0);
         expect_same_bits(after[rank], before[rank]);
+      }
+    }
+  }
+}
+
+TEST(JointOrderTest, OneNonFiniteElementOfOneRanksGradientSkipsTheUpdateOnAll) {
+  for (int const zero : {0, 1}) {
+    for (bool const reproducible : {false, true}) {
+      for (std::string const statistics : {"current", "lagged"}) {
+        TinyShape shape{8, 2, true};
+        shape.zero = zero, shape.reproducible = reproducible, shape.statistics = statistics;
+        SCOPED_TRACE(statistics + (zero ? ", ZeRO-1" : "") + (reproducible ? ", reproducible" : ""));
+        std::vector<RankResult> before(4), after(4);
+        dist::run_ranks(4, [&](dist::Communicator const& communicator) {
+          auto const rank = static_cast<std::size_t>(communicator.rank());
+          TinyRun run(communicator, shape);
+          run.update(tiny_batch(8, 0));
+          before[rank] = result_of(run);
+          if (rank == 2) {
+            for (auto const& parameter : run.model().parameters()) {
+              if (parameter.part != model::Part::editor || !parameter.tensor.requires_grad()) continue;
+              parameter.tensor.register_hook([](at::Tensor const& gradient) {
+                at::Tensor const bad = gradient.clone();
+                bad.view({-1})[0].fill_(std::numeric_limits<float>::quiet_NaN());
+                return bad;
+              });
+              break;
+            }
+          }
+          EXPECT_TRUE(run.update(tiny_batch(8, 1)));
+          after[rank] = result_of(run);
+        });
+        for (std::size_t rank = 0; rank < after.size(); ++rank) expect_same_bits(after[rank], before[rank]);
+      }
+    }
+  }
+}
+
+// What a bucket costs, and that knowing the weights beforehand lets the editor's backward start before the statistics
+// are awaited.
+TEST(JointOrderTest, EveryModeHasItsCollectivesPerBucketAndNoOthers) {
+  struct Mode {
+    int zero;
+    bool reproducible;
+    std::vector<std::pair<char const*, std::int64_t>> per_bucket;
+    std::int64_t more_statistics;  // ZeRO-1: the squares of the norm
+  };
+  for (Mode const& mode :
+       {Mode{0, false, {{kBucketStarted, 1}}, 0}, Mode{1, false, {{"reduce_scatter", 1}, {"all_gather", 1}}, 1},
+        Mode{0, true, {{"all_to_all", 1}, {"all_gather", 1}}, 0},
+        Mode{1, true, {{"all_to_all", 1}, {"all_gather", 1}}, 1}}) {
+    for (std::string const statistics : {"current", "lagged"}) {
+      for (std::int64_t micro_steps : {1, 4}) {
+        TinyShape shape{8, micro_steps, true};
+        shape.zero = mode.zero, shape.reproducible = mode.reproducible, shape.statistics = statistics;
+        SCOPED_TRACE(describe(2, shape) + ", " + statistics + ", mode " + std::to_string(mode.zero) +
+                     std::to_string(mode.reproducible));
+        for (auto const& rank : run_healthy(2, shape, 2)) {
+          std::int64_t collectives = 0;
+          for (auto const* event : {kBucketStarted, "reduce_scatter", "all_to_all", "all_gather"})
+            collectives += count(rank.events, event);
+          std::int64_t expected = 0;
+          for (auto const& [event, each] : mode.per_bucket) {
+            EXPECT_EQ(count(rank.events, event), each * rank.buckets) << event;
+            expected += each * rank.buckets;
+          }
+          EXPECT_EQ(collectives, expected);
+          EXPECT_EQ(count(rank.events, kStatisticsStarted), 1 + mode.more_statistics);
+          EXPECT_EQ(count(rank.events, "broadcast") + count(rank.events, "barrier"), 0);
+          bool const late = first(rank.events, kStatisticsAwaited) > first(rank.events, kEditorGradient);
+          EXPECT_EQ(late, statistics == "lagged");
+        }
       }
     }
   }

@@ -70,7 +70,8 @@ TEST(LoggingTest, AFileThatCannotBeWrittenIsToldOnce) {
   start_logging(0, 1);
   log_to_file(folder.path());  // a folder is no file
   log_info("a");
-  EXPECT_NE(captured.text().find(folder.path().string() + ": the log's lines are lost (Is a directory)"), std::string::npos);
+  EXPECT_NE(captured.text().find(folder.path().string() + ": the log's lines are lost (Is a directory)"),
+            std::string::npos);
   log_info("b");
   EXPECT_EQ(without_times(captured.text()), "info: b\n");
 }

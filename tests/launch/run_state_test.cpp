@@ -166,5 +166,31 @@ TEST(RunStateTest, ChangesOfTheConfigAreListedKeyByKey) {
             (std::vector<std::string>{"data.verify: \"first_touch\" -> \"always\"", "training.lr: 0.0004 -> 0.125"}));
 }
 
+TEST(RunStateTest, AnotherWeightingStartsAnewAndIsListed) {
+  Saved saved;
+  auto shape = kShape;
+  shape.statistics = "lagged";
+  TinyRun other({}, shape);
+  auto config = tiny_config();
+  config.flow.statistics = "lagged";
+  std::vector<std::string> changes;
+  unpack_run(saved.state, tensors_of(other), config, "data-a", &changes);
+  ASSERT_EQ(changes.size(), 1U);
+  EXPECT_NE(changes[0].find("statistics: "), std::string::npos);
+  EXPECT_EQ(other.weighting().standing_weights()->velocity.item<float>(), 1);
+}
+
+TEST(RunStateTest, OtherHardwareIsListed) {
+  Saved saved;
+  TinyRun other({}, kShape);
+  auto& json = saved.state.counters_json;
+  auto const at = json.find("\"hardware\":\"") + 12;
+  json.insert(at, "another ");
+  std::vector<std::string> changes;
+  unpack_run(saved.state, tensors_of(other), tiny_config(), "data-a", &changes);
+  ASSERT_EQ(changes.size(), 1U);
+  EXPECT_NE(changes[0].find("hardware: another "), std::string::npos);
+}
+
 }  // namespace
 }  // namespace duoflow::launch

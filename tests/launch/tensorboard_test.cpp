@@ -30,7 +30,8 @@ TEST(TensorBoardTest, TensorBoardReadsTagsStepsAndValues) {
   std::string const picture("\x89PNG\0\r\n\xff", 8);
   {
     TensorBoardWriter writer(folder.path() / "run", 0);
-    for (std::int64_t step = 1; step <= 3; ++step) writer.scalar("velocity_loss", step, 0.1f * static_cast<float>(step));
+    for (std::int64_t step = 1; step <= 3; ++step)
+      writer.scalar("velocity_loss", step, 0.1f * static_cast<float>(step));
     writer.scalar("lr", std::int64_t{1} << 40, -1e-30);
     writer.image("rendered", 7, picture, 16, 24);
     writer.image("empty", 0, "", 0, 0);

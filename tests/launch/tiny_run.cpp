@@ -1,7 +1,6 @@
 #include "tests/launch/tiny_run.h"
 
 #include <algorithm>
-#include <set>
 
 #include <ATen/ATen.h>
 
@@ -64,23 +63,6 @@ class TracingTransport : public dist::Transport {
   std::shared_ptr<Events> events_;
 };
 
-TrainingConfig training(TinyShape const& shape, int size) {
-  TrainingConfig config;
-  config.global_batch_size = shape.global_batch;
-  auto const most = (shape.global_batch + size - 1) / size;
-  config.batch_size_per_gpu = (most + shape.micro_steps - 1) / shape.micro_steps;
-  return config;
-}
-
-std::vector<dist::TrainableParameter> trainable(model::SceneModel const& scene_model) {
-  std::vector<dist::TrainableParameter> result;
-  for (auto const part : {model::Part::editor, model::Part::renderer})
-    for (auto const& parameter : scene_model.parameters())
-      if (parameter.part == part && parameter.tensor.requires_grad())
-        result.push_back({parameter.name, parameter.tensor, parameter.tensor.dim() == 1 ? 1 : 0});
-  return result;
-}
-
 at::Tensor wave(std::vector<std::int64_t> const& shape, double frequency, double phase) {
   return (at::arange(c10::multiply_integers(shape), at::kDouble) * frequency + phase).cos().to(at::kFloat).view(shape);
 }
@@ -126,18 +108,31 @@ model::SceneModel tiny_model(bool train_renderer, at::Device device) {
   return result;
 }
 
-model::WeightingOptions tiny_weighting() {
-  model::WeightingOptions options;
-  options.name = "normalized";
-  options.ema = 0.9;
-  return options;
-}
-
-model::JointLossOptions tiny_losses() {
-  model::JointLossOptions options;
-  options.lambda_v = 0.5;
-  options.lambda_r = 2;
-  return options;
+// Buckets of about 1 KiB, so that there are several.
+Config tiny_config(TinyShape const& shape, int size) {
+  Config config;
+  config.model = tiny_options();
+  config.env_image_size = config.model.env_height;
+  auto& t = config.training;
+  t.global_batch_size = shape.global_batch;
+  auto const most = (shape.global_batch + size - 1) / size;
+  t.batch_size_per_gpu = (most + shape.micro_steps - 1) / shape.micro_steps;
+  t.lr = 1e-2;
+  t.warmup = 0;
+  t.scheduler_type = "constant";
+  t.grad_clip_norm = 1;
+  t.allowed_gradnorm_factor = 0;
+  t.freeze_reconstructor_renderer = !shape.train_renderer;
+  config.flow.velocity_loss_weight = 0.5;
+  config.flow.render_loss_weight = 2;
+  config.flow.weighting = "normalized";
+  config.flow.weight_ema = 0.9;
+  config.flow.statistics = shape.statistics;
+  config.dist.bucket_mib = config.dist.first_bucket_mib = 0.001;
+  config.dist.zero = shape.zero;
+  config.dist.reproducible = shape.reproducible;
+  config.dist.virtual_shards = shape.reproducible ? size * shape.micro_steps : 0;
+  return config;
 }
 
 model::JointBatch tiny_batch(std::int64_t samples, std::int64_t update, at::Device device) {
@@ -154,22 +149,13 @@ model::JointBatch tiny_batch(std::int64_t samples, std::int64_t update, at::Devi
   return batch;
 }
 
-// Buckets of about 1 KiB, so that there are several. Adam's eps is large, so that a gradient that is only rounding does
-// not become a whole step.
+// Adam's eps is large, so that a gradient that is only rounding does not become a whole step.
 TinyRun::TinyRun(dist::Communicator const& communicator, TinyShape const& shape)
     : communicator_(traced(communicator, events_)),
-      plan_(plan_batches(training(shape, communicator.size()), {}, communicator.rank(), communicator.size())),
-      train_renderer_(shape.train_renderer),
-      device_(shape.device),
+      plan_(plan_batches(tiny_config(shape, communicator.size()).training, tiny_config(shape, communicator.size()).dist,
+                         communicator.rank(), communicator.size())),
       model_(tiny_model(shape.train_renderer, shape.device)),
-      buffer_(trainable(model_), {0.001, 0.001, 1}),
-      reducer_(communicator_, buffer_),
-      gradient_norm_(buffer_),
-      optimizer_(buffer_, {0.9, 0.95, 1e-3, {0.05, 0}}),
-      weighting_(model::make_weighting(tiny_weighting(), shape.device)),
-      joint_step_(model_, tiny_losses(), *weighting_),
-      exchange_(communicator_, model::kStatisticCount, shape.device) {
-  dist::agree_on_parameters(communicator_, buffer_);
+      update_(communicator_, model_, tiny_config(shape, communicator.size()), plan_, shape.device, 1e-3) {
   watch_gradients();
   events_->clear();
 }
@@ -182,52 +168,32 @@ void TinyRun::watch_gradients() {
   }
 }
 
-void TinyRun::micro_steps(model::JointBatch const& global_batch) {
-  std::set<std::string> used, renderer;
-  for (auto const& parameter : model_.parameters()) {
-    if (parameter.trainable && parameter.part == model::Part::editor) used.insert(parameter.name);
-    if (parameter.trainable && train_renderer_ && parameter.part == model::Part::renderer)
-      renderer.insert(parameter.name);
-  }
-  used.insert(renderer.begin(), renderer.end());
-  auto const local = at::zeros({model::kStatisticCount}, at::TensorOptions(at::kDouble).device(device_));
-  std::vector<model::JointBatch> batches;
-  std::vector<model::AtCut> cuts;
-  for (std::int64_t k = 0; k < plan_.micro_steps; ++k) {
-    auto const offset = k * plan_.micro_batch;
-    batches.push_back(part_of(global_batch, plan_.first + offset, std::min(plan_.micro_batch, plan_.samples - offset)));
-    if (plan_.micro_steps == 1) reducer_.arm(used);
-    cuts.push_back(joint_step_.run_to_cut(batches.back(), step_, plan_.global_batch, plan_.micro_steps == 1,
-                                          [&](at::Tensor const& sums) {
-                                            events_->push_back(kForwardDone);
-                                            local.add_(sums);
-                                            if (k + 1 == plan_.micro_steps) exchange_.start(local);
-                                          }));
-    events_->push_back(kCutReached);
-  }
-  statistics_ = exchange_.await().clone();
-  weights_ = joint_step_.combine(statistics_, step_);
-  cut_sums_ = at::zeros({3}, at::TensorOptions(at::kDouble).device(device_));
-  for (std::int64_t k = 0; k < plan_.micro_steps; ++k) {
-    if (plan_.micro_steps > 1 && k + 1 == plan_.micro_steps) reducer_.arm(used, renderer);
-    joint_step_.run_from_cut(batches[static_cast<std::size_t>(k)], cuts[static_cast<std::size_t>(k)], weights_,
-                             cut_sums_);
+std::pair<model::JointBatch, std::uint64_t> TinyRun::joint(std::int64_t k) {
+  auto const first = plan_.first + k * plan_.micro_batch;
+  auto const count = std::min(plan_.micro_batch, plan_.samples - k * plan_.micro_batch);
+  return {part_of(*batch_, first, count), static_cast<std::uint64_t>(first)};
+}
+
+// Forward and backward laps come once per micro-step's first half, then a backward lap for all second halves.
+void TinyRun::lap(Stage stage) {
+  if (stage == Stage::forward) events_->push_back(kForwardDone);
+  if (stage == Stage::backward && halves_++ < plan_.micro_steps) events_->push_back(kCutReached);
+  if (stage == Stage::communication && halves_ > plan_.micro_steps) {  // before the clipping
+    if (!reduced_) gradients_ = update_.reducer().own_gradients().clone();
+    reduced_ = true;
   }
 }
 
 bool TinyRun::update(model::JointBatch const& global_batch) { return launch_update(global_batch).item<bool>(); }
 
 at::Tensor TinyRun::launch_update(model::JointBatch const& global_batch) {
-  reducer_.zero();
-  micro_steps(global_batch);
-  reducer_.finish();
-  gradients_ = buffer_.gradients().clone();
-  auto const norm = gradient_norm_.clip(buffer_.gradients(), 1.0);
-  auto const skip = at::logical_or(statistics_[model::kNonFinite] > 0, at::logical_not(at::isfinite(norm)));
-  optimizer_.step(buffer_.gradients(), at::full({}, 1e-2, at::TensorOptions(at::kFloat).device(device_)),
-                  skip.to(at::kFloat));
-  ++step_;
-  return skip;
+  batch_ = &global_batch;
+  halves_ = 0;
+  reduced_ = false;
+  result_ = update_.run(step_++, *this);
+  statistics_ = result_.statistics.clone();
+  update_.wait_for_parameters();
+  return result_.skipped;
 }
 
 }  // namespace duoflow::launch

@@ -1,7 +1,6 @@
 #pragma once
-// One rank of a joint run on a model of a few thousand numbers, put together as launch/trainer.cpp does and writing
-// down what happens when. Data are a function of the sample's position in the global batch, so any split of it is the
-// same step.
+// One rank of a joint run on a model of a few thousand numbers: the trainer's own Update, writing down what happens
+// when. Data are a function of the sample's position in the global batch, so any split of it is the same step.
 
 #include <memory>
 #include <string>
@@ -9,13 +8,7 @@
 
 #include <ATen/core/Tensor.h>
 
-#include "dist/flat_buffer.h"
-#include "dist/gradient_norm.h"
-#include "dist/gradient_reducer.h"
-#include "dist/sharded_adamw.h"
-#include "dist/statistics.h"
-#include "launch/training_data.h"
-#include "model/joint_step.h"
+#include "launch/update.h"
 
 namespace duoflow::launch {
 
@@ -36,17 +29,19 @@ struct TinyShape {
   std::int64_t global_batch = 4, micro_steps = 1;  // the rank with most samples makes this many micro-steps
   bool train_renderer = true;
   at::Device device{at::kCPU};
+  int zero = 0;
+  bool reproducible = false;  // with as many virtual shards as ranks x micro-steps
+  std::string statistics = "current";
 };
 
 model::ModelOptions tiny_options();
 model::SceneModel tiny_model(bool train_renderer,
                              at::Device device = at::kCPU);  // no weight is zero, so every gradient is non-zero
-model::WeightingOptions tiny_weighting();                    // normalized, with a state (EMA)
-model::JointLossOptions tiny_losses();
+Config tiny_config(TinyShape const& shape, int size);        // normalized weighting with a state (EMA); clips
 model::JointBatch tiny_batch(std::int64_t samples, std::int64_t update = 0,
                              at::Device device = at::kCPU);  // other numbers in every update
 
-class TinyRun {
+class TinyRun : private StepSource {
  public:
   TinyRun(dist::Communicator const& communicator, TinyShape const& shape);
   // One update on this rank's part of the global batch. Returns whether it was skipped.
@@ -55,36 +50,33 @@ class TinyRun {
   at::Tensor launch_update(model::JointBatch const& global_batch);
 
   BatchPlan const& plan() const { return plan_; }
-  dist::FlatBuffer& buffer() { return buffer_; }
-  dist::GradientReducer& reducer() { return reducer_; }
-  dist::ShardedAdamW& optimizer() { return optimizer_; }
-  model::Weighting& weighting() { return *weighting_; }
+  dist::FlatBuffer& buffer() { return update_.buffer(); }
+  dist::GradientReducer& reducer() { return update_.reducer(); }
+  dist::ShardedAdamW& optimizer() { return update_.optimizer(); }
+  model::Weighting& weighting() { return update_.weighting(); }
   model::SceneModel& model() { return model_; }
-  model::LossWeights const& weights() const { return weights_; }  // of the last update
-  at::Tensor gradients() const { return gradients_; }             // of the last update, reduced, before clipping
-  at::Tensor statistics() const { return statistics_; }           // of the last update, reduced
-  Events& events() { return *events_; }                           // since construction, or since cleared
+  model::LossWeights const& weights() const { return result_.weights; }  // of the last update
+  at::Tensor gradients() const { return gradients_; }                    // of the last update, reduced, before clipping
+  at::Tensor statistics() const { return statistics_; }                  // of the last update, reduced
+  Events& events() { return *events_; }                                  // since construction, or since cleared
 
  private:
   void watch_gradients();
-  void micro_steps(model::JointBatch const& global_batch);
+  std::pair<model::JointBatch, std::uint64_t> joint(std::int64_t k) override;
+  std::pair<model::ReconstructionBatch, std::uint64_t> reconstruction(std::int64_t) override { return {}; }
+  StepStatistics::Flags flags() override { return {}; }
+  void lap(Stage stage) override;
 
   std::shared_ptr<Events> events_ = std::make_shared<Events>();
   dist::Communicator communicator_;
   BatchPlan plan_;
-  bool train_renderer_;
-  at::Device device_;
   model::SceneModel model_;
-  dist::FlatBuffer buffer_;
-  dist::GradientReducer reducer_;
-  dist::GradientNorm gradient_norm_;
-  dist::ShardedAdamW optimizer_;
-  std::unique_ptr<model::Weighting> weighting_;
-  model::JointStep joint_step_;
-  dist::StatisticsExchange exchange_;
-  std::int64_t step_ = 0;
-  at::Tensor gradients_, statistics_, cut_sums_;
-  model::LossWeights weights_;
+  Update update_;
+  model::JointBatch const* batch_ = nullptr;
+  std::int64_t step_ = 0, halves_ = 0;
+  bool reduced_ = false;
+  at::Tensor gradients_, statistics_;
+  Update::Result result_;
 };
 
 }  // namespace duoflow::launch

@@ -71,7 +71,7 @@ class ReproducibleTest(EndToEndTest):
             (1, "training.global_batch_size=20", ("20", "not a multiple")),
             (1, "training.global_batch_size=0", ("global_batch_size is not set",)),
             (2, "dist.gradient_dtype=bf16", ("gradient_dtype = bf16", "rank count")),
-            (1, "training.batch_size_per_gpu=1", ("a shard has 2 samples", "use 16 or more")),
+            (1, "training.batch_size_per_gpu=1", ("a shard has 2 samples", "batch_size_per_gpu = 1")),
         ):
             refused = launch(ranks, *train_arguments("joint", self.folder / "refused", *REPRODUCIBLE, override), code=2)
             self.assertEqual(len(refused.errors), 1, refused)

@@ -1,0 +1,184 @@
+#include "launch/update.h"
+
+#include <ATen/ATen.h>
+
+#include "launch/run_setup.h"
+
+namespace duoflow::launch {
+
+Update::Update(dist::Communicator const& communicator, model::SceneModel& model, Config const& config,
+               BatchPlan const& plan, at::Device device, double adam_eps)
+    : model_(model),
+      config_(config),
+      plan_(plan),
+      shared_over_(config.dist.zero > 0 ? communicator : dist::Communicator()),
+      buffer_(make_buffer(model, config, plan, communicator.size())),
+      reducer_(communicator, buffer_,
+               {config.dist.zero > 0, config.dist.reproducible, config.dist.reproducible ? plan.micro_steps : 1,
+                config.dist.gradient_dtype == "bf16"}),
+      gradient_norm_(buffer_, shared_over_),
+      optimizer_(buffer_, {config.training.beta1, config.training.beta2, adam_eps, {config.training.weight_decay, 0}},
+                 shared_over_),
+      weighting_(model::make_weighting(weighting_options(config), device)),
+      joint_step_(model, loss_options(config), *weighting_),
+      render_loss_(loss_options(config).render),
+      statistics_(communicator, plan.shards, device),
+      schedule_{config.training.lr, config.training.warmup, config.training.train_steps,
+                config.training.scheduler_type} {
+  dist::agree_on_parameters(communicator, buffer_);
+}
+
+Update::Result Update::run(std::int64_t step, StepSource& source) {
+  reducer_.zero();
+  statistics_.begin();
+  result_.weights = config_.objective == "joint" ? joint_micro_steps(step, source) : reconstruction_micro_steps(source);
+  reducer_.finish();
+  source.lap(Stage::communication);
+  result_.norm = gradient_norm_.clip(reducer_.own_gradients(), config_.training.grad_clip_norm);
+  if (shared_over_.size() > 1) source.lap(Stage::communication);  // mostly the wait for the other ranks' squares
+  result_.rate = learning_rate(schedule_, optimizer_.update_count());
+  result_.skipped = apply(result_.norm, result_.rate);
+  source.lap(Stage::optimizer);
+  return result_;
+}
+
+// Parameters that get a gradient in this step: up to the cut (the renderer's), and behind it.
+Update::Used const& Update::used_parameters(std::int64_t step) {
+  bool const renders = renders_at_all(config_) && weighting_->known_render_weight(step) != 0;
+  if (used_renders_ == static_cast<int>(renders)) return used_;
+  used_renders_ = static_cast<int>(renders);
+  used_ = {};
+  for (auto const& parameter : model_.parameters()) {
+    if (!parameter.trainable || !trains(config_, parameter.part)) continue;
+    if (parameter.part != model::Part::renderer)
+      used_.behind_cut.insert(parameter.name);
+    else if (renders)
+      used_.to_cut.insert(parameter.name);
+  }
+  used_.all = used_.behind_cut;
+  used_.all.insert(used_.to_cut.begin(), used_.to_cut.end());
+  return used_;
+}
+
+// Where the weights are known a micro-step runs from end to end. Else all run down to the cut, the step's statistics
+// are awaited, and all run on from there; the graph before the cut is kept when there is one micro-step, and made again
+// else.
+model::LossWeights Update::joint_micro_steps(std::int64_t step, StepSource& source) {
+  auto const last = plan_.micro_steps - 1;
+  auto const& used = used_parameters(step);
+  auto const known = joint_step_.known_weights(step);
+  bool const runs_on = known || last == 0;
+  std::vector<model::JointBatch> batches;
+  std::vector<model::AtCut> cuts;
+  for (std::int64_t k = 0; k <= last; ++k) {
+    auto [batch, position] = source.joint(k);
+    source.lap(Stage::data);
+    if (k == 0) {
+      wait_for_parameters();
+      source.lap(Stage::communication);
+    }
+    if (runs_on && k == last) reducer_.arm(used.all);
+    auto cut =
+        joint_step_.run_to_cut(batch, step, plan_.global_batch, runs_on,
+                               [&, position = position](auto const& sums) { contribute(k, sums, position, source); });
+    result_.picture = cut.image;
+    result_.target = batch.target_image;
+    if (known) {
+      joint_step_.run_from_cut(batch, cut, *known, statistics_.cut_sums(shard_of(k)));
+      shard_done(k, used.all);
+    } else {
+      shard_done(k, used.to_cut);
+      batch.target_image = batch.target_rays = cut.image = at::Tensor();  // the second half needs neither
+      batches.push_back(std::move(batch));
+      cuts.push_back(std::move(cut));
+    }
+    source.lap(Stage::backward);
+  }
+  result_.statistics = statistics_.await();
+  source.lap(Stage::communication);
+  keep_weighting();
+  auto const weights = joint_step_.combine(result_.statistics, step);
+  if (known) return weights;
+  for (std::int64_t k = 0; k <= last; ++k) {
+    if (last > 0 && k == last) reducer_.arm(used.all, used.to_cut);
+    auto const i = static_cast<std::size_t>(k);
+    joint_step_.run_from_cut(batches[i], cuts[i], weights, statistics_.cut_sums(shard_of(k)));
+    cuts[i] = {};
+    shard_done(k, used.behind_cut);
+  }
+  source.lap(Stage::backward);
+  return weights;
+}
+
+model::LossWeights Update::reconstruction_micro_steps(StepSource& source) {
+  if (used_renders_ < 0) {
+    for (auto const& range : buffer_.ranges()) used_.all.insert(range.name);
+    used_renders_ = 1;
+  }
+  for (std::int64_t k = 0; k < plan_.micro_steps; ++k) {
+    auto const [inputs, position] = source.reconstruction(k);
+    source.lap(Stage::data);
+    if (k == 0) {
+      wait_for_parameters();
+      source.lap(Stage::communication);
+    }
+    if (k + 1 == plan_.micro_steps) reducer_.arm();
+    result_.picture = model::reconstruction_step(
+        model_, render_loss_, inputs, plan_.global_batch,
+        [&, position = position](at::Tensor const& sums) { contribute(k, sums, position, source); });
+    result_.target = inputs.target_image;
+    shard_done(k, used_.all);
+    source.lap(Stage::backward);
+  }
+  result_.statistics = statistics_.await();
+  source.lap(Stage::communication);
+  auto const one = at::ones({}, at::TensorOptions(at::kFloat).device(buffer_.parameters().device()));
+  return {one, one};
+}
+
+// Called between a micro-step's forward and its backward; the last one starts the all-reduce.
+void Update::contribute(std::int64_t k, at::Tensor const& sums, std::uint64_t position, StepSource& source) {
+  source.lap(Stage::forward);
+  statistics_.add(shard_of(k), sums, position);
+  if (k + 1 == plan_.micro_steps) statistics_.send(source.flags());
+}
+
+// Reproducible mode: each micro-step is a virtual shard, whose gradients are summed from zero and then along the tree.
+void Update::shard_done(std::int64_t k, std::set<std::string> const& names) {
+  if (config_.dist.reproducible && k + 1 < plan_.micro_steps) reducer_.shard_done(k, names);
+}
+
+std::int64_t Update::shard_of(std::int64_t k) const { return config_.dist.reproducible ? plan_.first_shard + k : 0; }
+
+void Update::keep_weighting() {
+  auto const state = weighting_->state();
+  weighting_before_.resize(state.size());
+  for (std::size_t i = 0; i < state.size(); ++i) {
+    if (!weighting_before_[i].defined()) weighting_before_[i] = at::empty_like(state[i].second);
+    weighting_before_[i].copy_(state[i].second);
+  }
+}
+
+// Skips, on the device and from reduced values alone, when a loss or the norm is not finite or the norm is far out of
+// bounds: parameters, moments, update count (and with it the schedule) and the weighting's state stay as they were.
+at::Tensor Update::apply(at::Tensor const& norm, at::Tensor const& rate) {
+  auto const& t = config_.training;
+  auto skip = at::logical_or(result_.statistics[model::kNonFinite] > 0, at::logical_not(at::isfinite(norm)));
+  if (t.grad_clip_norm > 0 && t.allowed_gradnorm_factor > 0)
+    skip = at::logical_or(skip, norm > t.grad_clip_norm * t.allowed_gradnorm_factor);
+  optimizer_.step(reducer_.own_gradients(), rate, skip.to(at::kFloat));
+  auto const state = weighting_->state();
+  for (std::size_t i = 0; i < weighting_before_.size(); ++i)
+    state[i].second.copy_(at::where(skip, weighting_before_[i], state[i].second));
+  return skip;
+}
+
+std::vector<double> Update::drain(StepStatistics::Flags const& flags) {
+  statistics_.begin();
+  statistics_.send(flags);
+  auto const host = statistics_.await().cpu();
+  auto const* values = host.const_data_ptr<double>();
+  return {values, values + host.numel()};
+}
+
+}  // namespace duoflow::launch

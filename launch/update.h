@@ -1,0 +1,95 @@
+#pragma once
+// Update: one parameter update on this rank, from the micro-steps to AdamW, and everything that lives on the device for
+// it (DESIGN section 2). The host only launches work here: it waits for no device, and whether an update is skipped is
+// decided on the device from reduced values. Knows no file, no log and no signal: what it needs comes through
+// StepSource.
+
+#include <cstdint>
+#include <memory>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "dist/flat_buffer.h"
+#include "dist/gradient_norm.h"
+#include "dist/gradient_reducer.h"
+#include "dist/sharded_adamw.h"
+#include "launch/config.h"
+#include "launch/schedule.h"
+#include "launch/step_statistics.h"
+#include "launch/step_times.h"
+#include "launch/training_data.h"
+#include "model/joint_step.h"
+
+namespace duoflow::launch {
+
+// What an update asks for while it runs, on every rank in the same order.
+class StepSource {
+ public:
+  virtual ~StepSource() = default;
+  // Micro-step k's batch, and the global position of its first sample.
+  virtual std::pair<model::JointBatch, std::uint64_t> joint(std::int64_t k) = 0;
+  virtual std::pair<model::ReconstructionBatch, std::uint64_t> reconstruction(std::int64_t k) = 0;
+  virtual StepStatistics::Flags flags() = 0;  // what rides along with the statistics
+  virtual void lap(Stage) {}                  // a stage has been launched (on CUDA), or is done
+};
+
+class Update {
+ public:
+  // `model` must outlive this; its trainable parts are marked. Collective: all ranks call with the same config.
+  Update(dist::Communicator const& communicator, model::SceneModel& model, Config const& config, BatchPlan const& plan,
+         at::Device device, double adam_eps = 1e-8);
+
+  struct Result {
+    model::LossWeights weights;
+    at::Tensor statistics;           // reduced, [statistic_slots(size)]
+    at::Tensor norm, rate, skipped;  // fp32, fp32, bool scalars; norm before clipping
+    at::Tensor picture, target;      // the last micro-step's; picture undefined when nothing was rendered
+  };
+  // Collective. `step`: number of the update, from 0.
+  Result run(std::int64_t step, StepSource& source);
+  // The parameters may be read behind this: ZeRO-1 brings them back beside whatever follows an update.
+  void wait_for_parameters() { optimizer_.wait_for_parameters(); }
+  // One exchange more, for what the last step measured at the cut and its times; on the host. Collective; not the step
+  // path.
+  std::vector<double> drain(StepStatistics::Flags const& flags);
+
+  dist::FlatBuffer& buffer() { return buffer_; }
+  dist::GradientReducer& reducer() { return reducer_; }
+  dist::ShardedAdamW& optimizer() { return optimizer_; }
+  model::Weighting& weighting() { return *weighting_; }
+
+ private:
+  struct Used {
+    std::set<std::string> all, to_cut, behind_cut;
+  };
+  Used const& used_parameters(std::int64_t step);
+  model::LossWeights joint_micro_steps(std::int64_t step, StepSource& source);
+  model::LossWeights reconstruction_micro_steps(StepSource& source);
+  void contribute(std::int64_t k, at::Tensor const& sums, std::uint64_t position, StepSource& source);
+  void shard_done(std::int64_t k, std::set<std::string> const& names);
+  std::int64_t shard_of(std::int64_t k) const;
+  void keep_weighting();
+  at::Tensor apply(at::Tensor const& norm, at::Tensor const& rate);
+
+  model::SceneModel& model_;
+  Config config_;
+  BatchPlan plan_;
+  dist::Communicator shared_over_;  // ZeRO-1: the ranks that share the update; else null
+  dist::FlatBuffer buffer_;
+  dist::GradientReducer reducer_;
+  dist::GradientNorm gradient_norm_;
+  dist::ShardedAdamW optimizer_;
+  std::unique_ptr<model::Weighting> weighting_;
+  model::JointStep joint_step_;
+  model::RenderLoss render_loss_;
+  StepStatistics statistics_;
+  ScheduleOptions schedule_;
+
+  Used used_;
+  int used_renders_ = -1;                     // what used_ was made for; -1: not yet
+  std::vector<at::Tensor> weighting_before_;  // put back when the update is skipped
+  Result result_;
+};
+
+}  // namespace duoflow::launch
