@@ -95,6 +95,7 @@ void GradientReducer::State::start_filled_buckets() {
     }
     bucket.started = true;
     ++collectives_started;
+    CollectiveLabel const label("bucket", next_bucket);
     bucket.pending = all_reduce(communicator, bucket.gradients);
   }
 }
