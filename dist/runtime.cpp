@@ -129,7 +129,6 @@ struct Runtime::State {
 
 namespace {
 
-constexpr std::chrono::seconds time_to_be_ended{3};  // by the rank that speaks; then the silent ones end the job too
 constexpr unsigned alarm_s = 3;
 
 // MPI_Abort asks the launcher, which may be gone or stuck: then the signal ends this process.
@@ -143,8 +142,11 @@ constexpr unsigned alarm_s = 3;
 
 void Runtime::State::end_job(std::string const& report) const {
   bool const speaks = watchdog->take_last_word(/*is_echo=*/false) && claim_last_word();
-  if (!speaks) std::this_thread::sleep_for(time_to_be_ended);
-  if (speaks) write_message(fmt::format("rank {} on {}: {}", world.rank, host, report));
+  if (speaks) {
+    write_message(fmt::format("rank {} on {}: {}", world.rank, host, report));
+  } else if (watchdog->wait_for_last_word()) {
+    std::_Exit(peer_error_code);  // a second MPI_Abort would wait for the launcher, which is busy with the first
+  }
   if (!session) std::_Exit(peer_error_code);
   end_all_ranks(peer_error_code);
 }
@@ -251,8 +253,8 @@ int Runtime::fail_job(std::string const& message, bool is_echo, int exit_code) {
   if (alone || (state_->watchdog->take_last_word(is_echo) && claim_last_word())) {
     write_message(fmt::format("rank {} on {}: {}", rank(), host(), message));
     std::fflush(nullptr);
-  } else {
-    std::this_thread::sleep_for(time_to_be_ended);
+  } else if (state_->watchdog->wait_for_last_word()) {
+    std::_Exit(exit_code);
   }
   if (!alone) end_all_ranks(exit_code);
   return exit_code;

@@ -17,7 +17,8 @@ constexpr std::size_t ranks_per_tick = 16;
 constexpr double stopped_after_s = 2.0;
 
 constexpr milliseconds word_window{200}, echo_window{1000}, word_poll{10};
-constexpr double leave_after_s = 0.5;  // since the last word was spoken
+constexpr milliseconds leave_after{300};  // since the last word was spoken: the speaker's abort comes first
+constexpr milliseconds longest_wait_for_word{3000};
 
 double seconds(std::int64_t from, std::int64_t to) { return static_cast<double>(to - from) * 1e-9; }
 
@@ -170,11 +171,8 @@ void Watchdog::look_at_deadlines() {
   bool leave = false;
   {
     std::lock_guard lock(mutex_);
-    for (std::size_t rank = 0; rank < ranks.size(); ++rank) {
-      bool const spoke = ranks[rank].record.last_word == LastWord::spoken;
-      if (spoke && static_cast<int>(rank) != options_.rank && ending_ns_ == 0) ending_ns_ = now;
-    }
-    leave = ending_ns_ != 0 && !leaving_ && seconds(ending_ns_, now) > leave_after_s;
+    if (ending_ns_ == 0 && another_spoke(ranks)) ending_ns_ = now;
+    leave = ending_ns_ != 0 && !leaving_ && now - ending_ns_ > std::chrono::nanoseconds(leave_after).count();
     leaving_ = leaving_ || leave;
     if (ending_ns_ == 0 && !told_) {
       for (Outstanding const& o : outstanding_) {
@@ -191,6 +189,26 @@ void Watchdog::look_at_deadlines() {
   }
   if (leave) options_.leave();
   if (!report.empty()) options_.end_job(report);
+}
+
+bool Watchdog::another_spoke(std::vector<Sighting> const& ranks) const {
+  for (std::size_t rank = 0; rank < ranks.size(); ++rank) {
+    if (static_cast<int>(rank) != options_.rank && ranks[rank].record.last_word == LastWord::spoken) return true;
+  }
+  return false;
+}
+
+bool Watchdog::wait_for_last_word() {
+  auto const end = std::chrono::steady_clock::now() + longest_wait_for_word;
+  while (std::chrono::steady_clock::now() < end) {
+    hear();
+    if (another_spoke(sightings())) {
+      std::this_thread::sleep_for(leave_after);
+      return true;
+    }
+    std::this_thread::sleep_for(word_poll);
+  }
+  return false;
 }
 
 bool Watchdog::take_last_word(bool is_echo) {

@@ -67,6 +67,9 @@ class Watchdog {
   // True for the one rank of the job that shall say why it ends; blocks for 0.2 s, or for 1 s when the caller's trouble
   // may be the echo of another rank's. Among ranks that ask at the same time the lowest gets it.
   bool take_last_word(bool is_echo);
+  // For a rank that did not get it: blocks until another one has spoken and had a moment to end the job (true), or for
+  // 3 s (false).
+  bool wait_for_last_word();
 
  private:
   struct Outstanding {
@@ -83,6 +86,7 @@ class Watchdog {
   void look_at_deadlines();
   void publish();  // mutex_ is held
   std::vector<Sighting> sightings();
+  bool another_spoke(std::vector<Sighting> const& ranks) const;
   void hear();
 
   WatchdogOptions const options_;
