@@ -20,6 +20,7 @@
 #include "launch/batches.h"
 #include "launch/logging.h"
 #include "launch/model_setup.h"
+#include "launch/run_agreement.h"
 #include "launch/run_log.h"
 #include "launch/run_setup.h"
 #include "launch/run_state.h"
@@ -129,7 +130,7 @@ class Trainer {
       held_before_;                     // batches of this step and the last: a copy may still read their memory
   at::Tensor picture_, target_;         // the last micro-step's, for images/
   std::optional<StepNumbers> pending_;  // waits for the next step's statistics
-  double data_wait_ms_ = 0, last_step_ms_ = 0, last_data_wait_ms_ = 0;
+  double data_wait_ms_ = 0, last_step_ms_ = 0, last_data_wait_ms_ = 0, last_comm_wait_ms_ = 0;
   StepTimes times_;
   std::int64_t saved_step_ = -1;
   bool stop_ = false, time_up_ = false;
@@ -146,6 +147,7 @@ void Trainer::open(TrainArguments const& arguments) {
   }
   data_ = std::make_unique<TrainingData>(arguments.data, config_, communicator_.rank(), communicator_.size(), samples,
                                          device_.is_cuda());
+  agree_on_data(communicator_, runtime_.host(), arguments.data, data_->fingerprint());
   counters_.data_fingerprint = data_->fingerprint();
   if (folder.empty())
     set_latent_statistics(communicator_, model_, *data_);
@@ -208,6 +210,7 @@ void Trainer::train_step() {
   // ---- only diagnostics
   record(weights, norm, rate, skipped);
   last_data_wait_ms_ = data_wait_ms_;
+  last_comm_wait_ms_ = times_.ms(Stage::communication);
 }
 
 model::LossWeights Trainer::joint_micro_steps() {
@@ -288,6 +291,7 @@ void Trainer::send_statistics() {
   auto const mine = kFirstPerRank + kPerRank * communicator_.rank();
   slots[mine + kStepMs] = last_step_ms_;
   slots[mine + kDataWaitMs] = last_data_wait_ms_;
+  slots[mine + kCommWaitMs] = last_comm_wait_ms_;
   local_.narrow(0, model::kStatisticCount, host.numel()).copy_(host, /*non_blocking=*/true);
   local_[mine + kFirstBadPosition].copy_(first_bad_);
   exchange_.start(local_);
@@ -398,11 +402,13 @@ void Trainer::report_cost() {
   double most = 0;
   for (auto const& mib : dist::all_gather_strings(communicator_, fmt::format("{}", peak_resident_mib())))
     most = std::max(most, std::stod(mib));
-  log_->cost(device_.is_cuda() ? std::string() : times_.summary(), times_.steps(), most);
+  log_->cost(device_.is_cuda() ? std::string() : times_.summary(), times_.steps(), most,
+             dist::all_gather_strings(communicator_, runtime_.host()));
 }
 
 int Trainer::run() {
   while (counters_.step < config_.training.train_steps && !leaving()) {
+    runtime_.at_step(counters_.step + 1);
     train_step();
     read_record(/*latest=*/!device_.is_cuda());
     times_.lap(Stage::other);
@@ -423,6 +429,7 @@ int Trainer::run() {
 
 int train(dist::Runtime& runtime, Config const& config, TrainArguments const& arguments) {
   try {
+    agree_on_run(runtime, config, arguments);
     Trainer trainer(runtime, config, arguments);
     return trainer.run();
   } catch (c10::OutOfMemoryError const& error) {
