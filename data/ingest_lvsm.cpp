@@ -89,12 +89,21 @@ ShardFormat choose_format(std::vector<LvsmScene>& scenes, IngestOptions const& o
     }
   }
   std::int64_t with = 0, without = 0;
+  std::string first_without;
   for (LvsmScene const& scene : scenes) {
     if (!scene.problems.empty()) { continue; }
-    for (LvsmFrame const& frame : scene.frames) { ++(frame.size.channels == 4 ? with : without); }
+    for (std::size_t frame = 0; frame < scene.frames.size(); ++frame) {
+      bool const has_alpha = scene.frames[frame].size.channels == 4;
+      ++(has_alpha ? with : without);
+      if (!has_alpha && first_without.empty()) { first_without = fmt::format("scene {} frame {}", scene.name, frame); }
+    }
   }
   format.alpha = without == 0;
-  if (with > 0 && without > 0) { say(fmt::format("{} of {} pictures have no alpha: no masks are stored, masked figures will be null", without, with + without)); }
+  if (with > 0 && without > 0) {
+    say(fmt::format("{} of {} pictures have no alpha, the first is {}: no masks are stored, masked figures will be "
+                    "null (give all pictures alpha to have them)",
+                    without, with + without, first_without));
+  }
   return format;
 }
 

@@ -1,8 +1,10 @@
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstring>
 #include <filesystem>
 #include <memory>
+#include <set>
 #include <system_error>
 
 #include "data/cameras.h"
@@ -84,6 +86,21 @@ void check_shard(std::string const& directory, ShardKind kind, ShardInfo const& 
   problems.push_back(fmt::format("{}/{}: {}", directory, expected.file, error.what()));
 }
 
+// Readers go by the manifest: such a shard is of another run, or the manifest is.
+void list_strangers(std::string const& directory, std::vector<ShardInfo> const& known, Problems& problems) {
+  std::set<std::string> strangers;
+  for (auto const& entry : std::filesystem::directory_iterator(directory)) {
+    auto const file = entry.path().filename().string();
+    bool const listed =
+        std::any_of(known.begin(), known.end(), [&](ShardInfo const& shard) { return shard.file == file; });
+    if (entry.path().extension() == ".h5" && !listed) strangers.insert(file);
+  }
+  for (auto const& file : strangers)
+    problems.push_back(
+        fmt::format("{}/{}: the file is not in the manifest (it is never read); remove it, or make the data again",
+                    directory, file));
+}
+
 template <class Bits>
 bool all_finite(std::vector<std::byte> const& row, Bits exponent) {
   for (std::size_t at = 0; at + sizeof(Bits) <= row.size(); at += sizeof(Bits)) {
@@ -157,7 +174,9 @@ std::vector<std::string> verify_folder(std::string const& directory) {
   try {
     auto const manifest = read_manifest(directory);
     for (auto const& shard : manifest.shards) check_shard(directory, manifest.kind, shard, problems);
-    if (!problems.empty()) return problems;  // senseless bytes would only repeat what is known
+    bool const as_written = problems.empty();
+    list_strangers(directory, manifest.shards, problems);
+    if (!as_written) return problems;  // senseless bytes would only repeat what is known
     auto const index = std::make_shared<ShardIndex const>(directory);
     RawReader const reader(index, Verify::never);
     check_finite(*index, reader, problems);

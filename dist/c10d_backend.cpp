@@ -11,20 +11,30 @@ namespace {
 
 char const* kind_name(CollectiveKind kind) {
   switch (kind) {
-    case CollectiveKind::all_reduce: return "all_reduce";
-    case CollectiveKind::reduce_scatter: return "reduce_scatter";
-    case CollectiveKind::all_gather: return "all_gather";
-    case CollectiveKind::broadcast: return "broadcast";
-    case CollectiveKind::barrier: return "barrier";
+    case CollectiveKind::all_reduce:
+      return "all_reduce";
+    case CollectiveKind::reduce_scatter:
+      return "reduce_scatter";
+    case CollectiveKind::all_gather:
+      return "all_gather";
+    case CollectiveKind::all_to_all:
+      return "all_to_all";
+    case CollectiveKind::broadcast:
+      return "broadcast";
+    case CollectiveKind::barrier:
+      return "barrier";
   }
   return "collective";
 }
 
 c10d::ReduceOp::RedOpType to_c10d(ReduceOp op) {
   switch (op) {
-    case ReduceOp::sum: return c10d::ReduceOp::SUM;
-    case ReduceOp::max: return c10d::ReduceOp::MAX;
-    case ReduceOp::min: return c10d::ReduceOp::MIN;
+    case ReduceOp::sum:
+      return c10d::ReduceOp::SUM;
+    case ReduceOp::max:
+      return c10d::ReduceOp::MAX;
+    case ReduceOp::min:
+      return c10d::ReduceOp::MIN;
   }
   throw std::logic_error("unknown reduction");
 }
@@ -96,6 +106,11 @@ class C10dTransport : public Transport {
   }
   Pending all_gather(at::Tensor output, at::Tensor input) override {
     return start([&] { return backend_->_allgather_base(output, input, c10d::AllgatherOptions()); });
+  }
+  Pending all_to_all(at::Tensor output, at::Tensor input) override {
+    std::vector<std::int64_t> equal_pieces;
+    return start(
+        [&] { return backend_->alltoall_base(output, input, equal_pieces, equal_pieces, c10d::AllToAllOptions()); });
   }
   Pending broadcast(at::Tensor tensor, int root) override {
     c10d::BroadcastOptions options;
@@ -175,8 +190,12 @@ c10::intrusive_ptr<c10d::Work> HostBackend::_reduce_scatter_base(at::Tensor& out
   return submit(Collective{CollectiveKind::reduce_scatter, output, input});
 }
 
-c10::intrusive_ptr<c10d::Work> HostBackend::barrier(c10d::BarrierOptions const&) {
-  return submit(Collective{});
+c10::intrusive_ptr<c10d::Work> HostBackend::alltoall_base(at::Tensor& output, at::Tensor& input,
+                                                          std::vector<std::int64_t>&, std::vector<std::int64_t>&,
+                                                          c10d::AllToAllOptions const&) {
+  return submit(Collective{CollectiveKind::all_to_all, output, input});
 }
+
+c10::intrusive_ptr<c10d::Work> HostBackend::barrier(c10d::BarrierOptions const&) { return submit(Collective{}); }
 
 }  // namespace duoflow::dist

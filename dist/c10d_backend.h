@@ -20,7 +20,7 @@ namespace duoflow::dist {
 std::shared_ptr<Transport> wrap_backend(c10::intrusive_ptr<c10d::Backend> backend,
                                         std::shared_ptr<Watchdog> watchdog = nullptr);
 
-enum class CollectiveKind { all_reduce, reduce_scatter, all_gather, broadcast, barrier };
+enum class CollectiveKind { all_reduce, reduce_scatter, all_gather, all_to_all, broadcast, barrier };
 
 // One collective as our own backends see it. It owns handles of the tensors, so they live as long as it does.
 struct Collective {
@@ -37,7 +37,7 @@ struct Collective {
   std::string elapsed() const;   // "1.5 s"
 };
 
-// A c10d::Backend whose five collectives all arrive at one function.
+// A c10d::Backend whose collectives all arrive at one function.
 class HostBackend : public c10d::Backend {
  public:
   using c10d::Backend::Backend;
@@ -51,6 +51,10 @@ class HostBackend : public c10d::Backend {
                                                  c10d::AllgatherOptions const& options) override;
   c10::intrusive_ptr<c10d::Work> _reduce_scatter_base(at::Tensor& output, at::Tensor& input,
                                                       c10d::ReduceScatterOptions const& options) override;
+  c10::intrusive_ptr<c10d::Work> alltoall_base(at::Tensor& output, at::Tensor& input,
+                                               std::vector<std::int64_t>& output_sizes,
+                                               std::vector<std::int64_t>& input_sizes,
+                                               c10d::AllToAllOptions const& options) override;
   c10::intrusive_ptr<c10d::Work> barrier(c10d::BarrierOptions const& options) override;
 };
 

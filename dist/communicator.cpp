@@ -25,7 +25,8 @@ void check_tensor(char const* collective, char const* role, at::Tensor const& te
     case at::kDouble:
     case at::kBFloat16:
     case at::kLong:
-    case at::kByte: return;
+    case at::kByte:
+      return;
     default:
       throw std::invalid_argument(
           fmt::format("{}: {} has type {} (reduced are Float, Double, BFloat16, Long and Byte), convert it", collective,
@@ -89,6 +90,22 @@ Pending all_gather(Communicator const& communicator, at::Tensor output, at::Tens
     return copy_alone(output, input);
   }
   return communicator.transport()->all_gather(std::move(output), std::move(input));
+}
+
+Pending all_to_all(Communicator const& communicator, at::Tensor output, at::Tensor input) {
+  check_tensor("all_to_all", "the output", output);
+  check_tensor("all_to_all", "the input", input);
+  if (output.scalar_type() != input.scalar_type() || output.device() != input.device() ||
+      output.numel() != input.numel() || input.numel() % communicator.size() != 0) {
+    throw std::invalid_argument(
+        fmt::format("all_to_all: output is {} x {} on {}, input {} x {} on {} (they must be alike, in {} equal pieces)",
+                    output.numel(), c10::toString(output.scalar_type()), output.device().str(), input.numel(),
+                    c10::toString(input.scalar_type()), input.device().str(), communicator.size()));
+  }
+  if (communicator.transport() == nullptr) {
+    return copy_alone(output, input);
+  }
+  return communicator.transport()->all_to_all(std::move(output), std::move(input));
 }
 
 Pending broadcast(Communicator const& communicator, at::Tensor tensor, int root) {

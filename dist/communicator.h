@@ -50,6 +50,7 @@ class Transport {
   virtual Pending all_reduce(at::Tensor tensor, ReduceOp op) = 0;
   virtual Pending reduce_scatter(at::Tensor output, at::Tensor input) = 0;  // sum; input = size x output
   virtual Pending all_gather(at::Tensor output, at::Tensor input) = 0;      // output = size x input
+  virtual Pending all_to_all(at::Tensor output, at::Tensor input) = 0;      // piece r of the input goes to rank r
   virtual Pending broadcast(at::Tensor tensor, int root) = 0;
   virtual void barrier() = 0;  // blocks
   // Ends the transport: what is under way is finished or failed, later calls throw. Calling it twice is allowed.
@@ -73,6 +74,9 @@ class Communicator {
 Pending all_reduce(Communicator const& communicator, at::Tensor tensor, ReduceOp op = ReduceOp::sum);
 Pending reduce_scatter(Communicator const& communicator, at::Tensor output, at::Tensor input);
 Pending all_gather(Communicator const& communicator, at::Tensor output, at::Tensor input);
+// all_gather's input may be its own piece of the output (in place); reduce_scatter's and all_to_all's tensors may not
+// overlap.
+Pending all_to_all(Communicator const& communicator, at::Tensor output, at::Tensor input);  // both size() equal pieces
 Pending broadcast(Communicator const& communicator, at::Tensor tensor, int root = 0);
 void barrier(Communicator const& communicator);
 

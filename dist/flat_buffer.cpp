@@ -28,8 +28,8 @@ void check_parameters(std::vector<TrainableParameter> const& parameters) {
       throw std::invalid_argument(fmt::format("parameter {} is not a leaf that requires a gradient", name));
     }
     if (tensor.scalar_type() != at::kFloat) {
-      throw std::invalid_argument(fmt::format("parameter {} is {} (masters are Float), convert it before training", name,
-                                              c10::toString(tensor.scalar_type())));
+      throw std::invalid_argument(fmt::format("parameter {} is {} (masters are Float), convert it before training",
+                                              name, c10::toString(tensor.scalar_type())));
     }
     if (tensor.device() != parameters.front().tensor.device()) {
       throw std::invalid_argument(fmt::format("parameter {} is on {}, {} on {} (all must be on one device)", name,
@@ -41,8 +41,8 @@ void check_parameters(std::vector<TrainableParameter> const& parameters) {
     }
     auto const [owner, is_new] = owners.emplace(tensor.unsafeGetTensorImpl(), name);
     if (!is_new) {
-      throw std::invalid_argument(
-          fmt::format("{} and {} are the same tensor (its gradient would count twice), give it once", owner->second, name));
+      throw std::invalid_argument(fmt::format(
+          "{} and {} are the same tensor (its gradient would count twice), give it once", owner->second, name));
     }
   }
 }
@@ -76,10 +76,13 @@ std::vector<std::string> layout_lines(FlatBuffer const& buffer) {
 }
 
 std::string first_difference(std::string const& of_rank_0, std::string const& other) {
-  auto const line_end = [](std::string const& text, std::size_t begin) { return std::min(text.find('\n', begin), text.size()); };
+  auto const line_end = [](std::string const& text, std::size_t begin) {
+    return std::min(text.find('\n', begin), text.size());
+  };
   std::size_t begin = 0;
   for (int index = 0; begin < std::max(of_rank_0.size(), other.size()); ++index) {
-    std::string const a = begin < of_rank_0.size() ? of_rank_0.substr(begin, line_end(of_rank_0, begin) - begin) : "nothing";
+    std::string const a =
+        begin < of_rank_0.size() ? of_rank_0.substr(begin, line_end(of_rank_0, begin) - begin) : "nothing";
     std::string const b = begin < other.size() ? other.substr(begin, line_end(other, begin) - begin) : "nothing";
     if (a != b) {
       return fmt::format("parameter {} of the flat buffer is \"{}\" on rank 0 and \"{}\"", index, a, b);
@@ -89,15 +92,38 @@ std::string first_difference(std::string const& of_rank_0, std::string const& ot
   return "";
 }
 
+void check_layout(FlatLayout const& layout) {
+  if (layout.bucket_mib <= 0 || layout.first_bucket_mib <= 0 || layout.slices < 1) {
+    throw std::invalid_argument(fmt::format("bucket sizes are {} and {} MiB and slices {}, they must be positive",
+                                            layout.first_bucket_mib, layout.bucket_mib, layout.slices));
+  }
+}
+
+std::int64_t round_up(std::int64_t elements, std::int64_t unit) { return (elements + unit - 1) / unit * unit; }
+
 }  // namespace
 
-FlatBuffer::FlatBuffer(std::vector<TrainableParameter> forward_order) {
+FlatBuffer::FlatBuffer(std::vector<TrainableParameter> forward_order, FlatLayout const& layout)
+    : slices_(layout.slices) {
   check_parameters(forward_order);
+  check_layout(layout);
   std::vector<TrainableParameter> const ordered = in_buffer_order(std::move(forward_order));
   std::int64_t offset = 0;
-  for (auto const& [name, tensor, group] : ordered) {
+  double limit = 0;
+  for (std::size_t i = 0; i < ordered.size(); ++i) {
+    auto const& [name, tensor, group] = ordered[i];
+    // A bucket is closed when it has reached its size; its padding belongs to its last parameter's run.
+    if (buckets_.empty() || static_cast<double>(offset - buckets_.back().begin) * sizeof(float) >= limit) {
+      limit = (buckets_.empty() ? layout.first_bucket_mib : layout.bucket_mib) * 1024 * 1024;
+      buckets_.push_back({offset, offset, i, 0});
+    }
+    BucketRange& bucket = buckets_.back();
+    ++bucket.parameters;
     ranges_.push_back(FlatRange{name, offset, tensor.numel(), tensor.sizes().vec(), group});
-    std::int64_t const end = offset + (tensor.numel() + alignment - 1) / alignment * alignment;
+    std::int64_t end = offset + round_up(tensor.numel(), alignment);
+    bool const closes = i + 1 == ordered.size() || static_cast<double>(end - bucket.begin) * sizeof(float) >= limit;
+    if (closes) end = bucket.begin + round_up(end - bucket.begin, alignment * slices_);
+    bucket.end = end;
     if (group_runs_.empty() || group_runs_.back().group != group) {
       group_runs_.push_back(GroupRun{group, offset, end});
     }
@@ -122,6 +148,27 @@ FlatBuffer::FlatBuffer(std::vector<TrainableParameter> forward_order) {
 
 std::int64_t FlatBuffer::size() const { return parameters_.numel(); }
 
+std::vector<OwnedRange> owned_ranges(FlatBuffer const& buffer, int rank, int size) {
+  if (buffer.slices() % size != 0 && size > 1) {
+    throw std::invalid_argument(
+        fmt::format("{} slices cannot be shared by {} ranks evenly, lay the buffer out in a "
+                    "multiple of the ranks",
+                    buffer.slices(), size));
+  }
+  std::vector<OwnedRange> owned;
+  std::int64_t own = 0;
+  for (std::size_t b = 0; b < buffer.buckets().size(); ++b) {
+    BucketRange const& bucket = buffer.buckets()[b];
+    std::int64_t const share = (bucket.end - bucket.begin) / size, begin = bucket.begin + rank * share;
+    for (GroupRun const& run : buffer.group_runs()) {
+      std::int64_t const first = std::max(begin, run.begin), last = std::min(begin + share, run.end);
+      if (first < last) owned.push_back({first, own + first - begin, last - first, run.group, b});
+    }
+    own += share;
+  }
+  return owned;
+}
+
 void agree_on_parameters(Communicator const& communicator, FlatBuffer& buffer) {
   std::string const mine = fmt::format("{}", fmt::join(layout_lines(buffer), "\n"));
   // Lists are long on large models and ranks are many: compare hashes, and the lists only if those differ.
@@ -132,8 +179,10 @@ void agree_on_parameters(Communicator const& communicator, FlatBuffer& buffer) {
     for (std::size_t rank = 1; rank < lists.size(); ++rank) {
       std::string const difference = first_difference(lists.front(), lists[rank]);
       if (!difference.empty()) {
-        throw PeerError(fmt::format("{} on rank {} (all ranks must train the same model), start all ranks with the same "
-                                    "configuration and program", difference, rank));
+        throw PeerError(
+            fmt::format("{} on rank {} (all ranks must train the same model), start all ranks with the same "
+                        "configuration and program",
+                        difference, rank));
       }
     }
   }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <functional>
+#include <optional>
 #include <stdexcept>
 
 #include <ATen/ATen.h>
@@ -11,12 +12,19 @@
 #include <torch/csrc/autograd/function_hook.h>
 #include <torch/csrc/autograd/variable.h>
 
+#include "dist/reproducible_sum.h"
+#include "dist/side_stream.h"
+
 namespace duoflow::dist {
 namespace {
 
 struct Bucket {
   at::Tensor gradients;  // its range of the flat buffer, padding included
-  std::int64_t missing = 0;   // used parameters whose gradient is not complete
+  at::Tensor own;        // this rank's slices of it: in the flat buffer, or in the buffer of what is owned
+  at::Tensor half;       // bf16: the whole bucket as it travels
+  at::Tensor pieces;     // exchanged: [ranks, slice], every rank's sum for the own slices
+  std::int64_t begin = 0, end = 0;
+  std::int64_t missing = 0;  // used parameters whose gradient is not complete
   bool used = false, started = false;
   Pending pending;
 };
@@ -26,40 +34,38 @@ struct Member {
   bool used = false, arrived = false;
 };
 
-// Cuts at parameter borders, which are 16-element borders: a bucket is closed when it has reached its size.
-std::vector<std::vector<std::size_t>> cut_into_buckets(std::vector<FlatRange> const& ranges,
-                                                       GradientReducerOptions const& options) {
-  std::vector<std::vector<std::size_t>> buckets;
-  double bytes = 0, limit = 0;
-  for (std::size_t i = 0; i < ranges.size(); ++i) {
-    if (bytes >= limit) {
-      limit = (buckets.empty() ? options.first_bucket_mib : options.bucket_mib) * 1024 * 1024;
-      bytes = 0;
-      buckets.emplace_back();
-    }
-    buckets.back().push_back(i);
-    bytes += static_cast<double>(ranges[i].numel) * sizeof(float);
-  }
-  return buckets;
-}
+// How many all-to-alls are on their way before the first is waited for: the sums and all-gathers of earlier buckets lie
+// between those of later ones, at the same place on every rank.
+constexpr std::size_t exchanges_ahead = 2;
 
 }  // namespace
 
 struct GradientReducer::State {
   Communicator communicator;
   FlatBuffer& buffer;
+  ReductionOptions options;
   std::vector<Member> members;  // by range
   std::vector<Bucket> buckets;
-  std::size_t next_bucket = 0;  // buckets before it are started or not used
+  at::Tensor own, scratch, half;
+  std::optional<ShardSums> shard_sums;
+  std::optional<SideStream> side;  // reproducible: sums run beside the backward
+  std::size_t next_bucket = 0;     // buckets before it are started or not used
+  std::size_t next_exchange = 0;   // started buckets before it have left the all-to-all
   bool armed = false;
   std::int64_t collectives_started = 0;
   std::string late;  // the first parameter whose gradient grew after its bucket was sent
   std::vector<std::shared_ptr<torch::autograd::Node>> accumulators;
   std::vector<std::uintptr_t> hooks;
 
-  State(Communicator group, FlatBuffer& flat_buffer) : communicator(std::move(group)), buffer(flat_buffer) {}
+  State(Communicator group, FlatBuffer& flat_buffer, ReductionOptions const& reduction)
+      : communicator(std::move(group)), buffer(flat_buffer), options(reduction) {}
+  bool exchanges() const { return options.reproducible || options.bf16; }
+  std::size_t number(Bucket const& bucket) const { return static_cast<std::size_t>(&bucket - buckets.data()); }
+  void make_buckets();
   void gradient_accumulated(std::size_t index);
   void start_filled_buckets();
+  void start(Bucket& bucket);
+  void sum_exchanged(std::size_t end);
   std::string const& name(std::size_t index) const { return buffer.ranges()[index].name; }
   void check_all_arrived() const;
 };
@@ -93,10 +99,52 @@ void GradientReducer::State::start_filled_buckets() {
     if (bucket.missing > 0) {
       return;
     }
-    bucket.started = true;
-    ++collectives_started;
-    CollectiveLabel const label("bucket", next_bucket);
+    start(bucket);
+    if (exchanges() && next_bucket >= exchanges_ahead) {
+      sum_exchanged(next_bucket - exchanges_ahead + 1);
+    }
+  }
+}
+
+void GradientReducer::State::start(Bucket& bucket) {
+  at::NoGradGuard no_grad;
+  bucket.started = true;
+  ++collectives_started;
+  CollectiveLabel const label("bucket", number(bucket));
+  if (shard_sums) {
+    shard_sums->add_to_last(bucket.begin, bucket.end);
+  }
+  if (exchanges()) {
+    if (options.bf16) bucket.half.copy_(bucket.gradients);
+    bucket.pending = all_to_all(communicator, bucket.pieces, options.bf16 ? bucket.half : bucket.gradients);
+  } else if (options.sharded) {
+    bucket.pending = reduce_scatter(communicator, bucket.own, bucket.gradients);
+  } else {
     bucket.pending = all_reduce(communicator, bucket.gradients);
+  }
+}
+
+// Buckets before `end` whose all-to-all was started: their sums, and the all-gather of these.
+void GradientReducer::State::sum_exchanged(std::size_t end) {
+  at::NoGradGuard no_grad;
+  auto const beside = side->scope();
+  std::int64_t const rank = communicator.rank();
+  for (; next_exchange < end; ++next_exchange) {
+    Bucket& bucket = buckets[next_exchange];
+    if (!bucket.started) {
+      continue;
+    }
+    bucket.pending.wait();
+    at::Tensor const travelling = options.bf16 ? bucket.half : bucket.gradients;
+    at::Tensor const mine = options.sharded ? bucket.own : travelling.narrow(0, rank * bucket.own.numel(), bucket.own.numel());
+    if (options.bf16) {
+      mine.copy_(bucket.pieces.sum(0, /*keepdim=*/false, at::kFloat));
+    } else {
+      add_along_tree(bucket.pieces);
+      mine.copy_(bucket.pieces.select(0, 0));
+    }
+    CollectiveLabel const label("bucket", number(bucket));
+    bucket.pending = options.sharded ? Pending() : all_gather(communicator, travelling, mine);
   }
 }
 
@@ -107,20 +155,26 @@ void GradientReducer::State::check_all_arrived() const {
       missing.push_back(name(i));
     }
     if (!buffer.tensors()[i].grad().is_alias_of(buffer.gradients())) {
-      throw std::logic_error(fmt::format("the gradient of {} is no longer a range of the flat buffer (something replaced "
-                                         "or cleared .grad), clear gradients with GradientReducer::zero()", name(i)));
+      throw std::logic_error(
+          fmt::format("the gradient of {} is no longer a range of the flat buffer (something replaced "
+                      "or cleared .grad), clear gradients with GradientReducer::zero()",
+                      name(i)));
     }
   }
   if (!missing.empty()) {
     std::size_t const shown = std::min<std::size_t>(missing.size(), 5);
     throw std::runtime_error(fmt::format(
-        "no gradient arrived for {}{} on rank {} (declared as used in this update), take it out of the used set or out of "
-        "the trainable parameters", fmt::join(missing.begin(), missing.begin() + static_cast<std::ptrdiff_t>(shown), ", "),
+        "no gradient arrived for {}{} on rank {} (declared as used in this update), take it out of the used set or out "
+        "of "
+        "the trainable parameters",
+        fmt::join(missing.begin(), missing.begin() + static_cast<std::ptrdiff_t>(shown), ", "),
         missing.size() > shown ? fmt::format(" and {} more", missing.size() - shown) : "", communicator.rank()));
   }
   if (!late.empty()) {
-    throw std::runtime_error(fmt::format("the gradient of {} grew after its bucket was sent (a backward inside the backward, "
-                                         "or a second one after arm(), uses it), use non re-entrant checkpointing", late));
+    throw std::runtime_error(
+        fmt::format("the gradient of {} grew after its bucket was sent (a backward inside the backward, "
+                    "or a second one after arm(), uses it), use non re-entrant checkpointing",
+                    late));
   }
 }
 
@@ -141,23 +195,49 @@ class AccumulatedHook : public torch::autograd::FunctionPostHook {
 
 }  // namespace
 
-GradientReducer::GradientReducer(Communicator communicator, FlatBuffer& buffer, GradientReducerOptions const& options)
-    : state_(std::make_shared<State>(std::move(communicator), buffer)) {
-  if (options.bucket_mib <= 0 || options.first_bucket_mib <= 0) {
-    throw std::invalid_argument(fmt::format("bucket sizes are {} and {} MiB, they must be positive",
-                                            options.first_bucket_mib, options.bucket_mib));
+void GradientReducer::State::make_buckets() {
+  members.resize(buffer.ranges().size());
+  std::int64_t const ranks = communicator.size(), share = buffer.size() / ranks;
+  if (options.bf16 && options.reproducible) {
+    throw std::invalid_argument("gradients in bf16 and reproducible sums exclude each other (what is rounded would depend "
+                                "on the number of ranks), choose one");
   }
-  auto const& ranges = buffer.ranges();
-  state_->members.resize(ranges.size());
-  for (auto const& bucket_members : cut_into_buckets(ranges, options)) {
-    std::int64_t const begin = ranges[bucket_members.front()].offset;
-    std::size_t const after = bucket_members.back() + 1;
-    std::int64_t const end = after < ranges.size() ? ranges[after].offset : buffer.size();
-    for (std::size_t const index : bucket_members) {
-      state_->members[index].bucket = state_->buckets.size();
+  bool const in_slices = options.sharded || exchanges();
+  if (in_slices) {
+    owned_ranges(buffer, communicator.rank(), communicator.size());  // throws when the layout does not fit the ranks
+  }
+  at::TensorOptions const like = buffer.gradients().options();
+  own = options.sharded ? at::zeros({share}, like) : buffer.gradients();
+  if (exchanges()) {
+    scratch = at::zeros({buffer.size()}, options.bf16 ? like.dtype(at::kBFloat16) : like);
+    side.emplace(buffer.gradients().device());
+  }
+  if (options.bf16) half = at::zeros_like(scratch);
+  if (options.reproducible) shard_sums.emplace(buffer.gradients(), options.shards);
+  for (BucketRange const& range : buffer.buckets()) {
+    for (std::size_t i = 0; i < range.parameters; ++i) {
+      members[range.first_parameter + i].bucket = buckets.size();
     }
-    state_->buckets.emplace_back().gradients = buffer.gradients().narrow(0, begin, end - begin);
+    Bucket& bucket = buckets.emplace_back();
+    std::int64_t const size = range.end - range.begin, slice = size / ranks;
+    bucket.begin = range.begin;
+    bucket.end = range.end;
+    bucket.gradients = buffer.gradients().narrow(0, range.begin, size);
+    if (in_slices) {
+      bucket.own = options.sharded ? own.narrow(0, range.begin / ranks, slice)
+                                   : bucket.gradients.narrow(0, communicator.rank() * slice, slice);
+    }
+    if (options.bf16) bucket.half = half.narrow(0, range.begin, size);
+    if (exchanges()) {
+      bucket.pieces = scratch.narrow(0, range.begin, size).view({ranks, slice});
+    }
   }
+}
+
+GradientReducer::GradientReducer(Communicator communicator, FlatBuffer& buffer, ReductionOptions const& options)
+    : state_(std::make_shared<State>(std::move(communicator), buffer, options)) {
+  state_->make_buckets();
+  auto const& ranges = buffer.ranges();
   for (std::size_t i = 0; i < ranges.size(); ++i) {
     // Autograd itself only holds a weak reference to the accumulator; without ours the hook would go with it.
     auto const accumulator = torch::autograd::impl::grad_accumulator(buffer.tensors()[i]);
@@ -179,7 +259,30 @@ void GradientReducer::zero() {
   }
   at::NoGradGuard no_grad;
   state_->buffer.gradients().zero_();
+  if (state_->options.sharded) {
+    state_->own.zero_();  // buckets that are not used in this update
+  }
+  if (state_->shard_sums) {
+    state_->shard_sums->clear();
+  }
 }
+
+void GradientReducer::shard_done(std::int64_t shard, std::set<std::string> const& names) {
+  if (!state_->shard_sums) {
+    throw std::logic_error("shard_done() without reproducible reduction");
+  }
+  auto const& ranges = state_->buffer.ranges();
+  for (std::size_t i = 0; i < ranges.size();) {  // runs of parameters side by side, with the padding between them
+    std::size_t end = i;
+    while (end < ranges.size() && names.count(ranges[end].name) > 0) ++end;
+    if (end > i) {
+      state_->shard_sums->take(shard, ranges[i].offset, ranges[end - 1].offset + ranges[end - 1].numel);
+    }
+    i = std::max(end, i + 1);
+  }
+}
+
+at::Tensor GradientReducer::own_gradients() const { return state_->own; }
 
 void GradientReducer::arm(std::set<std::string> const& used, std::set<std::string> const& complete) {
   if (state_->armed) {
@@ -206,7 +309,7 @@ void GradientReducer::arm(std::set<std::string> const& used, std::set<std::strin
       }
     }
   }
-  state_->next_bucket = 0;
+  state_->next_bucket = state_->next_exchange = 0;
   state_->late.clear();
   state_->armed = true;
 }
@@ -215,12 +318,18 @@ void GradientReducer::finish() {
   if (!state_->armed) {
     throw std::logic_error("finish() without arm() (nothing was reduced), arm() before the last micro-step's backward");
   }
+  at::NoGradGuard no_grad;
   state_->armed = false;
   state_->check_all_arrived();
+  if (state_->exchanges()) {
+    state_->sum_exchanged(state_->buckets.size());
+    state_->side->join();
+  }
   for (Bucket& bucket : state_->buckets) {
     if (bucket.started) {
       bucket.pending.wait();
       bucket.pending = Pending();
+      if (bucket.half.defined() && !state_->options.sharded) bucket.gradients.copy_(bucket.half);
     }
   }
 }

@@ -48,12 +48,18 @@ void reduce_bfloat16(void* in, void* in_out, int* length, MPI_Datatype*) {
 
 MPI_Datatype mpi_type(at::ScalarType type) {
   switch (type) {
-    case at::kFloat: return MPI_FLOAT;
-    case at::kDouble: return MPI_DOUBLE;
-    case at::kBFloat16: return MPI_UINT16_T;  // reduced by our own operations
-    case at::kLong: return MPI_INT64_T;
-    case at::kByte: return MPI_UINT8_T;
-    default: throw std::logic_error(fmt::format("type {} has no MPI type here", c10::toString(type)));
+    case at::kFloat:
+      return MPI_FLOAT;
+    case at::kDouble:
+      return MPI_DOUBLE;
+    case at::kBFloat16:
+      return MPI_UINT16_T;  // reduced by our own operations
+    case at::kLong:
+      return MPI_INT64_T;
+    case at::kByte:
+      return MPI_UINT8_T;
+    default:
+      throw std::logic_error(fmt::format("type {} has no MPI type here", c10::toString(type)));
   }
 }
 
@@ -73,10 +79,14 @@ class Operations {
   MPI_Op get(at::ScalarType type, c10d::ReduceOp::RedOpType op) const {
     bool const is_bfloat16 = type == at::kBFloat16;
     switch (op) {
-      case c10d::ReduceOp::SUM: return is_bfloat16 ? bfloat16_sum_ : MPI_SUM;
-      case c10d::ReduceOp::MAX: return is_bfloat16 ? bfloat16_max_ : MPI_MAX;
-      case c10d::ReduceOp::MIN: return is_bfloat16 ? bfloat16_min_ : MPI_MIN;
-      default: throw std::logic_error("reduction that the interface does not have");
+      case c10d::ReduceOp::SUM:
+        return is_bfloat16 ? bfloat16_sum_ : MPI_SUM;
+      case c10d::ReduceOp::MAX:
+        return is_bfloat16 ? bfloat16_max_ : MPI_MAX;
+      case c10d::ReduceOp::MIN:
+        return is_bfloat16 ? bfloat16_min_ : MPI_MIN;
+      default:
+        throw std::logic_error("reduction that the interface does not have");
     }
   }
 
@@ -139,20 +149,20 @@ class MpiBackend : public HostBackend {
   Operations operations_;
   std::mutex queue_mutex_;
   std::condition_variable queue_changed_;
-  std::deque<Task> submitted_;    // under queue_mutex_
-  std::exception_ptr failure_;    // under queue_mutex_; set once, then nothing is sent any more
-  bool stopping_ = false;         // under queue_mutex_
-  bool abandon_ = false;          // under queue_mutex_
-  std::int64_t sequence_ = 0;     // under queue_mutex_
-  std::deque<Task> waiting_;      // communication thread only: not yet given to MPI
-  std::deque<Task> under_way_;    // communication thread only
-  std::thread thread_;            // last: it uses all of the above
+  std::deque<Task> submitted_;  // under queue_mutex_
+  std::exception_ptr failure_;  // under queue_mutex_; set once, then nothing is sent any more
+  bool stopping_ = false;       // under queue_mutex_
+  bool abandon_ = false;        // under queue_mutex_
+  std::int64_t sequence_ = 0;   // under queue_mutex_
+  std::deque<Task> waiting_;    // communication thread only: not yet given to MPI
+  std::deque<Task> under_way_;  // communication thread only
+  std::thread thread_;          // last: it uses all of the above
 };
 
 void refuse_long(Collective const& collective) {
-  bool const can_be_cut =
-      collective.kind == CollectiveKind::all_reduce || collective.kind == CollectiveKind::broadcast;
-  std::int64_t const numel = std::max(collective.output.numel(), collective.input.defined() ? collective.input.numel() : 0);
+  bool const can_be_cut = collective.kind == CollectiveKind::all_reduce || collective.kind == CollectiveKind::broadcast;
+  std::int64_t const numel =
+      std::max(collective.output.numel(), collective.input.defined() ? collective.input.numel() : 0);
   if (!can_be_cut && numel > std::numeric_limits<int>::max()) {
     throw std::invalid_argument(fmt::format("{} moves {} elements (MPI counts to {}), use several smaller ones",
                                             collective.describe(), numel, std::numeric_limits<int>::max()));
@@ -272,8 +282,16 @@ void MpiBackend::start(Task& task) {
   }
   if (c.kind == CollectiveKind::all_gather) {
     int const count = static_cast<int>(c.input.numel());
+    auto const* const own = static_cast<char const*>(c.output.data_ptr()) + rank_ * c.input.nbytes();
+    bool const in_place = own == c.input.data_ptr();  // MPI forbids the two to be the same memory otherwise
+    DUOFLOW_MPI_CHECK(MPI_Iallgather(in_place ? MPI_IN_PLACE : c.input.data_ptr(), count, type, c.output.data_ptr(),
+                                     count, type, comm_, request()));
+    return;
+  }
+  if (c.kind == CollectiveKind::all_to_all) {
+    int const count = static_cast<int>(c.input.numel() / size_);
     DUOFLOW_MPI_CHECK(
-        MPI_Iallgather(c.input.data_ptr(), count, type, c.output.data_ptr(), count, type, comm_, request()));
+        MPI_Ialltoall(c.input.data_ptr(), count, type, c.output.data_ptr(), count, type, comm_, request()));
     return;
   }
   for (std::int64_t begin = 0; begin < c.output.numel(); begin += longest_piece) {
@@ -292,8 +310,8 @@ bool MpiBackend::complete_finished() {
   bool completed = false;
   for (auto task = under_way_.begin(); task != under_way_.end();) {
     int done = 0;
-    DUOFLOW_MPI_CHECK(MPI_Testall(static_cast<int>(task->requests.size()), task->requests.data(), &done,
-                                  MPI_STATUSES_IGNORE));
+    DUOFLOW_MPI_CHECK(
+        MPI_Testall(static_cast<int>(task->requests.size()), task->requests.data(), &done, MPI_STATUSES_IGNORE));
     if (done == 0) {
       ++task;
       continue;

@@ -97,6 +97,22 @@ std::string mpi_version() {
   return version.substr(0, version.find(','));
 }
 
+std::string mpi_thread_level() {
+  int started = 0, level = MPI_THREAD_SINGLE;
+  DUOFLOW_MPI_CHECK(MPI_Initialized(&started));
+  if (started == 0) {
+    return "none (MPI is started under a launcher only)";
+  }
+  DUOFLOW_MPI_CHECK(MPI_Query_thread(&level));
+  switch (level) {
+    case MPI_THREAD_SINGLE: return "MPI_THREAD_SINGLE";
+    case MPI_THREAD_FUNNELED: return "MPI_THREAD_FUNNELED";
+    case MPI_THREAD_SERIALIZED: return "MPI_THREAD_SERIALIZED";
+    case MPI_THREAD_MULTIPLE: return "MPI_THREAD_MULTIPLE";
+    default: return std::to_string(level);
+  }
+}
+
 void mark_job_broken() { job_is_broken = true; }
 
 MpiSession::MpiSession(double timeout_s) : timeout_s_(timeout_s) {

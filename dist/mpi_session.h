@@ -42,6 +42,8 @@ class MpiSession {
 
 std::string mpi_version();  // of the library this process runs with; "none" in a build without MPI
 
+std::string mpi_thread_level();  // that MPI gave this process, by MPI's name; without a launcher "none (...)"
+
 // From now on MPI is not finalized by this process (a collective failed and may still be under way inside MPI).
 void mark_job_broken();
 
@@ -52,6 +54,7 @@ inline constexpr int peer_error_code = 4;
 void write_message(std::string const& message);
 
 // True once per host and job: for the first rank there that asks. Whoever gets it prints why the job ends.
+// A signal handler may ask.
 bool claim_last_word();
 
 // Ends all ranks; the launcher exits with this code.

@@ -3,6 +3,7 @@
 #include <stdexcept>
 
 #include <ATen/ATen.h>
+#include <ATen/cuda/CUDAContext.h>
 #include <c10/cuda/CUDAFunctions.h>
 #include <fmt/format.h>
 #include <nccl.h>
@@ -87,6 +88,7 @@ std::shared_ptr<Transport> make_nccl_transport(MpiSession const* session, double
   return wrap_backend(group, std::move(watchdog));
 }
 
+std::string cuda_device_name() { return at::cuda::getCurrentDeviceProperties()->name; }
 std::string nccl_version() { return fmt::format("{}.{}.{}", NCCL_MAJOR, NCCL_MINOR, NCCL_PATCH); }
 
 }  // namespace duoflow::dist

@@ -18,6 +18,7 @@ void bind_device(int local_rank);
 std::shared_ptr<Transport> make_nccl_transport(MpiSession const* session, double timeout_s,
                                                std::shared_ptr<Watchdog> watchdog = nullptr);
 
+std::string cuda_device_name();  // of the current device; "" in a build without CUDA
 std::string nccl_version();  // built against; "none" in a build without CUDA
 
 }  // namespace duoflow::dist

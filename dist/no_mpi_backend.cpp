@@ -20,6 +20,7 @@ void MpiSession::barrier() const {}
 RecordSlot* MpiSession::slot(int) const { return nullptr; }
 
 std::string mpi_version() { return "none"; }
+std::string mpi_thread_level() { return "none (built without MPI)"; }
 
 void mark_job_broken() {}
 

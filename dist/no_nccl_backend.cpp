@@ -12,6 +12,7 @@ std::shared_ptr<Transport> make_nccl_transport(MpiSession const*, double, std::s
       "on the cpu");
 }
 
+std::string cuda_device_name() { return ""; }
 std::string nccl_version() { return "none"; }
 
 }  // namespace duoflow::dist

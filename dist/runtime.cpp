@@ -6,6 +6,7 @@
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <exception>
 #include <optional>
 #include <random>
@@ -33,16 +34,37 @@ static_assert(std::atomic<bool>::is_always_lock_free, "a signal handler may only
 
 void request_stop(int) { stop_flag = true; }
 
-void install_stop_signals() {
+// What end_by_signal says, written beforehand: a signal handler may not format. Ends with a 0 byte.
+char term_message[512], usr2_message[512];
+
+// Installed with SA_RESETHAND: the signal raised here ends the process as it would have done without a handler.
+void end_by_signal(int signal) {
+  char const* const message = signal == SIGTERM ? term_message : usr2_message;
+  if (claim_last_word()) {
+    static_cast<void>(!write(STDERR_FILENO, message, std::strlen(message)));
+  }
+  raise(signal);
+}
+
+void install_stop_signals(void (*handler)(int), int flags) {
   struct sigaction action = {};
-  action.sa_handler = request_stop;
-  action.sa_flags = SA_RESTART;  // interrupted reads and writes go on
+  action.sa_handler = handler;
+  action.sa_flags = flags;
   sigemptyset(&action.sa_mask);
   for (int signal : {SIGUSR2, SIGTERM}) {
     if (sigaction(signal, &action, nullptr) != 0) {
       throw std::runtime_error(fmt::format("no handler could be installed for signal {}", signal));
     }
   }
+}
+
+template <std::size_t size>
+void prepare_message(char (&message)[size], char const* signal, int rank, std::string const& host) {
+  *fmt::format_to_n(message, size - 1,
+                    "duoflow: rank {} on {}: ended by {} before the command was done (somebody asked, or another rank "
+                    "failed); look for an earlier message, or start it again\n",
+                    rank, host, signal)
+       .out = 0;
 }
 
 // Open MPI's mpirun, PMIx (srun --mpi=pmix), PMI-1 and 2 (srun --mpi=pmi2, MPICH's mpiexec).
@@ -160,6 +182,7 @@ void Runtime::State::start_watchdog() {
   options.hosts = {host};
   options.slots = {&own_slot};
   options.end_job = [this](std::string const& report) { end_job(report); };
+  options.hush = [] { claim_last_word(); };
   options.leave = [] { std::_Exit(peer_error_code); };
   if (session) {
     if (world.local_size < world.size) socket.emplace();
@@ -199,6 +222,9 @@ Runtime::Runtime(RuntimeOptions const& options) : state_(nullptr) {
   state->host = gethostname(name, sizeof(name) - 1) == 0 ? name : "unknown-host";
   state->timeout_s = options.timeout_s;
   state->start_watchdog();
+  prepare_message(term_message, "SIGTERM", state->world.rank, state->host);
+  prepare_message(usr2_message, "SIGUSR2", state->world.rank, state->host);
+  install_stop_signals(end_by_signal, SA_RESETHAND);
   bind_device(state->world.local_rank);
   at::set_num_threads(options.threads > 0 ? options.threads : default_threads(state->world.local_size));
   static bool const interop_threads_set = (at::set_num_interop_threads(1), true);  // LibTorch allows it once
@@ -236,7 +262,8 @@ void Runtime::at_step(std::int64_t step) { state_->watchdog->at_step(step); }
 void Runtime::set_threads(int threads) {
   at::set_num_threads(threads > 0 ? threads : default_threads(state_->world.local_size));
 }
-void Runtime::catch_stop_signals() { install_stop_signals(); }
+// Interrupted reads and writes go on.
+void Runtime::catch_stop_signals() { install_stop_signals(request_stop, SA_RESTART); }
 bool Runtime::stop_requested() const { return stop_flag; }
 
 Communicator Runtime::communicator(Device device) {

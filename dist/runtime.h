@@ -43,7 +43,8 @@ class Runtime {
   // Collective: all ranks must call, in the same order.
   Communicator communicator(Device device);
 
-  // From here on SIGUSR2 and SIGTERM only raise stop_requested(). For who looks at it: elsewhere they end the process as ever.
+  // From here on SIGUSR2 and SIGTERM only raise stop_requested(). For who looks at it: elsewhere they end the process
+  // as ever, after one message for the job's ranks on this host.
   void catch_stop_signals();
   // SIGUSR2 or SIGTERM arrived on this rank since. Ranks agree on it through the statistics vector, never from this alone.
   bool stop_requested() const;

@@ -9,9 +9,6 @@
 namespace duoflow::dist {
 namespace {
 
-// Elements whose squares are summed by one call: bounds the fp64 copy that some kernels make (32 MiB).
-constexpr std::int64_t norm_chunk = std::int64_t{1} << 22;
-
 void check_scalar(char const* name, at::Tensor const& scalar, at::Device device) {
   if (scalar.scalar_type() != at::kFloat || scalar.numel() != 1 || scalar.device() != device) {
     throw std::invalid_argument(fmt::format("{} is {} with {} elements on {}, expected one Float on {}", name,
@@ -22,52 +19,78 @@ void check_scalar(char const* name, at::Tensor const& scalar, at::Device device)
 
 }  // namespace
 
-ShardedAdamW::ShardedAdamW(FlatBuffer& buffer, AdamWOptions const& options)
+ShardedAdamW::ShardedAdamW(FlatBuffer& buffer, AdamWOptions const& options, Communicator shared_over)
     : buffer_(buffer),
       options_(options),
-      exp_avg_(at::zeros_like(buffer.parameters())),
-      exp_avg_sq_(at::zeros_like(buffer.parameters())),
+      group_(std::move(shared_over)),
+      owned_(owned_ranges(buffer, group_.rank(), group_.size())),
+      exp_avg_(at::zeros({buffer.size() / group_.size()}, buffer.parameters().options())),
+      exp_avg_sq_(at::zeros_like(exp_avg_)),
       update_count_(at::zeros({}, buffer.parameters().options())) {
   for (GroupRun const& run : buffer.group_runs()) {
     if (run.group < 0 || static_cast<std::size_t>(run.group) >= options_.weight_decay.size()) {
-      throw std::invalid_argument(fmt::format("parameter group {} has no weight decay ({} are given), give one for each",
-                                              run.group, options_.weight_decay.size()));
+      throw std::invalid_argument(
+          fmt::format("parameter group {} has no weight decay ({} are given), give one for each", run.group,
+                      options_.weight_decay.size()));
+    }
+  }
+  if (group_.size() == 1) {  // nothing to wait for between buckets: one call per run
+    owned_.clear();
+    for (GroupRun const& run : buffer.group_runs()) {
+      owned_.push_back({run.begin, run.begin, run.end - run.begin, run.group, 0});
     }
   }
 }
 
-void ShardedAdamW::step(at::Tensor const& learning_rate, at::Tensor const& found_inf) {
+void ShardedAdamW::step(at::Tensor const& own_gradients, at::Tensor const& learning_rate, at::Tensor const& found_inf) {
   at::NoGradGuard no_grad;
   check_scalar("learning_rate", learning_rate, buffer_.parameters().device());
   check_scalar("found_inf", found_inf, buffer_.parameters().device());
   update_count_.add_(1 - found_inf.reshape({}));
-  for (GroupRun const& run : buffer_.group_runs()) {
-    auto const range = [&run](at::Tensor const& flat) { return flat.narrow(0, run.begin, run.end - run.begin); };
-    at::Tensor parameters[] = {range(buffer_.parameters())};
-    at::Tensor gradients[] = {range(buffer_.gradients())};
-    at::Tensor averages[] = {range(exp_avg_)};
-    at::Tensor squares[] = {range(exp_avg_sq_)};
+  for (OwnedRange const& range : owned_) {
+    auto const own = [&range](at::Tensor const& flat) { return flat.narrow(0, range.own, range.numel); };
+    at::Tensor parameters[] = {buffer_.parameters().narrow(0, range.flat, range.numel)};
+    at::Tensor gradients[] = {own(own_gradients)};
+    at::Tensor averages[] = {own(exp_avg_)};
+    at::Tensor squares[] = {own(exp_avg_sq_)};
     at::Tensor counts[] = {update_count_};
     at::_fused_adamw_(parameters, gradients, averages, squares, /*max_exp_avg_sqs=*/{}, counts, learning_rate,
-                      options_.beta1, options_.beta2, options_.weight_decay[static_cast<std::size_t>(run.group)],
+                      options_.beta1, options_.beta2, options_.weight_decay[static_cast<std::size_t>(range.group)],
                       options_.eps, /*amsgrad=*/false, /*maximize=*/false, /*grad_scale=*/{}, found_inf);
+  }
+  if (group_.size() == 1) return;
+  for (BucketRange const& bucket : buffer_.buckets()) {
+    std::int64_t const size = bucket.end - bucket.begin, share = size / group_.size();
+    at::Tensor const parameters = buffer_.parameters().narrow(0, bucket.begin, size);
+    CollectiveLabel const label("parameters", gathers_.size());
+    gathers_.push_back(all_gather(group_, parameters, parameters.narrow(0, group_.rank() * share, share)));
   }
 }
 
-at::Tensor clip_gradient_norm(FlatBuffer& buffer, double max_norm) {
+void ShardedAdamW::wait_for_parameters() {
+  for (Pending& gather : gathers_) gather.wait();
+  gathers_.clear();
+}
+
+at::Tensor ShardedAdamW::gathered(at::Tensor const& own) const {
+  if (group_.size() == 1) return own;
   at::NoGradGuard no_grad;
-  at::Tensor const gradients = buffer.gradients();
-  std::vector<at::Tensor> norms;
-  for (std::int64_t begin = 0; begin < gradients.numel(); begin += norm_chunk) {
-    std::int64_t const length = std::min(norm_chunk, gradients.numel() - begin);
-    norms.push_back(at::linalg_vector_norm(gradients.narrow(0, begin, length), 2, std::nullopt, false, at::kDouble));
+  at::Tensor all = at::empty_like(buffer_.parameters());
+  for (BucketRange const& bucket : buffer_.buckets()) {
+    std::int64_t const size = bucket.end - bucket.begin;
+    all_gather(group_, all.narrow(0, bucket.begin, size),
+               own.narrow(0, bucket.begin / group_.size(), size / group_.size()).contiguous())
+        .wait();
   }
-  at::Tensor const norm = norms.empty() ? at::zeros({}, gradients.options().dtype(at::kDouble))
-                                        : at::linalg_vector_norm(at::stack(norms), 2);
-  if (max_norm > 0) {
-    gradients.mul_((max_norm / (norm + 1e-6)).clamp_max(1.0).to(at::kFloat));
+  return all;
+}
+
+void ShardedAdamW::restore(at::Tensor const& exp_avg, at::Tensor const& exp_avg_sq) {
+  at::NoGradGuard no_grad;
+  for (OwnedRange const& range : owned_) {
+    exp_avg_.narrow(0, range.own, range.numel).copy_(exp_avg.narrow(0, range.flat, range.numel));
+    exp_avg_sq_.narrow(0, range.own, range.numel).copy_(exp_avg_sq.narrow(0, range.flat, range.numel));
   }
-  return norm.to(at::kFloat);
 }
 
 }  // namespace duoflow::dist

@@ -1,14 +1,19 @@
 #pragma once
-// ShardedAdamW: fused AdamW over the flat buffers, one call per run of equal hyper-parameters.
+// ShardedAdamW: fused AdamW over the flat buffers, one call per owned run of equal hyper-parameters.
+//
+// Over a group of ranks every rank updates the slices it owns (owned_ranges) with moments of these alone, and an
+// all-gather per bucket brings the parameters back: ZeRO-1 (Rajbhandari et al. 1910.02054). On a null communicator
+// everything is owned and nothing is sent. The numbers are the same bit for bit: the update is per element, and slices
+// are cut at 64 bytes (flat_buffer.h).
 //
 // Skips on the device: where `found_inf` is 1 parameters, moments and the update count keep their bits
 // (at::_fused_adamw_ neither advances nor reverts the count, so the count is advanced by 1 - found_inf here).
-// The owned slice is the whole buffer (every rank updates everything).
 
 #include <vector>
 
 #include <ATen/core/Tensor.h>
 
+#include "dist/communicator.h"
 #include "dist/flat_buffer.h"
 
 namespace duoflow::dist {
@@ -20,21 +25,30 @@ struct AdamWOptions {
 
 class ShardedAdamW {
  public:
-  ShardedAdamW(FlatBuffer& buffer, AdamWOptions const& options);
-  // learning_rate, found_inf: fp32 scalars on the buffer's device. No host synchronisation.
-  void step(at::Tensor const& learning_rate, at::Tensor const& found_inf);
-  at::Tensor exp_avg() const { return exp_avg_; }
+  // `shared_over`: the ranks that share the update; the buffer's slices must be a multiple of them.
+  ShardedAdamW(FlatBuffer& buffer, AdamWOptions const& options, Communicator shared_over = {});
+  // own_gradients: GradientReducer's. learning_rate, found_inf: fp32 scalars on the buffer's device. No host
+  // synchronisation; starts the all-gathers. Collective over the group.
+  void step(at::Tensor const& own_gradients, at::Tensor const& learning_rate, at::Tensor const& found_inf);
+  // The buffer's parameters may be read behind this (a stream wait on CUDA). Called before each use of them.
+  void wait_for_parameters();
+
+  at::Tensor exp_avg() const { return exp_avg_; }  // of what is owned
   at::Tensor exp_avg_sq() const { return exp_avg_sq_; }
   at::Tensor update_count() const { return update_count_; }  // fp32 scalar: updates not skipped
+
+  // Owned values -> values laid out as the flat buffer, and back. For checkpoints: gathering is collective, and without
+  // a group gives the live tensor.
+  at::Tensor gathered(at::Tensor const& own) const;
+  void restore(at::Tensor const& exp_avg, at::Tensor const& exp_avg_sq);
 
  private:
   FlatBuffer& buffer_;
   AdamWOptions options_;
+  Communicator group_;
+  std::vector<OwnedRange> owned_;
+  std::vector<Pending> gathers_;
   at::Tensor exp_avg_, exp_avg_sq_, update_count_;
 };
-
-// Scales gradients so that their global norm is at most max_norm (torch.nn.utils.clip_grad_norm_'s rule, eps 1e-6);
-// max_norm <= 0: only measures. Returns the norm before clipping (fp32 scalar on device, accumulated in fp64).
-at::Tensor clip_gradient_norm(FlatBuffer& buffer, double max_norm);
 
 }  // namespace duoflow::dist

@@ -28,10 +28,17 @@ struct Meeting {
 
 void reduce_into(at::Tensor const& sum, at::Tensor const& part, c10d::ReduceOp::RedOpType op) {
   switch (op) {
-    case c10d::ReduceOp::SUM: sum.add_(part); return;
-    case c10d::ReduceOp::MAX: at::maximum_out(const_cast<at::Tensor&>(sum), sum, part); return;
-    case c10d::ReduceOp::MIN: at::minimum_out(const_cast<at::Tensor&>(sum), sum, part); return;
-    default: throw std::logic_error("reduction that the interface does not have");
+    case c10d::ReduceOp::SUM:
+      sum.add_(part);
+      return;
+    case c10d::ReduceOp::MAX:
+      at::maximum_out(const_cast<at::Tensor&>(sum), sum, part);
+      return;
+    case c10d::ReduceOp::MIN:
+      at::minimum_out(const_cast<at::Tensor&>(sum), sum, part);
+      return;
+    default:
+      throw std::logic_error("reduction that the interface does not have");
   }
 }
 
@@ -46,11 +53,29 @@ at::Tensor reduce_in_rank_order(Meeting const& meeting) {
   return sum;
 }
 
+// Piece r of every rank's input, in rank order, for rank r.
+void exchange_pieces(Meeting const& meeting) {
+  auto const ranks = static_cast<std::int64_t>(meeting.arrived.size());
+  std::vector<at::Tensor> inputs;
+  for (auto const& rank : meeting.arrived) {
+    inputs.push_back(rank->input.clone().view({ranks, rank->input.numel() / ranks}));
+  }
+  at::Tensor const all = at::stack(inputs);  // [from, to, piece]
+  for (std::int64_t rank = 0; rank < ranks; ++rank) {
+    at::Tensor const output = meeting.arrived[static_cast<std::size_t>(rank)]->output;
+    output.copy_(all.select(1, rank).reshape(output.sizes()));
+  }
+}
+
 void compute(Meeting const& meeting) {
   at::NoGradGuard no_grad;
   Collective const& first = *meeting.arrived.front();
   auto const ranks = static_cast<std::int64_t>(meeting.arrived.size());
   if (first.kind == CollectiveKind::barrier) {
+    return;
+  }
+  if (first.kind == CollectiveKind::all_to_all) {
+    exchange_pieces(meeting);
     return;
   }
   at::Tensor result;
@@ -68,8 +93,7 @@ void compute(Meeting const& meeting) {
   for (std::int64_t rank = 0; rank < ranks; ++rank) {
     at::Tensor const output = meeting.arrived[static_cast<std::size_t>(rank)]->output;
     bool const scatters = first.kind == CollectiveKind::reduce_scatter;
-    at::Tensor const mine =
-        scatters ? result.view({-1}).narrow(0, rank * output.numel(), output.numel()) : result;
+    at::Tensor const mine = scatters ? result.view({-1}).narrow(0, rank * output.numel(), output.numel()) : result;
     output.copy_(mine.view(output.sizes()));
   }
 }
@@ -160,8 +184,12 @@ class ThreadWork : public c10d::Work {
  public:
   ThreadWork(std::mutex& mutex, std::condition_variable& changed, double timeout_s, std::shared_ptr<void> owner,
              std::shared_ptr<Meeting> meeting, Collective collective)
-      : group_mutex_(mutex), changed_(changed), timeout_s_(timeout_s), owner_(std::move(owner)),
-        meeting_(std::move(meeting)), collective_(std::move(collective)) {}
+      : group_mutex_(mutex),
+        changed_(changed),
+        timeout_s_(timeout_s),
+        owner_(std::move(owner)),
+        meeting_(std::move(meeting)),
+        collective_(std::move(collective)) {}
 
   bool wait(std::chrono::milliseconds) override {
     std::unique_lock lock(group_mutex_);

@@ -1,5 +1,5 @@
 #pragma once
-// What this build and process run on, for `duoflow doctor`.
+// What this build and process run on, for `duoflow doctor` and for checkpoints.
 
 #include <string>
 #include <utility>
@@ -7,7 +7,11 @@
 
 namespace duoflow::dist {
 
-// (library, version) of the communication libraries: MPI as it reports itself at run time, NCCL as built against.
+// (what, answer) about the communication libraries: MPI and its thread level as it reports them at run time, NCCL as
+// built against.
 std::vector<std::pair<std::string, std::string>> library_versions();
+
+// "AMD EPYC 9654 (AVX512)", on CUDA with the GPU's name before it: what the bits of a sum depend on beside the program.
+std::string hardware(bool cuda);
 
 }  // namespace duoflow::dist

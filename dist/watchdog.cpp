@@ -193,7 +193,9 @@ void Watchdog::look_at_deadlines() {
 
 bool Watchdog::another_spoke(std::vector<Sighting> const& ranks) const {
   for (std::size_t rank = 0; rank < ranks.size(); ++rank) {
-    if (static_cast<int>(rank) != options_.rank && ranks[rank].record.last_word == LastWord::spoken) return true;
+    if (static_cast<int>(rank) == options_.rank || ranks[rank].record.last_word != LastWord::spoken) continue;
+    options_.hush();
+    return true;
   }
   return false;
 }

@@ -28,7 +28,8 @@ struct WatchdogOptions {
   double collective_s = 600, step_s = 6000;
   // Given the report of what is overdue; called once, by the watchdog's thread. Does not return, except in tests.
   std::function<void(std::string const&)> end_job;
-  // Another rank has said why the job ends; called by the watchdog's thread. Does not return, except in tests.
+  std::function<void()> hush;  // another rank has said why the job ends: this host need not; may be called repeatedly
+  // And that was a moment ago; called by the watchdog's thread. Does not return, except in tests.
   std::function<void()> leave;
 };
 

@@ -27,6 +27,10 @@ std::vector<std::pair<std::string, std::string>> const kAliases = {
 };
 
 constexpr char const* kCommandLine = "command line";
+std::string const kWeighting = "model.transformer.editor.flow_matching.weighting";
+std::string const kNormalizeLosses = "model.transformer.editor.flow_matching.normalize_losses";
+
+enum class WrittenBy { user, duoflow };
 
 struct Leaf {
   std::string spelling;  // the key as the user wrote it
@@ -86,20 +90,38 @@ class Loader {
     set(*found, leaf);
   }
 
+  // After each source (the file, then the command line): the spellings of one key must agree within it.
+  void end_source() {
+    for (auto const& [key, spellings] : said_) {
+      auto const& [first, said_first] = *spellings.begin();
+      for (auto const& [spelling, said] : spellings)
+        if (said.value != said_first.value)
+          throw ConfigError(fmt::format("{}: {} = {} contradicts {} = {} (they are one setting); keep one", said.where,
+                                        spelling, said.value, first, said_first.value));
+    }
+    said_.clear();
+  }
+
+  std::set<std::string> const& overridden() const { return overridden_; }
+
  private:
+  struct Said {
+    std::string value, where;
+  };
+
   void set(ConfigKey const& key, Leaf const& leaf) {
     if (leaf.value.IsNull() && leaf.where != kCommandLine) return;  // `key:` with nothing in a file keeps the default
-    auto const before = key.get();
     try {
       key.set(leaf.value);
     } catch (YAML::Exception const&) {
       throw ConfigError(fmt::format("{}: {} = {} is not a {} ({}); write one, for example {}", leaf.where,
                                     leaf.spelling, YAML::Dump(leaf.value), key.type, key.description, key.get()));
     }
-    auto const [previous, first] = spelled_.try_emplace(key.name, leaf.spelling);
-    if (!first && previous->second != leaf.spelling && before != key.get() && leaf.where != kCommandLine)
-      throw ConfigError(fmt::format("{}: {} = {} contradicts {} = {} (they are one setting); keep one", leaf.where,
-                                    leaf.spelling, key.get(), previous->second, before));
+    bool const again = !said_[key.name].insert_or_assign(leaf.spelling, Said{key.get(), leaf.where}).second;
+    if (leaf.where == kCommandLine)
+      overridden_.insert(key.name);  // the same spelling again: the later one wins
+    else if (again)
+      throw ConfigError(fmt::format("{}: {} is there twice; keep one", leaf.where, leaf.spelling));
     config_.written.insert(key.name);
   }
 
@@ -128,8 +150,11 @@ class Loader {
 
   Config& config_;
   std::vector<ConfigKey> keys_;
-  std::map<std::string, std::string> spelled_;  // key -> the spelling that set it
+  std::map<std::string, std::map<std::string, Said>> said_;  // by the source being read: key -> spelling -> value
+  std::set<std::string> overridden_;                         // keys that the command line set
 };
+
+constexpr std::int64_t kReferenceEnvSize = 256;
 
 // The reference's flow editor: what a YAML that names it gets unless it says otherwise.
 void apply_reference_behaviour(Config& c) {
@@ -155,7 +180,11 @@ void apply_reference_behaviour(Config& c) {
   unless_written(e + "light_in_adaln", c.model.light_in_adaln, false);
   unless_written(e + "normalize_latents", c.model.normalize_latents, false);
   unless_written("training.freeze_reconstructor_renderer", c.training.freeze_reconstructor_renderer, false);
-  c.env_image_size = 256;  // the reference never reads env_tokenizer.image_size
+  std::string const env_size = "model.env_tokenizer.image_size";
+  if (c.written.contains(env_size) && c.env_image_size != kReferenceEnvSize)
+    c.notes.push_back(fmt::format("{} = {} is taken as {}: {} never reads that key", env_size, c.env_image_size,
+                                  kReferenceEnvSize, c.class_name));
+  c.env_image_size = kReferenceEnvSize;
 }
 
 template <class T>
@@ -224,7 +253,7 @@ void validate_flow(Config const& c) {
   auto const& f = c.flow;
   std::string const p = "model.transformer.editor.flow_matching.";
   require_one_of((p + "weighting").c_str(), f.weighting, {"fixed", "normalized", "schedule"});
-  require_one_of((p + "statistics").c_str(), f.statistics, {"current"});
+  require_one_of((p + "statistics").c_str(), f.statistics, {"current", "lagged"});
   require_one_of((p + "schedule_form").c_str(), f.schedule_form, {"step", "linear"});
   require_one_of((p + "time_sampling").c_str(), f.time_sampling, {"uniform"});
   require_one_of((p + "ode_solver").c_str(), f.ode_solver, {"euler"});
@@ -262,11 +291,11 @@ void validate(Config& c) {
   require(c.data.threads > 0, "data.threads", c.data.threads, "> 0");
   parse_frames(c.data.input_frames, "data.input_frames");
   parse_frames(c.data.target_frames, "data.target_frames");
-  require(!c.dist.reproducible, "dist.reproducible", c.dist.reproducible,
-          "false, reproducible mode is not in this version");
-  require(c.dist.virtual_shards == 0, "dist.virtual_shards", c.dist.virtual_shards,
-          "0, reproducible mode is not in this version");
-  require(c.dist.zero == 0, "dist.zero", c.dist.zero, "0, ZeRO-1 is not in this version");
+  require(c.dist.virtual_shards >= 0, "dist.virtual_shards", c.dist.virtual_shards, ">= 0");
+  require(c.dist.zero == 0 || c.dist.zero == 1, "dist.zero", c.dist.zero, "0 or 1");
+  require_one_of("dist.gradient_dtype", c.dist.gradient_dtype, {"f32", "bf16"});
+  require(!c.dist.reproducible || c.dist.gradient_dtype == "f32", "dist.gradient_dtype", c.dist.gradient_dtype,
+          "f32 with dist.reproducible: what bf16 rounds would depend on the rank count");
   require(c.dist.bucket_mib > 0 && c.dist.first_bucket_mib > 0, "dist.bucket_mib", c.dist.bucket_mib, "> 0");
   require(c.dist.threads >= 0, "dist.threads", c.dist.threads, ">= 0");
   require(c.dist.timeout_s > 0, "dist.timeout_s", c.dist.timeout_s, "> 0");
@@ -284,15 +313,33 @@ void switch_missing_losses_off(Config& c) {
   off(c.training.perceptual_loss_weight, "training.perceptual_loss_weight");
 }
 
-void resolve(Config& c) {
+// normalize_losses says in other words whether weighting is `normalized`. Written in one place the two must agree; one
+// on the command line wins over the other in the file. Afterwards they agree, so that the effective config loads again.
+void settle_weighting(Config& c, std::set<std::string> const& overridden, WrittenBy writer) {
+  auto& f = c.flow;
+  bool const both = c.written.contains(kWeighting) && c.written.contains(kNormalizeLosses);
+  if (both && f.normalize_losses != (f.weighting == "normalized")) {
+    bool const new_weighting = overridden.contains(kWeighting), new_flag = overridden.contains(kNormalizeLosses);
+    bool const left_as_given = writer == WrittenBy::duoflow && !new_flag;  // the flag, by runs of before this rule
+    if (new_weighting == new_flag && !left_as_given)
+      throw ConfigError(
+          fmt::format("normalize_losses: {} contradicts weighting: {} (normalize_losses is the seed's spelling of "
+                      "weighting: normalized); keep one",
+                      f.normalize_losses, f.weighting));
+    if (new_flag) f.weighting = f.normalize_losses ? "normalized" : "fixed";
+  } else if (f.normalize_losses) {
+    f.weighting = "normalized";
+  }
+  f.normalize_losses = f.weighting == "normalized";
+}
+
+void resolve(Config& c, std::set<std::string> const& overridden, WrittenBy writer) {
   apply_reference_behaviour(c);
-  std::string const weighting = "model.transformer.editor.flow_matching.weighting";
-  if (c.flow.normalize_losses && c.written.contains(weighting) && c.flow.weighting != "normalized")
-    throw ConfigError(
-        fmt::format("normalize_losses: true contradicts weighting: {} (normalize_losses is the seed's spelling of "
-                    "weighting: normalized); keep one",
-                    c.flow.weighting));
-  if (c.flow.normalize_losses) c.flow.weighting = "normalized";
+  settle_weighting(c, overridden, writer);
+  if (c.dist.reproducible) {  // nothing may follow from the rank count
+    if (c.dist.virtual_shards == 0) c.dist.virtual_shards = 8;
+    if (c.dist.threads == 0) c.dist.threads = 1;
+  }
   c.model.env_height = c.env_image_size;
   c.model.compute = c.training.use_amp ? model::ComputeType::bf16 : model::ComputeType::fp32;
   c.model.checkpoint_blocks = c.training.grad_checkpoint_every > 0;
@@ -318,8 +365,10 @@ std::string nearest_key(std::string const& key) {
   return best;
 }
 
-Config parse_config(std::string const& yaml, std::string const& origin, std::vector<std::string> const& overrides,
-                    MissingLosses missing) {
+namespace {
+
+Config parse(std::string const& yaml, std::string const& origin, std::vector<std::string> const& overrides,
+             MissingLosses missing, WrittenBy writer) {
   Config config;
   Loader loader(config);
   std::vector<Leaf> leaves;
@@ -334,6 +383,7 @@ Config parse_config(std::string const& yaml, std::string const& origin, std::vec
     throw ConfigError(fmt::format("{}: not valid YAML ({}); correct that line", origin, error.what()));
   }
   for (auto const& leaf : leaves) loader.apply(leaf);
+  loader.end_source();
   for (auto const& text : overrides) {
     auto const equals = text.find('=');
     if (equals == std::string::npos || equals == 0)
@@ -346,10 +396,23 @@ Config parse_config(std::string const& yaml, std::string const& origin, std::vec
     }
     loader.apply({text.substr(0, equals), value, kCommandLine});
   }
-  resolve(config);
+  loader.end_source();
+  resolve(config, loader.overridden(), writer);
   if (missing == MissingLosses::off) switch_missing_losses_off(config);
   validate(config);
   return config;
+}
+
+}  // namespace
+
+Config parse_config(std::string const& yaml, std::string const& origin, std::vector<std::string> const& overrides,
+                    MissingLosses missing) {
+  return parse(yaml, origin, overrides, missing, WrittenBy::user);
+}
+
+Config parse_stored_config(std::string const& yaml, std::string const& origin,
+                           std::vector<std::string> const& overrides) {
+  return parse(yaml, origin, overrides, MissingLosses::error, WrittenBy::duoflow);
 }
 
 Config load_config(std::string const& path, std::vector<std::string> const& overrides, MissingLosses missing) {
@@ -439,6 +502,7 @@ model::WeightingOptions weighting_options(Config const& config) {
   options.name = f.weighting;
   std::tie(options.clamp_min, options.clamp_max) = clamp_of(f);
   options.ema = f.weight_ema;
+  options.lagged = f.statistics == "lagged";
   options.warmup_steps = f.warmup_steps;
   options.schedule_form = f.schedule_form;
   options.velocity_start = f.velocity_start;

@@ -75,6 +75,7 @@ struct DistConfig {
   bool reproducible = false;
   std::int64_t virtual_shards = 0;
   int zero = 0;
+  std::string gradient_dtype = "f32";
   double bucket_mib = 25, first_bucket_mib = 1, timeout_s = 600, step_timeout_s = 0;
   int threads = 0;
   std::string device = "auto";
@@ -108,6 +109,10 @@ Config load_config(std::string const& path, std::vector<std::string> const& over
                    MissingLosses missing = MissingLosses::error);
 Config parse_config(std::string const& yaml, std::string const& origin, std::vector<std::string> const& overrides,
                     MissingLosses missing = MissingLosses::error);
+// The effective config of a checkpoint, earlier builds' too: they could write normalize_losses: false beside weighting:
+// normalized, which in a user's file contradicts itself.
+Config parse_stored_config(std::string const& yaml, std::string const& origin,
+                           std::vector<std::string> const& overrides);
 std::string effective_yaml(Config const& config);
 std::string config_table_markdown();
 // The closest valid key by edit distance, or "" if none is near.

@@ -102,7 +102,8 @@ void add_model_keys(std::vector<ConfigKey>& keys, Config& c) {
           key(f + "render_loss_weight", c.flow.render_loss_weight, "lambda_r"),
           key(f + "normalize_losses", c.flow.normalize_losses, "the seed's spelling of weighting: normalized"),
           key(f + "weighting", c.flow.weighting, "fixed, normalized or schedule"),
-          key(f + "statistics", c.flow.statistics, "current: weights from this step's global losses"),
+          key(f + "statistics", c.flow.statistics,
+              "weights from the global losses of: current (this step), lagged (the last step)"),
           key(f + "weight_clamp", c.flow.weight_clamp, "bounds of an adaptive weight: [max] or [min, max]; [] off"),
           key(f + "weight_ema", c.flow.weight_ema, "smoothing of an adaptive weight, 0 (off) to below 1"),
           key(f + "warmup_steps", c.flow.warmup_steps, "schedule: steps until the end values hold"),
@@ -165,33 +166,39 @@ void add_training_keys(std::vector<ConfigKey>& keys, Config& c) {
 }
 
 void add_other_keys(std::vector<ConfigKey>& keys, Config& c) {
-  keys.insert(keys.end(),
-              {
-                  key("data.threads", c.data.threads, "reader threads per rank"),
-                  key("data.verify", c.data.verify, "first_touch, always or never: check sample hashes"),
-                  key("data.allow_other_producer", c.data.allow_other_producer,
-                      "accept latents encoded by another reconstructor than the one in use"),
-                  key("data.input_frames", c.data.input_frames,
-                      "fixed input frames, for example \"0,4,8,12\"; empty: drawn per sample (reconstruction), spread "
-                      "evenly (encode)"),
-                  key("data.target_frames", c.data.target_frames,
-                      "frames targets are taken from, for example \"0-11\"; empty: all"),
-                  key("data.exclude_lights", c.data.exclude_lights,
-                      "reconstruction: glob of lights never trained on, for example \"env_00?\""),
-                  key("data.light_encoding", c.data.light_encoding, "lvsm (the family's: clipped, and log over its maximum), cosmos, or raw (radiance and log1p; shows a small editor the light much sooner, see benchmarks/results/light_encoding.md)"),
-                  key("dist.reproducible", c.dist.reproducible,
-                      "bit-identical at any rank count (not available: must be false)"),
-                  key("dist.virtual_shards", c.dist.virtual_shards, "virtual shards of reproducible mode"),
-                  key("dist.zero", c.dist.zero, "0: every rank keeps the whole optimizer state (1 is not available)"),
-                  key("dist.bucket_mib", c.dist.bucket_mib, "gradient bucket size"),
-                  key("dist.first_bucket_mib", c.dist.first_bucket_mib,
-                      "first bucket, small so that communication starts early"),
-                  key("dist.timeout_s", c.dist.timeout_s, "deadline of a collective in seconds"),
-                  key("dist.step_timeout_s", c.dist.step_timeout_s,
-                      "deadline of a step in seconds, reading data and writing checkpoints included; 0: ten times dist.timeout_s"),
-                  key("dist.threads", c.dist.threads, "compute threads per rank; 0: cores of the host / ranks on it"),
-                  key("dist.device", c.dist.device, "auto, cpu or cuda"),
-              });
+  keys.insert(
+      keys.end(),
+      {
+          key("data.threads", c.data.threads, "reader threads per rank"),
+          key("data.verify", c.data.verify, "first_touch, always or never: check sample hashes"),
+          key("data.allow_other_producer", c.data.allow_other_producer,
+              "accept latents encoded by another reconstructor than the one in use"),
+          key("data.input_frames", c.data.input_frames,
+              "fixed input frames, for example \"0,4,8,12\"; empty: drawn per sample (reconstruction), spread "
+              "evenly (encode)"),
+          key("data.target_frames", c.data.target_frames,
+              "frames targets are taken from, for example \"0-11\"; empty: all"),
+          key("data.exclude_lights", c.data.exclude_lights,
+              "reconstruction: glob of lights never trained on, for example \"env_00?\""),
+          key("data.light_encoding", c.data.light_encoding,
+              "lvsm (the family's: clipped, and log over its maximum), cosmos, or raw (radiance and log1p; shows a "
+              "small editor the light much sooner, see benchmarks/results/light_encoding.md)"),
+          key("dist.reproducible", c.dist.reproducible,
+              "bit-identical losses, weights and checkpoints at any rank count that is a power of two"),
+          key("dist.virtual_shards", c.dist.virtual_shards,
+              "reproducible: pieces of the global batch that are computed one by one (a power of two; 0: 8); "
+              "with it dist.threads = 0 means 1"),
+          key("dist.zero", c.dist.zero, "1: each rank keeps and updates its share of the optimizer state (ZeRO-1)"),
+          key("dist.bucket_mib", c.dist.bucket_mib, "gradient bucket size"),
+          key("dist.first_bucket_mib", c.dist.first_bucket_mib,
+              "first bucket, small so that communication starts early"),
+          key("dist.timeout_s", c.dist.timeout_s, "deadline of a collective in seconds"),
+          key("dist.step_timeout_s", c.dist.step_timeout_s,
+              "deadline of a step in seconds, reading data and writing checkpoints included; 0: ten times "
+              "dist.timeout_s"),
+          key("dist.threads", c.dist.threads, "compute threads per rank; 0: cores of the host / ranks on it"),
+          key("dist.device", c.dist.device, "auto, cpu or cuda"),
+      });
 }
 
 }  // namespace

@@ -23,6 +23,11 @@ std::string first_few(std::vector<std::string> const& names) {
 void configure(dist::Runtime& runtime, Config const& config) {
   if (config.dist.threads > 0) runtime.set_threads(config.dist.threads);
   runtime.set_timeout(config.dist.timeout_s, config.dist.step_timeout_s);
+  if (config.dist.reproducible) {
+    at::globalContext().setDeterministicAlgorithms(true, /*warn_only=*/false);
+    at::globalContext().setDeterministicFillUninitializedMemory(
+        false);  // a debugging aid that costs a pass over memory
+  }
 }
 
 at::Device choose_device(std::string const& name) {
@@ -68,7 +73,7 @@ std::vector<std::string> load_weights(model::SceneModel& model, std::string cons
 LoadedModel load_checkpoint_model(std::string const& path, std::vector<std::string> const& overrides) {
   auto const folder = dist::resolve_checkpoint(path);
   auto const state = dist::read_checkpoint(folder);
-  auto config = parse_config(state.config_yaml, folder + "/manifest.json (config)", overrides);
+  auto config = parse_stored_config(state.config_yaml, folder + "/manifest.json (config)", overrides);
   model::SceneModel model(config.model, config.training.seed);
   std::vector<std::string> missing;
   load_tensors(model, state.model, folder, &missing);

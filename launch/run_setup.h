@@ -18,7 +18,9 @@ model::JointLossOptions loss_options(Config const& config);
 // Weights from training.init_from, else initial ones; from neither when the run resumes: what it once started from may
 // be gone. Trainable parts are marked, everything lies on `device`.
 model::SceneModel make_model(Config const& config, at::Device device, bool resumes);
-dist::FlatBuffer make_buffer(model::SceneModel const& model);
+// Slices as the ranks will share them (ZeRO-1), or by the virtual shards alone (reproducible mode), so that the layout
+// and with it every sum over it is the same at any rank count.
+dist::FlatBuffer make_buffer(model::SceneModel const& model, Config const& config, BatchPlan const& plan, int ranks);
 
 // Mean and deviation of the data's latents, which the flow sees them normalised by: the pair shards' own, or, with
 // online latents, those of the first samples of the order as the model encodes them now; they stay what they are from

@@ -7,27 +7,33 @@
 #include <nlohmann/json.hpp>
 
 #include "dist/error.h"
+#include "dist/versions.h"
 #include "launch/model_setup.h"
 
 namespace duoflow::launch {
 namespace {
 
-// Every tensor of the run's state beside the model, under its name in the checkpoint.
-std::vector<dist::NamedTensor> state_tensors(RunTensors const& run) {
-  std::vector<dist::NamedTensor> tensors;
-  for (auto const& range : run.buffer.ranges()) {
-    tensors.push_back(
-        {"exp_avg." + range.name, run.optimizer.exp_avg().narrow(0, range.offset, range.numel).view(range.shape)});
-    tensors.push_back({"exp_avg_sq." + range.name,
-                       run.optimizer.exp_avg_sq().narrow(0, range.offset, range.numel).view(range.shape)});
+// Optimizer moments laid out as the flat buffer, under their parameters' names.
+void add_moments(std::vector<dist::NamedTensor>& tensors, dist::FlatBuffer const& buffer, at::Tensor const& exp_avg,
+                 at::Tensor const& exp_avg_sq) {
+  for (auto const& range : buffer.ranges()) {
+    auto const named = [&](at::Tensor const& flat) {
+      return flat.narrow(0, range.offset, range.numel).view(range.shape);
+    };
+    tensors.push_back({"exp_avg." + range.name, named(exp_avg)});
+    tensors.push_back({"exp_avg_sq." + range.name, named(exp_avg_sq)});
   }
-  tensors.push_back({"update_count", run.optimizer.update_count()});
-  for (auto const& [name, tensor] : run.weighting.state()) tensors.push_back({"weighting." + name, tensor});
-  return tensors;
 }
 
+void add_small_state(std::vector<dist::NamedTensor>& tensors, RunTensors const& run) {
+  tensors.push_back({"update_count", run.optimizer.update_count()});
+  for (auto const& [name, tensor] : run.weighting.state()) tensors.push_back({"weighting." + name, tensor});
+}
+
+std::string hardware_of(RunTensors const& run) { return dist::hardware(run.buffer.parameters().is_cuda()); }
+
 std::vector<std::string> config_changes(std::string const& stored, Config const& config) {
-  Config before = parse_config(stored, "checkpoint's config", {}), now = config;
+  Config before = parse_stored_config(stored, "checkpoint's config", {}), now = config;
   std::vector<std::string> changes;
   auto const keys_before = config_keys(before), keys_now = config_keys(now);
   for (std::size_t i = 0; i < keys_now.size(); ++i)
@@ -42,7 +48,9 @@ dist::CheckpointState pack_run(RunTensors const& run, Counters const& counters, 
   dist::CheckpointState state;
   state.step = counters.step;
   state.model = model_tensors(run.model);
-  state.state = state_tensors(run);
+  add_moments(state.state, run.buffer, run.optimizer.gathered(run.optimizer.exp_avg()),
+              run.optimizer.gathered(run.optimizer.exp_avg_sq()));
+  add_small_state(state.state, run);
   state.counters_json = nlohmann::json{{"step", counters.step},
                                        {"samples", counters.samples},
                                        {"skips_in_a_row", counters.skips_in_a_row},
@@ -50,7 +58,8 @@ dist::CheckpointState pack_run(RunTensors const& run, Counters const& counters, 
                                        {"data_fingerprint", counters.data_fingerprint},
                                        {"seed", config.training.seed},
                                        {"objective", config.objective},
-                                       {"producer", producer_of(run.model)}}
+                                       {"producer", producer_of(run.model)},
+                                       {"hardware", hardware_of(run)}}
                             .dump();
   state.config_yaml = effective_yaml(config);
   return state;
@@ -82,7 +91,11 @@ Counters unpack_run(dist::CheckpointState const& state, RunTensors const& run, C
   std::map<std::string, at::Tensor> stored;
   for (auto const& [name, tensor] : state.state) stored.emplace(name, tensor);
   at::NoGradGuard const no_grad;
-  for (auto& [name, tensor] : state_tensors(run)) {
+  auto const exp_avg = at::zeros_like(run.buffer.parameters()), exp_avg_sq = at::zeros_like(exp_avg);
+  std::vector<dist::NamedTensor> wanted;
+  add_moments(wanted, run.buffer, exp_avg, exp_avg_sq);
+  add_small_state(wanted, run);
+  for (auto& [name, tensor] : wanted) {
     auto const found = stored.find(name);
     if (found == stored.end() || found->second.sizes() != tensor.sizes())
       throw dist::CheckpointError(
@@ -91,7 +104,11 @@ Counters unpack_run(dist::CheckpointState const& state, RunTensors const& run, C
                       counters.step, name, tensor.numel()));
     tensor.copy_(found->second);
   }
+  run.optimizer.restore(exp_avg, exp_avg_sq);
   if (changes) *changes = config_changes(state.config_yaml, config);
+  auto const before = json.value("hardware", std::string()), now = hardware_of(run);
+  if (changes && !before.empty() && before != now)
+    changes->push_back(fmt::format("hardware: {} -> {} (sums may differ in their last bits)", before, now));
   return counters;
 }
 

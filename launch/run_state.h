@@ -28,10 +28,11 @@ struct RunTensors {
   model::Weighting& weighting;
 };
 
+// Collective: the moments of ZeRO-1 are gathered from their owners.
 dist::CheckpointState pack_run(RunTensors const& run, Counters const& counters, Config const& config);
-// Restores in place. CheckpointError: a tensor of the state missing or of another size, other data (fingerprints), other objective;
-// ConfigError: the config describes another model.
-// Returns the counters; what differs between the stored and the present config goes to *changes, one line each.
+// Restores in place. CheckpointError: a tensor of the state missing or of another size, other data (fingerprints),
+// other objective; ConfigError: the config describes another model. Returns the counters; what differs between the
+// stored and the present config goes to *changes, one line each.
 Counters unpack_run(dist::CheckpointState const& state, RunTensors const& run, Config const& config,
                     std::string const& data_fingerprint, std::vector<std::string>* changes);
 

@@ -14,9 +14,9 @@
 #include "data/error.h"
 #include "dist/error.h"
 #include "dist/flat_buffer.h"
+#include "dist/gradient_norm.h"
 #include "dist/gradient_reducer.h"
 #include "dist/sharded_adamw.h"
-#include "dist/statistics.h"
 #include "launch/batches.h"
 #include "launch/logging.h"
 #include "launch/model_setup.h"
@@ -26,6 +26,7 @@
 #include "launch/run_state.h"
 #include "launch/schedule.h"
 #include "launch/step_record.h"
+#include "launch/step_statistics.h"
 #include "launch/step_times.h"
 #include "launch/training_data.h"
 #include "model/joint_step.h"
@@ -44,7 +45,9 @@ double peak_resident_mib() {
   return static_cast<double>(usage.ru_maxrss) / 1024;
 }
 
-at::TensorOptions fp64(at::Device device) { return at::TensorOptions().dtype(at::kDouble).device(device); }
+struct UsedParameters {
+  std::set<std::string> all, to_cut, behind_cut;
+};
 
 class Trainer {
  public:
@@ -56,19 +59,23 @@ class Trainer {
         checkpoints_(arguments.run + "/checkpoints"),
         resume_from_(find_checkpoint(communicator_, checkpoints_, arguments.resume)),
         model_(make_model(config, device_, !resume_from_.empty())),
-        buffer_(make_buffer(model_)),
-        reducer_(communicator_, buffer_, {config.dist.bucket_mib, config.dist.first_bucket_mib}),
-        optimizer_(buffer_, {config.training.beta1, config.training.beta2, 1e-8, {config.training.weight_decay, 0}}),
+        plan_(plan_batches(config.training, config.dist, communicator_.rank(), communicator_.size())),
+        shared_over_(config.dist.zero > 0 ? communicator_ : dist::Communicator()),
+        buffer_(make_buffer(model_, config, plan_, communicator_.size())),
+        reducer_(communicator_, buffer_,
+                 {config.dist.zero > 0, config.dist.reproducible, config.dist.reproducible ? plan_.micro_steps : 1,
+                  config.dist.gradient_dtype == "bf16"}),
+        gradient_norm_(buffer_, shared_over_),
+        optimizer_(buffer_, {config.training.beta1, config.training.beta2, 1e-8, {config.training.weight_decay, 0}},
+                   shared_over_),
         weighting_(model::make_weighting(weighting_options(config), device_)),
         joint_step_(model_, loss_options(config_), *weighting_),
         render_loss_(loss_options(config_).render),
-        exchange_(communicator_, statistic_slots(communicator_.size()), device_),
+        statistics_(communicator_, plan_.shards, device_),
         records_(communicator_.size(), device_),
         schedule_{config.training.lr, config.training.warmup, config.training.train_steps,
                   config.training.scheduler_type},
-        encoding_(model::light_encoding_from_string(config.data.light_encoding)),
-        local_(at::zeros({statistic_slots(communicator_.size())}, fp64(device_))),
-        cut_sums_(at::zeros({3}, fp64(device_))) {
+        encoding_(model::light_encoding_from_string(config.data.light_encoding)) {
     dist::agree_on_parameters(communicator_, buffer_);
     open(arguments);
   }
@@ -87,9 +94,12 @@ class Trainer {
   void train_step();
   model::LossWeights joint_micro_steps();
   model::LossWeights reconstruction_micro_steps();
+  UsedParameters used_parameters() const;
   void contribute(at::Tensor const& sums, std::int64_t micro_step, std::uint64_t position);
+  void shard_done(std::int64_t micro_step, std::set<std::string> const& names);
+  std::int64_t shard_of(std::int64_t micro_step) const;
   void send_statistics();
-  at::Tensor await_statistics();
+  void await_statistics();
   at::Tensor update(at::Tensor const& norm, at::Tensor const& rate);
   void record(model::LossWeights const& weights, at::Tensor const& norm, at::Tensor const& rate,
               at::Tensor const& skipped);
@@ -109,13 +119,16 @@ class Trainer {
   dist::Communicator communicator_;
   std::string checkpoints_, resume_from_;  // RUN/checkpoints; the checkpoint to go on from, "": none
   model::SceneModel model_;
+  BatchPlan plan_;
+  dist::Communicator shared_over_;  // ZeRO-1: the ranks that share the update; else null
   dist::FlatBuffer buffer_;
   dist::GradientReducer reducer_;
+  dist::GradientNorm gradient_norm_;
   dist::ShardedAdamW optimizer_;
   std::unique_ptr<model::Weighting> weighting_;
   model::JointStep joint_step_;
   model::RenderLoss render_loss_;
-  dist::StatisticsExchange exchange_;
+  StepStatistics statistics_;
   StepRecords records_;
   ScheduleOptions schedule_;
   model::LightEncoding encoding_;
@@ -123,9 +136,8 @@ class Trainer {
   std::unique_ptr<RunLog> log_;
 
   Counters counters_;
-  at::Tensor local_, cut_sums_;  // this rank's statistics; the last step's squared norms and dot product at v_pred
   std::vector<at::Tensor> weighting_before_;  // restored when the step is skipped
-  at::Tensor global_, first_bad_;  // reduced statistics; position + 1 of this rank's first non-finite micro-step
+  at::Tensor global_;                         // reduced statistics
   std::vector<data::Batch> held_,
       held_before_;                     // batches of this step and the last: a copy may still read their memory
   at::Tensor picture_, target_;         // the last micro-step's, for images/
@@ -153,7 +165,7 @@ void Trainer::open(TrainArguments const& arguments) {
     set_latent_statistics(communicator_, model_, *data_);
   else
     resume(folder, arguments.run);
-  counters_.global_batch = data_->plan().global_batch;
+  counters_.global_batch = plan_.global_batch;
   if (arguments.resume != "auto") set_later_checkpoints_aside(folder.empty() ? -1 : step);
   if (data_->pairs()) {
     check_producer(config_, model_, *data_->pairs(), communicator_.rank() == 0);
@@ -164,7 +176,7 @@ void Trainer::open(TrainArguments const& arguments) {
   LineOptions const line{loss_options(config_).lambda_v, loss_options(config_).lambda_r, communicator_.size(),
                          config_.objective == "joint"};
   log_ = std::make_unique<RunLog>(arguments.run, config_, communicator_.rank(), line, counters_.step);
-  log_->start(data_->samples(), data_->plan().global_batch, buffer_.size(), device_.str());
+  log_->start(data_->samples(), plan_.global_batch, buffer_.size(), device_.str());
 }
 
 // The steps that a used folder holds beyond `step` are another run's or another branch's.
@@ -185,10 +197,10 @@ void Trainer::resume(std::string const& folder, std::string const& run) {
   std::error_code ignored;  // another run's checkpoint is none of this run's
   if (std::filesystem::equivalent(std::filesystem::path(folder).parent_path(), run + "/checkpoints", ignored))
     saved_step_ = counters_.step;
-  if (counters_.global_batch != data_->plan().global_batch)
-    changes.push_back(fmt::format("global batch: {} -> {}", counters_.global_batch, data_->plan().global_batch));
+  if (counters_.global_batch != plan_.global_batch)
+    changes.push_back(fmt::format("global batch: {} -> {}", counters_.global_batch, plan_.global_batch));
   log_info(fmt::format("resumed from {} (step {})", folder, counters_.step));
-  for (auto const& change : changes) warn_once(fmt::format("config changed since the checkpoint: {}", change));
+  for (auto const& change : changes) warn_once(fmt::format("changed since the checkpoint: {}", change));
 }
 
 // ---- training
@@ -197,13 +209,13 @@ void Trainer::resume(std::string const& folder, std::string const& run) {
 void Trainer::train_step() {
   data_wait_ms_ = 0;
   times_.begin();
+  optimizer_.wait_for_parameters();
   reducer_.zero();
-  local_.zero_();
-  first_bad_ = at::zeros({}, fp64(device_));
+  statistics_.begin();
   auto const weights = config_.objective == "joint" ? joint_micro_steps() : reconstruction_micro_steps();
   reducer_.finish();
   times_.lap(Stage::communication);
-  auto const norm = dist::clip_gradient_norm(buffer_, config_.training.grad_clip_norm);
+  auto const norm = gradient_norm_.clip(reducer_.own_gradients(), config_.training.grad_clip_norm);
   auto const rate = learning_rate(schedule_, optimizer_.update_count());
   auto const skipped = update(norm, rate);
   times_.lap(Stage::optimizer);
@@ -213,94 +225,111 @@ void Trainer::train_step() {
   last_comm_wait_ms_ = times_.ms(Stage::communication);
 }
 
-model::LossWeights Trainer::joint_micro_steps() {
-  auto const& plan = data_->plan();
+// Parameters that get a gradient in this step: up to the cut (the renderer's), and behind it.
+UsedParameters Trainer::used_parameters() const {
   bool const renders = loss_options(config_).lambda_r * weighting_->known_render_weight(counters_.step) != 0;
-  std::set<std::string> used, renderer;  // the renderer's gradients are finished by the first halves
+  UsedParameters used;
   for (auto const& parameter : model_.parameters()) {
     if (!parameter.trainable || !trains(config_, parameter.part)) continue;
     if (parameter.part != model::Part::renderer)
-      used.insert(parameter.name);
+      used.behind_cut.insert(parameter.name);
     else if (renders)
-      renderer.insert(parameter.name);
+      used.to_cut.insert(parameter.name);
   }
-  used.insert(renderer.begin(), renderer.end());
+  used.all = used.behind_cut;
+  used.all.insert(used.to_cut.begin(), used.to_cut.end());
+  return used;
+}
+
+// Where the weights are known a micro-step runs from end to end. Else all run down to the cut, the step's statistics
+// are awaited, and all run on from there; the graph before the cut is kept when there is one micro-step, and made again
+// else.
+model::LossWeights Trainer::joint_micro_steps() {
+  auto const last = plan_.micro_steps - 1;
+  auto const used = used_parameters();
+  auto const known = joint_step_.known_weights(counters_.step);
   std::vector<model::JointBatch> batches;
   std::vector<model::AtCut> cuts;
-  for (std::int64_t k = 0; k < plan.micro_steps; ++k) {
+  for (std::int64_t k = 0; k <= last; ++k) {
     auto const batch = next_batch();
     batches.push_back(joint_batch(batch, data_->source(), config_.model, encoding_, config_.training.seed, device_));
     times_.lap(Stage::data);
-    if (plan.micro_steps == 1) reducer_.arm(used);
-    cuts.push_back(joint_step_.run_to_cut(batches.back(), counters_.step, plan.global_batch, plan.micro_steps == 1,
+    bool const runs_on = known || last == 0;
+    if (runs_on && k == last) reducer_.arm(used.all);
+    cuts.push_back(joint_step_.run_to_cut(batches.back(), counters_.step, plan_.global_batch, runs_on,
                                           [&](at::Tensor const& sums) { contribute(sums, k, batch.first_position); }));
-    times_.lap(Stage::backward);
     picture_ = cuts.back().image;
     target_ = batches.back().target_image;
+    if (known) {
+      joint_step_.run_from_cut(batches.back(), cuts.back(), *known, statistics_.cut_sums(shard_of(k)));
+      shard_done(k, used.all);
+      batches.clear();
+      cuts.clear();
+    } else {
+      shard_done(k, used.to_cut);
+    }
+    times_.lap(Stage::backward);
   }
-  global_ = await_statistics();
+  await_statistics();
   weighting_before_.clear();
   for (auto const& [name, tensor] : weighting_->state()) weighting_before_.push_back(tensor.clone());
   auto const weights = joint_step_.combine(global_, counters_.step);
-  cut_sums_.zero_();
-  for (std::int64_t k = 0; k < plan.micro_steps; ++k) {
-    if (plan.micro_steps > 1 && k + 1 == plan.micro_steps) reducer_.arm(used, renderer);
+  if (known) return weights;
+  for (std::int64_t k = 0; k <= last; ++k) {
+    if (last > 0 && k == last) reducer_.arm(used.all, used.to_cut);
     joint_step_.run_from_cut(batches[static_cast<std::size_t>(k)], cuts[static_cast<std::size_t>(k)], weights,
-                             cut_sums_);
+                             statistics_.cut_sums(shard_of(k)));
+    shard_done(k, used.behind_cut);
   }
   times_.lap(Stage::backward);
   return weights;
 }
 
 model::LossWeights Trainer::reconstruction_micro_steps() {
-  auto const& plan = data_->plan();
-  for (std::int64_t k = 0; k < plan.micro_steps; ++k) {
+  std::set<std::string> used;
+  for (auto const& range : buffer_.ranges()) used.insert(range.name);
+  for (std::int64_t k = 0; k < plan_.micro_steps; ++k) {
     auto const batch = next_batch();
     auto const inputs = reconstruction_batch(batch, data_->source(), device_);
     times_.lap(Stage::data);
-    if (k + 1 == plan.micro_steps) reducer_.arm();
-    picture_ = model::reconstruction_step(model_, render_loss_, inputs, plan.global_batch,
+    if (k + 1 == plan_.micro_steps) reducer_.arm();
+    picture_ = model::reconstruction_step(model_, render_loss_, inputs, plan_.global_batch,
                                           [&](at::Tensor const& sums) { contribute(sums, k, batch.first_position); });
-    times_.lap(Stage::backward);
     target_ = inputs.target_image;
+    shard_done(k, used);
+    times_.lap(Stage::backward);
   }
-  global_ = await_statistics();
+  await_statistics();
   auto const one = at::ones({}, at::TensorOptions().dtype(at::kFloat).device(device_));
   return {one, one};
+}
+
+// Reproducible mode: each micro-step is a virtual shard, whose gradients are summed from zero and then along the tree.
+void Trainer::shard_done(std::int64_t micro_step, std::set<std::string> const& names) {
+  if (config_.dist.reproducible && micro_step + 1 < plan_.micro_steps) reducer_.shard_done(micro_step, names);
+}
+
+std::int64_t Trainer::shard_of(std::int64_t micro_step) const {
+  return config_.dist.reproducible ? plan_.first_shard + micro_step : 0;
 }
 
 // Called between a micro-step's forward and its backward; the last one starts the all-reduce.
 void Trainer::contribute(at::Tensor const& sums, std::int64_t micro_step, std::uint64_t position) {
   times_.lap(Stage::forward);
-  local_.narrow(0, 0, model::kStatisticCount).add_(sums);
-  auto const bad = at::logical_and(first_bad_ == 0, sums[model::kNonFinite] > 0);
-  first_bad_.add_(bad.to(at::kDouble),
-                  static_cast<double>(position + 1));  // where() would copy the number and wait for the device
-  if (micro_step + 1 == data_->plan().micro_steps) send_statistics();
+  statistics_.add(shard_of(micro_step), sums, position);
+  if (micro_step + 1 == plan_.micro_steps) send_statistics();
 }
 
 void Trainer::send_statistics() {
-  local_.narrow(0, model::kGradVelocitySq, 3).add_(cut_sums_);
   double const max_ms = config_.training.max_hours * 3.6e6;
-  auto const host =
-      at::zeros({statistic_slots(communicator_.size()) - model::kStatisticCount},
-                at::TensorOptions(at::kDouble).pinned_memory(device_.is_cuda()));  // else the copy waits for the device
-  auto* slots = host.mutable_data_ptr<double>() - model::kStatisticCount;
-  slots[kStop] = runtime_.stop_requested() ? 1 : 0;
-  slots[kTimeUp] = max_ms > 0 && ms_since(started_) > max_ms ? 1 : 0;
-  auto const mine = kFirstPerRank + kPerRank * communicator_.rank();
-  slots[mine + kStepMs] = last_step_ms_;
-  slots[mine + kDataWaitMs] = last_data_wait_ms_;
-  slots[mine + kCommWaitMs] = last_comm_wait_ms_;
-  local_.narrow(0, model::kStatisticCount, host.numel()).copy_(host, /*non_blocking=*/true);
-  local_[mine + kFirstBadPosition].copy_(first_bad_);
-  exchange_.start(local_);
+  statistics_.send(
+      {runtime_.stop_requested(), max_ms > 0 && ms_since(started_) > max_ms, last_step_ms_, last_data_wait_ms_,
+       last_comm_wait_ms_});
 }
 
-at::Tensor Trainer::await_statistics() {
-  auto global = exchange_.await();
+void Trainer::await_statistics() {
+  global_ = statistics_.await();
   times_.lap(Stage::communication);
-  return global;
 }
 
 // Skips, on the device and from reduced values alone, when a loss or the norm is not finite or the norm is far out of
@@ -310,7 +339,7 @@ at::Tensor Trainer::update(at::Tensor const& norm, at::Tensor const& rate) {
   auto skip = at::logical_or(global_[model::kNonFinite] > 0, at::logical_not(at::isfinite(norm)));
   if (t.grad_clip_norm > 0 && t.allowed_gradnorm_factor > 0)
     skip = at::logical_or(skip, norm > t.grad_clip_norm * t.allowed_gradnorm_factor);
-  optimizer_.step(rate, skip.to(at::kFloat));
+  optimizer_.step(reducer_.own_gradients(), rate, skip.to(at::kFloat));
   auto const state = weighting_->state();
   for (std::size_t i = 0; i < weighting_before_.size(); ++i)
     state[i].second.copy_(at::where(skip, weighting_before_[i], state[i].second));
@@ -323,7 +352,7 @@ at::Tensor Trainer::update(at::Tensor const& norm, at::Tensor const& rate) {
 void Trainer::record(model::LossWeights const& weights, at::Tensor const& norm, at::Tensor const& rate,
                      at::Tensor const& skipped) {
   ++counters_.step;
-  counters_.samples += data_->plan().global_batch;
+  counters_.samples += plan_.global_batch;
   auto const own = at::stack({weights.velocity.to(at::kDouble), weights.render.to(at::kDouble), norm.to(at::kDouble),
                               rate.to(at::kDouble), skipped.to(at::kDouble)});
   records_.push(counters_.step, counters_.samples, global_, own, times_.ms(Stage::communication));
@@ -353,7 +382,7 @@ void Trainer::read_record(bool latest) {
   stop_ = stop_ || numbers->statistics[kStop] > 0;
   time_up_ = time_up_ || numbers->statistics[kTimeUp] > 0;
   counters_.skips_in_a_row = numbers->own[kSkipped] != 0 ? counters_.skips_in_a_row + 1 : 0;
-  if (numbers->own[kSkipped] != 0) log_->skipped(*numbers, data_->plan());
+  if (numbers->own[kSkipped] != 0) log_->skipped(*numbers, plan_);
   pending_ = std::move(numbers);
   if (counters_.skips_in_a_row >= config_.training.max_skips_in_a_row)
     throw std::runtime_error(fmt::format(
@@ -368,10 +397,9 @@ void Trainer::drain() {
   read_record(/*latest=*/false);
   read_record(/*latest=*/true);
   if (!pending_) return;
-  local_.zero_();
-  first_bad_ = at::zeros({}, fp64(device_));
+  statistics_.begin();
   send_statistics();
-  auto const host = exchange_.await().cpu();  // at a checkpoint or the end, not on the step path
+  auto const host = statistics_.await().cpu();  // at a checkpoint or the end, not on the step path
   auto const* values = host.const_data_ptr<double>();
   log_->step(*pending_, std::vector<double>(values, values + host.numel()));
   pending_.reset();
@@ -381,6 +409,7 @@ void Trainer::save() {
   drain();
   if (saved_step_ == counters_.step) return;
   auto const started = Clock::now();
+  optimizer_.wait_for_parameters();
   dist::CheckpointWriterOptions options;
   options.directory = checkpoints_;
   options.keep_last = config_.training.keep_last;

@@ -56,7 +56,39 @@ data::Allocate pinned_memory() {
 
 }  // namespace
 
-BatchPlan plan_batches(TrainingConfig const& config, int rank, int size) {
+namespace {
+
+bool power_of_two(std::int64_t n) { return n > 0 && (n & (n - 1)) == 0; }
+
+void cut_into_shards(BatchPlan& plan, TrainingConfig const& config, std::int64_t shards, int rank, int size) {
+  std::string const what = fmt::format("dist.reproducible with dist.virtual_shards = {} on {} ranks: ", shards, size);
+  if (!power_of_two(shards) || !power_of_two(size) || size > shards)
+    throw ConfigError(what +
+                      "the sums follow a binary tree over the shards, so ranks and shards are powers of two and there "
+                      "are at least as many shards as ranks; change one of them");
+  if (config.global_batch_size == 0)
+    throw ConfigError(
+        what + "training.global_batch_size is not set, so the batch would change with the number of ranks; set it");
+  auto const per_shard = plan.global_batch / shards;
+  if (plan.global_batch % shards != 0)
+    throw ConfigError(
+        fmt::format("{}training.global_batch_size = {} is not a multiple of the shards; change one of them", what,
+                    plan.global_batch));
+  if (per_shard > config.batch_size_per_gpu)
+    throw ConfigError(
+        fmt::format("{}a shard has {} samples, training.batch_size_per_gpu = {} allows fewer; use {} or "
+                    "more virtual shards",
+                    what, per_shard, config.batch_size_per_gpu,
+                    shards * ((per_shard + config.batch_size_per_gpu - 1) / config.batch_size_per_gpu)));
+  plan.shards = shards;
+  plan.first_shard = rank * shards / size;
+  plan.micro_steps = shards / size;
+  plan.micro_batch = per_shard;
+}
+
+}  // namespace
+
+BatchPlan plan_batches(TrainingConfig const& config, DistConfig const& dist, int rank, int size) {
   BatchPlan plan;
   plan.global_batch = config.global_batch_size > 0 ? config.global_batch_size
                                                    : config.batch_size_per_gpu * size * config.grad_accum_steps;
@@ -70,6 +102,7 @@ BatchPlan plan_batches(TrainingConfig const& config, int rank, int size) {
   plan.samples = samples;
   plan.micro_steps = (samples + config.batch_size_per_gpu - 1) / config.batch_size_per_gpu;
   plan.micro_batch = (samples + plan.micro_steps - 1) / plan.micro_steps;
+  if (dist.reproducible) cut_into_shards(plan, config, dist.virtual_shards, rank, size);
   return plan;
 }
 
@@ -133,7 +166,7 @@ void TrainingData::open_scenes(std::shared_ptr<data::ShardIndex const> const& in
 
 TrainingData::TrainingData(std::string const& directory, Config const& config, int rank, int size,
                            std::int64_t start_samples, bool pin_memory)
-    : plan_(plan_batches(config.training, rank, size)) {
+    : plan_(plan_batches(config.training, config.dist, rank, size)) {
   auto const index = std::make_shared<data::ShardIndex const>(directory);
   fingerprint_ = index->fingerprint();
   if (config.objective == "joint" && config.latents == "cached")

@@ -11,12 +11,15 @@
 namespace duoflow::launch {
 
 // How the global batch is divided: rank r runs `samples` positions from `first` in micro-steps of at most
-// `micro_batch`.
+// `micro_batch`. With virtual shards a micro-step is one of them, whatever the rank count.
 struct BatchPlan {
   std::int64_t global_batch = 0, first = 0, samples = 0, micro_batch = 0, micro_steps = 0;
+  std::int64_t shards = 1, first_shard = 0;  // of the whole batch; this rank's first. 1: none
 };
-// ConfigError when the global batch has fewer samples than there are ranks.
-BatchPlan plan_batches(TrainingConfig const& config, int rank, int size);
+// ConfigError when the global batch has fewer samples than there are ranks, or cannot be cut into
+// dist.virtual_shards (reproducible mode): ranks and shards are powers of two, shards a multiple of ranks and a divisor
+// of the batch, and a shard no larger than batch_size_per_gpu.
+BatchPlan plan_batches(TrainingConfig const& config, DistConfig const& dist, int rank, int size);
 
 class TrainingData {
  public:

@@ -159,12 +159,19 @@ AtCut JointStep::run_to_cut(JointBatch const& batch, std::int64_t step, std::int
   return at_cut;
 }
 
+LossWeights JointStep::weights_at(std::int64_t step) const {
+  auto const [w_v, w_r] = weighting_.weights_at(step);
+  auto const device = model_.parameters().front().tensor.device();
+  at::TensorOptions const scalar = at::TensorOptions(at::kFloat).device(device);
+  return {at::full({}, w_v, scalar), at::full({}, w_r, scalar)};
+}
+
+std::optional<LossWeights> JointStep::known_weights(std::int64_t step) const {
+  return weighting_.needs_statistics() ? weighting_.standing_weights() : weights_at(step);
+}
+
 LossWeights JointStep::combine(at::Tensor const& global_sums, std::int64_t step) {
-  at::TensorOptions const scalar = global_sums.options().dtype(at::kFloat);
-  if (!weighting_.needs_statistics()) {
-    auto const [w_v, w_r] = weighting_.weights_at(step);
-    return {at::full({}, w_v, scalar), at::full({}, w_r, scalar)};
-  }
+  if (!weighting_.needs_statistics()) return weights_at(step);
   at::Tensor const samples = global_sums.select(0, kSamples);
   at::Tensor const velocity_loss = global_sums.select(0, kVelocityLoss) / samples;
   at::Tensor const render_loss = global_sums.select(0, kRenderLoss) / samples;
@@ -175,7 +182,7 @@ LossWeights JointStep::combine(at::Tensor const& global_sums, std::int64_t step)
 }
 
 void JointStep::run_from_cut(JointBatch const& batch, AtCut const& at_cut, LossWeights const& weights,
-                             at::Tensor& cut_sums) {
+                             at::Tensor const& cut_sums) {
   at::Tensor g = combine_at_cut(at_cut.g_velocity, options_.lambda_v * weights.velocity, at_cut.g_render, cut_sums);
   // Both losses off at this step of a schedule: the editor's parameters still get their (zero) gradient, as the reducer
   // expects.

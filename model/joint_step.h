@@ -12,6 +12,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 
 #include <ATen/core/Tensor.h>
 
@@ -93,13 +94,18 @@ class JointStep {
   AtCut run_to_cut(JointBatch const& batch, std::int64_t step, std::int64_t global_batch, bool keep_graph,
                    std::function<void(at::Tensor const& sums)> const& contribute);
 
+  // The weights of this step where they do not depend on its statistics (fixed, schedule, lagged), else nothing. With
+  // them a micro-step can run from end to end at once. combine() of the step gives the same.
+  std::optional<LossWeights> known_weights(std::int64_t step) const;
+
   // Global sums [>= kStatisticCount] -> weights for this step; call once per step, after awaiting. weights.render is
   // the one that run_to_cut has used already.
   LossWeights combine(at::Tensor const& global_sums, std::int64_t step);
 
   // Back-propagates one micro-step's combined gradient; frees a kept graph. Adds this micro-step's |g_v|^2, |g_r|^2,
   // g_v.g_r (weighted gradients, fp64 [3]) to `cut_sums`.
-  void run_from_cut(JointBatch const& batch, AtCut const& at_cut, LossWeights const& weights, at::Tensor& cut_sums);
+  void run_from_cut(JointBatch const& batch, AtCut const& at_cut, LossWeights const& weights,
+                    at::Tensor const& cut_sums);
 
  private:
   struct BeforeCut;
@@ -108,6 +114,8 @@ class JointStep {
   bool trains_reconstructor(JointBatch const& batch) const;
   bool velocity_counts(std::int64_t step) const;
   double render_weight(std::int64_t step) const;  // lambda_r w_r, zero when there is nothing to compute
+
+  LossWeights weights_at(std::int64_t step) const;
 
   SceneModel& model_;
   JointLossOptions options_;

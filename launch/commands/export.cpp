@@ -10,6 +10,7 @@
 #include "launch/config.h"
 #include "launch/logging.h"
 #include "launch/model_setup.h"
+#include "launch/output_file.h"
 
 namespace duoflow::launch {
 namespace {
@@ -32,6 +33,7 @@ std::string part_name(model::Part part) {
 }
 
 int export_weights(Arguments const& arguments) {
+  check_output_file(arguments.out);
   std::set<std::string> const wanted(arguments.parts.begin(), arguments.parts.end());
   auto const loaded = load_checkpoint_model(arguments.checkpoint, {});
   auto const type = arguments.dtype == "bf16" ? at::kBFloat16 : arguments.dtype == "f16" ? at::kHalf : at::kFloat;
@@ -39,13 +41,8 @@ int export_weights(Arguments const& arguments) {
   for (auto const& parameter : loaded.model.parameters())
     if (wanted.contains(part_name(parameter.part)))
       tensors.push_back({parameter.name, parameter.tensor.detach().to(type)});
-  auto const folder = std::filesystem::path(arguments.out).parent_path();
-  if (!folder.empty()) std::filesystem::create_directories(folder);
-  auto const temporary = arguments.out + ".tmp";
-  dist::write_safetensors(
-      temporary, tensors,
-      {{"made_by", fmt::format("duoflow {}", DUOFLOW_VERSION)}, {"step", std::to_string(loaded.step)}});
-  std::filesystem::rename(temporary, arguments.out);
+  write_output_file(arguments.out, tensors,
+                    {{"made_by", fmt::format("duoflow {}", DUOFLOW_VERSION)}, {"step", std::to_string(loaded.step)}});
   log_info(fmt::format("{} tensors of {} in {}, {:.1f} MB", tensors.size(), loaded.folder, arguments.out,
                        static_cast<double>(std::filesystem::file_size(arguments.out)) / 1e6));
   return 0;

@@ -15,10 +15,12 @@
 #include "dist/checkpoint/safetensors.h"
 #include "dist/error.h"
 #include "dist/flat_buffer.h"
+#include "dist/gradient_norm.h"
 #include "dist/sharded_adamw.h"
 #include "launch/commands/commands.h"
 #include "launch/logging.h"
 #include "launch/model_setup.h"
+#include "launch/output_file.h"
 #include "launch/schedule.h"
 #include "model/joint_step.h"
 #include "model/metrics.h"
@@ -71,12 +73,15 @@ class BatchFile {
 
  private:
   void check_range(std::string const& name, at::Tensor const& tensor, Range range) const {
-    bool const finite = at::isfinite(tensor).all().item<bool>();
+    if (!at::isfinite(tensor).all().item<bool>())
+      throw dist::CheckpointError(fmt::format(
+          "{}: {} holds numbers that are not finite (losses and gradients would not be either); correct them", path_,
+          name));
+    if (range == Range::finite) return;
     double const low = tensor.min().item<double>(), high = tensor.max().item<double>();
-    if (finite && (range == Range::finite || (low >= 0 && high <= 1))) return;
-    log_warning(fmt::format("{}: {} holds {}, the contract of `step` is {}", path_, name,
-                            finite ? fmt::format("numbers from {} to {}", low, high) : "non-finite numbers",
-                            range == Range::unit ? "[0, 1]" : "finite numbers"));
+    if (low < 0 || high > 1)
+      log_warning(
+          fmt::format("{}: {} holds numbers from {} to {}, the contract of `step` is [0, 1]", path_, name, low, high));
   }
 
   std::string path_;
@@ -155,7 +160,7 @@ class StepRun {
       if (parameter.trainable && parameter.tensor.grad().defined())
         add("grad." + parameter.name, parameter.tensor.grad().clone());
     if (steps > 0) optimize(steps);
-    dist::write_safetensors(out, outputs_);
+    write_output_file(out, outputs_, {});
     log_info(fmt::format("{} tensors written to {}", outputs_.size(), out));
   }
 
@@ -212,13 +217,15 @@ class StepRun {
     add("x_hat", cut.x_hat);
     if (cut.image.defined()) {
       add("render", cut.image);
+      add("render_loss", numbers.render);
       add("psnr", numbers.psnr);
       add("psnr_batch", -10 * at::log10((cut.image - batch.target_image).square().mean()));
     }
-    add("velocity_loss", numbers.velocity);
-    add("render_loss", numbers.render);
     add("total_loss", numbers.total);
-    if (cut.g_velocity.defined()) add("g_velocity", lambda_v * weights.velocity * cut.g_velocity);
+    if (cut.g_velocity.defined()) {
+      add("velocity_loss", numbers.velocity);
+      add("g_velocity", lambda_v * weights.velocity * cut.g_velocity);
+    }
     if (cut.g_render.defined()) add("g_render", cut.g_render);
     return numbers;
   }
@@ -240,17 +247,18 @@ class StepRun {
         trainable.push_back({parameter.name, parameter.tensor, parameter.tensor.dim() == 1 ? 1 : 0});
     dist::FlatBuffer buffer(std::move(trainable));
     auto const& t = config_.training;
+    dist::GradientNorm gradient_norm(buffer);
     dist::ShardedAdamW optimizer(buffer, {t.beta1, t.beta2, 1e-8, {t.weight_decay, 0}});
     ScheduleOptions const schedule{t.lr, t.warmup, t.train_steps, t.scheduler_type};
     std::vector<at::Tensor> trajectory;
     for (std::int64_t step = 0; step < steps; ++step) {
       buffer.gradients().zero_();
       auto const numbers = once(step);
-      auto const norm = dist::clip_gradient_norm(buffer, t.grad_clip_norm);
+      auto const norm = gradient_norm.clip(buffer.gradients(), t.grad_clip_norm);
       auto skip = at::logical_not(at::isfinite(norm));
       if (t.grad_clip_norm > 0 && t.allowed_gradnorm_factor > 0)
         skip = at::logical_or(skip, norm > t.grad_clip_norm * t.allowed_gradnorm_factor);
-      optimizer.step(learning_rate(schedule, optimizer.update_count()), skip.to(at::kFloat));
+      optimizer.step(buffer.gradients(), learning_rate(schedule, optimizer.update_count()), skip.to(at::kFloat));
       trajectory.push_back(
           at::stack({numbers.total, numbers.velocity, numbers.render, numbers.psnr, norm.to(at::kFloat)}));
     }
@@ -282,6 +290,7 @@ Command add_step(CLI::App& root) {
   app->add_option("overrides", arguments->overrides, "key=value, after the config file");
   return {app, [arguments](dist::Runtime& runtime) {
             if (runtime.size() > 1) throw ConfigError("step runs as one process; start it without mpirun");
+            check_output_file(arguments->out);
             auto const config = load_config(arguments->config, arguments->overrides, MissingLosses::off);
             configure(runtime, config);
             for (auto const& note : config.notes) log_info(note);

@@ -12,7 +12,7 @@ at::Tensor inner_product(at::Tensor const& x, at::Tensor const& y) { return (x *
 }  // namespace
 
 at::Tensor combine_at_cut(at::Tensor const& g_velocity, at::Tensor const& velocity_weight, at::Tensor const& g_render,
-                          at::Tensor& sums) {
+                          at::Tensor const& sums) {
   at::Tensor const velocity = g_velocity.defined() ? g_velocity * velocity_weight : g_velocity;
   if (velocity.defined()) sums.select(0, 0).add_(inner_product(velocity, velocity));
   if (g_render.defined()) sums.select(0, 1).add_(inner_product(g_render, g_render));

@@ -9,6 +9,6 @@ namespace duoflow::model {
 // counts as zero; both undefined give an undefined tensor. Adds |weighted g_velocity|^2, |g_render|^2 and their dot
 // product to `sums` (fp64 [3] on the same device, in place).
 at::Tensor combine_at_cut(at::Tensor const& g_velocity, at::Tensor const& velocity_weight, at::Tensor const& g_render,
-                          at::Tensor& sums);
+                          at::Tensor const& sums);
 
 }  // namespace duoflow::model

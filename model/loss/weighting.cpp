@@ -39,7 +39,9 @@ std::unique_ptr<Weighting> make_weighting(WeightingOptions const& options, at::D
                       "leave them at 0 or use 'normalized'",
                       options.name, options.clamp_min, options.clamp_max, options.ema));
     }
-    return row.make(options, device);
+    auto weighting = row.make(options, device);
+    if (options.lagged && weighting->needs_statistics()) return make_weighting_lagged(std::move(weighting), device);
+    return weighting;
   }
   throw std::invalid_argument(fmt::format("unknown weighting '{}', use one of: {}", options.name, names));
 }

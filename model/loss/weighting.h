@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -15,8 +16,9 @@ namespace duoflow::model {
 struct WeightingOptions {
   std::string name = "fixed";           // fixed (1, 1) | normalized (w_v = L_r / (L_v + 1e-8), w_r = 1) | schedule
   double clamp_min = 0, clamp_max = 0;  // normalized: bounds of the raw w_v, before the EMA; max 0: no clamp
-  double ema = 0;                       // normalized: w <- ema * previous + (1-ema) * w; 0: off
-  std::int64_t warmup_steps = 1000;     // schedule
+  bool lagged = false;  // normalized: the weights that the last step's statistics gave (1 before the first)
+  double ema = 0;       // normalized: w <- ema * previous + (1-ema) * w; 0: off
+  std::int64_t warmup_steps = 1000;  // schedule
   std::string schedule_form =
       "step";  // step: start value before warmup_steps, end value from there on; linear: from one to the other
   double velocity_start = 2.0, velocity_end = 0.5, render_start = 0.5, render_end = 2.0;
@@ -33,6 +35,8 @@ class Weighting {
   virtual bool needs_statistics() const = 0;
   // Weights known before the forward: (step) -> {w_v, w_r}; only when !needs_statistics() (std::logic_error otherwise).
   virtual std::pair<double, double> weights_at(std::int64_t step) const = 0;
+  // Of strategies with statistics that do not wait for them: the weights of this step, before its forward.
+  virtual std::optional<LossWeights> standing_weights() const { return std::nullopt; }
   // w_r, which every strategy knows before the forward: it multiplies the root of the renderer's backward.
   virtual double known_render_weight(std::int64_t step) const { return weights_at(step).second; }
   // Global mean losses (fp64 scalars on device) -> weights; `finite` (fp64 0/1 scalar): where 0 the state is left as it

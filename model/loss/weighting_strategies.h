@@ -9,6 +9,9 @@ std::unique_ptr<Weighting> make_weighting_fixed(WeightingOptions const& options,
 std::unique_ptr<Weighting> make_weighting_normalized(WeightingOptions const& options, at::Device device);
 std::unique_ptr<Weighting> make_weighting_schedule(WeightingOptions const& options, at::Device device);
 
+// `inner`, one step late.
+std::unique_ptr<Weighting> make_weighting_lagged(std::unique_ptr<Weighting> inner, at::Device device);
+
 // Base of the strategies that depend on the step alone.
 class StepWeighting : public Weighting {
  public:

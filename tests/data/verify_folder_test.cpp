@@ -58,6 +58,16 @@ TEST_F(VerifyFolderTest, AMissingOrShortShardAndAMissingManifestAreNamed) {
   EXPECT_TRUE(says(verdict(folder), {folder.path(), "manifest.json"}));
 }
 
+TEST_F(VerifyFolderTest, AShardThatTheManifestDoesNotListIsNamed) {
+  make({});
+  std::filesystem::copy(folder / "p.h5", folder / "stray.h5");
+  put_bytes(folder / "notes.txt", "not a shard");
+  EXPECT_TRUE(says(verdict(folder), {"stray.h5: the file is not in the manifest", "remove it"}));
+  EXPECT_EQ(verify_folder(folder.path()).size(), 1U);
+  make({.camera_scale = 3});  // what the listed shards hold is looked at all the same
+  EXPECT_TRUE(says(verdict(folder), {"stray.h5: the file is not", "p.h5: dataset target_c2w row 0"}));
+}
+
 TEST_F(VerifyFolderTest, AnotherShardUnderTheNameIsFound) {
   make({});
   write_pair_shard(folder / "p.h5", {.producer = "producer-b"});

@@ -34,7 +34,8 @@ inline at::Tensor summed(at::ScalarType type, int ranks, std::int64_t begin, std
 
 inline void expect_collectives_follow_closed_forms(Communicator const& group, at::ScalarType type, std::int64_t numel) {
   int const rank = group.rank(), size = group.size();
-  SCOPED_TRACE(testing::Message() << "rank " << rank << " of " << size << ", " << c10::toString(type) << " x " << numel);
+  SCOPED_TRACE(testing::Message() << "rank " << rank << " of " << size << ", " << c10::toString(type) << " x "
+                                  << numel);
 
   at::Tensor sum = filled(type, rank, 0, numel);
   at::Tensor largest = sum.clone(), smallest = sum.clone();
@@ -57,6 +58,19 @@ inline void expect_collectives_follow_closed_forms(Communicator const& group, at
   all_gather(group, all, filled(type, rank, 0, numel)).wait();
   for (int other = 0; other < size; ++other) {
     EXPECT_TRUE(at::equal(all.narrow(0, other * numel, numel), filled(type, other, 0, numel)));
+  }
+
+  all.zero_();
+  all.narrow(0, rank * numel, numel).copy_(filled(type, rank, 0, numel));
+  all_gather(group, all, all.narrow(0, rank * numel, numel)).wait();  // in place
+  for (int other = 0; other < size; ++other) {
+    EXPECT_TRUE(at::equal(all.narrow(0, other * numel, numel), filled(type, other, 0, numel)));
+  }
+
+  at::Tensor pieces = at::zeros({numel * size}, type);
+  all_to_all(group, pieces, filled(type, rank, 0, numel * size)).wait();
+  for (int other = 0; other < size; ++other) {
+    EXPECT_TRUE(at::equal(pieces.narrow(0, other * numel, numel), filled(type, other, rank * numel, numel)));
   }
 
   at::Tensor sent = filled(type, rank, 0, numel);

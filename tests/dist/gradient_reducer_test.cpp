@@ -23,6 +23,7 @@ class TracingTransport : public Transport {
   }
   Pending reduce_scatter(at::Tensor, at::Tensor) override { throw std::logic_error("not used here"); }
   Pending all_gather(at::Tensor, at::Tensor) override { throw std::logic_error("not used here"); }
+  Pending all_to_all(at::Tensor, at::Tensor) override { throw std::logic_error("not used here"); }
   Pending broadcast(at::Tensor, int) override { throw std::logic_error("not used here"); }
   void barrier() override {}
   std::vector<at::Tensor> reduced;
@@ -31,9 +32,9 @@ class TracingTransport : public Transport {
 struct Traced {
   std::shared_ptr<TracingTransport> transport = std::make_shared<TracingTransport>();
   SmallModel model;
-  FlatBuffer buffer{model.parameters};
+  FlatBuffer buffer;
   GradientReducer reducer;
-  explicit Traced(double mib) : reducer(Communicator(transport), buffer, {mib, mib}) {}
+  explicit Traced(double mib) : buffer(model.parameters, {mib, mib, 1}), reducer(Communicator(transport), buffer) {}
   void backward() { torch::autograd::backward({model.loss(small_batch(3))}, {}); }
 };
 
@@ -50,9 +51,8 @@ TEST(GradientReducerTest, SummedGradientEqualsFullBatchGradient) {
   for (int ranks : {1, 2, 3, 4, 8}) {
     for (int micro_steps : {1, 3}) {
       for (double mib : {tiny, large}) {
-        run_ranks(ranks, [&](Communicator const& group) {
-          expect_sum_over_ranks_equals_full_batch(group, micro_steps, mib);
-        });
+        run_ranks(ranks,
+                  [&](Communicator const& group) { expect_sum_over_ranks_equals_full_batch(group, micro_steps, mib); });
       }
     }
   }
@@ -114,9 +114,10 @@ TEST(GradientReducerTest, AMissingGradientIsNamed) {
   Traced traced(tiny);
   traced.reducer.arm();  // all parameters, also "unused"
   traced.backward();
-  EXPECT_EQ(message_of([&] { traced.reducer.finish(); }),
-            "no gradient arrived for unused on rank 0 (declared as used in this update), take it out of the used set or "
-            "out of the trainable parameters");
+  EXPECT_EQ(
+      message_of([&] { traced.reducer.finish(); }),
+      "no gradient arrived for unused on rank 0 (declared as used in this update), take it out of the used set or "
+      "out of the trainable parameters");
 }
 
 TEST(GradientReducerTest, AParameterOutsideTheUsedSetIsLeftUntouched) {
@@ -175,8 +176,8 @@ TEST(GradientReducerTest, NothingHappensAfterTheReducerIsGone) {
 TEST(GradientReducerTest, ARankThatFailsInItsBackwardReleasesTheOthers) {
   auto const body = [](Communicator const& group) {
     SmallModel const model;
-    FlatBuffer buffer(model.parameters);
-    GradientReducer reducer(group, buffer, {tiny, tiny});
+    FlatBuffer buffer(model.parameters, {tiny, tiny, 1});
+    GradientReducer reducer(group, buffer);
     reducer.arm(used_by_small_model());
     if (group.rank() == 1) {
       throw std::runtime_error("no memory left");
@@ -185,6 +186,138 @@ TEST(GradientReducerTest, ARankThatFailsInItsBackwardReleasesTheOthers) {
     EXPECT_NE(message_of([&] { reducer.finish(); }).find("rank 1 failed (no memory left)"), std::string::npos);
   };
   EXPECT_EQ(message_of([&] { run_ranks(3, body); }), "rank 1: no memory left");
+}
+
+// What every rank count must give, bit for bit: the gradients of eight shards of two samples, summed along the tree.
+std::map<std::string, at::Tensor> tree_gradients() {
+  std::vector<std::map<std::string, at::Tensor>> shards;
+  for (std::int64_t shard = 0; shard < 8; ++shard) {
+    SmallModel const model;
+    torch::autograd::backward({model.loss(small_batch(16).narrow(0, 2 * shard, 2))}, {});
+    for (std::string const& name : used_by_small_model()) shards.emplace_back()[name] = model.get(name).grad();
+  }
+  std::map<std::string, at::Tensor> sums;
+  for (std::string const& name : used_by_small_model()) {
+    std::vector<at::Tensor> level;
+    for (auto const& shard : shards)
+      if (shard.count(name) > 0) level.push_back(shard.at(name));
+    for (; level.size() > 1;) {
+      std::vector<at::Tensor> next;
+      for (std::size_t i = 0; i < level.size(); i += 2) next.push_back(level[i] + level[i + 1]);
+      level = next;
+    }
+    sums[name] = level.front();
+  }
+  return sums;
+}
+
+TEST(GradientReducerTest, ReproducibleSumsHaveTheBitsOfTheTreeAtAnyRankCountShardedOrNot) {
+  auto const expected = tree_gradients();
+  for (int ranks : {1, 2, 4, 8}) {
+    for (bool const sharded : {false, true}) {
+      for (double const mib : {tiny, large}) {
+        run_ranks(ranks, [&](Communicator const& group) {
+          SmallModel const model;
+          FlatBuffer buffer(model.parameters, {mib, mib, 8});
+          std::int64_t const shards = 8 / ranks;
+          GradientReducer reducer(group, buffer, {sharded, true, shards});
+          for (int update = 0; update < 2; ++update) {
+            reducer.zero();
+            for (std::int64_t k = 0; k < shards; ++k) {
+              if (k + 1 == shards) reducer.arm(used_by_small_model());
+              auto const first = 2 * (group.rank() * shards + k);
+              torch::autograd::backward({model.loss(small_batch(16).narrow(0, first, 2))}, {});
+              if (k + 1 < shards) reducer.shard_done(k, used_by_small_model());
+            }
+            reducer.finish();
+          }
+          at::Tensor all = reducer.own_gradients();
+          if (sharded) {
+            all = at::empty({buffer.size()});
+            for (BucketRange const& bucket : buffer.buckets()) {
+              auto const size = bucket.end - bucket.begin;
+              all_gather(group, all.narrow(0, bucket.begin, size),
+                         reducer.own_gradients().narrow(0, bucket.begin / ranks, size / ranks))
+                  .wait();
+            }
+          }
+          for (FlatRange const& range : buffer.ranges()) {
+            if (expected.count(range.name) == 0) continue;
+            at::Tensor const sum = all.narrow(0, range.offset, range.numel).view(range.shape);
+            EXPECT_TRUE(at::equal(sum, expected.at(range.name))) << range.name << " " << ranks << " " << sharded;
+          }
+          EXPECT_EQ(reducer.collectives_started() % 2, 0);
+        });
+      }
+    }
+  }
+}
+
+TEST(GradientReducerTest, ShardedSumsAreTheFullBatchGradientInSlices) {
+  auto const expected = full_batch_gradients(12);
+  for (int ranks : {1, 2, 3, 4}) {
+    run_ranks(ranks, [&](Communicator const& group) {
+      SmallModel const model;
+      FlatBuffer buffer(model.parameters, {tiny, tiny, ranks});
+      GradientReducer reducer(group, buffer, {true, false, 1});
+      auto const share = 12 / ranks;
+      reducer.zero();
+      reducer.arm(used_by_small_model());
+      torch::autograd::backward({model.loss(small_batch(12).narrow(0, group.rank() * share, share))}, {});
+      reducer.finish();
+      for (OwnedRange const& owned : owned_ranges(buffer, group.rank(), ranks)) {
+        for (FlatRange const& range : buffer.ranges()) {
+          auto const begin = std::max(owned.flat, range.offset),
+                     end = std::min(owned.flat + owned.numel, range.offset + range.numel);
+          if (begin >= end || expected.count(range.name) == 0) continue;
+          EXPECT_TRUE(at::allclose(reducer.own_gradients().narrow(0, owned.own + begin - owned.flat, end - begin),
+                                   expected.at(range.name).flatten().narrow(0, begin - range.offset, end - begin), 1e-5,
+                                   1e-5))
+              << range.name << " of rank " << group.rank();
+        }
+      }
+    });
+  }
+}
+
+TEST(GradientReducerTest, InBf16TheSumIsTheFp32SumOfRoundedGradientsRoundedOnceAndTheSameOnEveryRank) {
+  for (int ranks : {1, 2, 3, 4}) {
+    std::vector<at::Tensor> sums(static_cast<std::size_t>(ranks)), parts(sums);
+    run_ranks(ranks, [&](Communicator const& group) {
+      SmallModel const model;
+      auto const mine = static_cast<std::size_t>(group.rank());
+      auto const share = 12 / ranks;
+      auto const backward = [&] {
+        torch::autograd::backward({model.loss(small_batch(12).narrow(0, group.rank() * share, share))}, {});
+      };
+      FlatBuffer buffer(model.parameters, {tiny, tiny, ranks});
+      backward();
+      parts[mine] = buffer.gradients().to(at::kBFloat16).to(at::kFloat);
+      for (bool const sharded : {false, true}) {
+        GradientReducer reducer(group, buffer, {sharded, false, 1, true});
+        reducer.zero();
+        reducer.arm(used_by_small_model());
+        backward();
+        reducer.finish();
+        barrier(group);
+        at::Tensor sum = parts[0].clone();
+        for (std::size_t rank = 1; rank < parts.size(); ++rank) sum += parts[rank];
+        if (sharded) {
+          for (OwnedRange const& owned : owned_ranges(buffer, group.rank(), ranks)) {
+            EXPECT_TRUE(at::allclose(reducer.own_gradients().narrow(0, owned.own, owned.numel),
+                                     sum.narrow(0, owned.flat, owned.numel), 1e-6, 1e-6));
+          }
+        } else {
+          sums[mine] = reducer.own_gradients().clone();
+          EXPECT_TRUE(at::allclose(sums[mine], sum.to(at::kBFloat16).to(at::kFloat), 1e-6, 1e-6)) << ranks;
+        }
+      }
+    });
+    for (at::Tensor const& sum : sums) EXPECT_TRUE(at::equal(sum, sums.front())) << ranks;
+  }
+  SmallModel const model;
+  FlatBuffer buffer(model.parameters);
+  EXPECT_THROW(GradientReducer(Communicator(), buffer, {false, true, 1, true}), std::invalid_argument);
 }
 
 }  // namespace

@@ -23,8 +23,8 @@ inline std::map<std::string, at::Tensor> full_batch_gradients(std::int64_t sampl
 inline void expect_sum_over_ranks_equals_full_batch(Communicator const& group, int micro_steps, double bucket_mib) {
   constexpr std::int64_t samples = 13;
   SmallModel const model;
-  FlatBuffer buffer(model.parameters);
-  GradientReducer reducer(group, buffer, {bucket_mib, bucket_mib});
+  FlatBuffer buffer(model.parameters, {bucket_mib, bucket_mib, 1});
+  GradientReducer reducer(group, buffer);
   std::int64_t const parts = std::int64_t{group.size()} * micro_steps;
   at::Tensor const batch = small_batch(samples);
   for (int update = 1; update <= 2; ++update) {

@@ -8,6 +8,9 @@
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
+#include "dist/gradient_norm.h"
+#include "dist/thread_backend.h"
+
 namespace duoflow::dist {
 namespace {
 
@@ -49,9 +52,9 @@ TEST(ShardedAdamWTest, FollowsTorchWithClipping) {
   ShardedAdamW optimizer(buffer, options);
   for (std::size_t step = 1; step <= 5; ++step) {
     set_golden_gradients(buffer, static_cast<std::int64_t>(step));
-    float const norm = clip_gradient_norm(buffer, golden.at("max_norm")).item<float>();
+    float const norm = GradientNorm(buffer).clip(buffer.gradients(), golden.at("max_norm")).item<float>();
     EXPECT_FLOAT_EQ(norm, golden.at("norm_before_clip").at(step - 1).get<float>());
-    optimizer.step(at::full({}, 0.01 / static_cast<double>(step)), at::zeros({}));
+    optimizer.step(buffer.gradients(), at::full({}, 0.01 / static_cast<double>(step)), at::zeros({}));
     at::Tensor const expected = tensor_of(golden.at("parameters_after_step").at(step - 1).get<std::vector<double>>());
     // The fused kernel orders its operations differently: a few units in the last place of values up to 1.
     EXPECT_TRUE(at::allclose(in_golden_order(buffer), expected, 1e-6, 5e-7)) << "step " << step;
@@ -65,14 +68,14 @@ TEST(ShardedAdamWTest, ASkippedStepKeepsEveryBitEvenWithNonFiniteGradients) {
     ShardedAdamW optimizer(buffer, options);
     for (std::int64_t step = 1; step <= updates_before; ++step) {
       set_golden_gradients(buffer, step);
-      optimizer.step(at::full({}, 0.01), at::zeros({}));
+      optimizer.step(buffer.gradients(), at::full({}, 0.01), at::zeros({}));
     }
     at::Tensor const parameters = buffer.parameters().clone(), average = optimizer.exp_avg().clone(),
                      square = optimizer.exp_avg_sq().clone();
     buffer.gradients().fill_(std::numeric_limits<float>::quiet_NaN());
-    at::Tensor const norm = clip_gradient_norm(buffer, 1.0);
+    at::Tensor const norm = GradientNorm(buffer).clip(buffer.gradients(), 1.0);
     EXPECT_TRUE(norm.isnan().item<bool>());
-    optimizer.step(at::full({}, 0.01), at::ones({}));
+    optimizer.step(buffer.gradients(), at::full({}, 0.01), at::ones({}));
     EXPECT_TRUE(at::equal(buffer.parameters(), parameters));
     EXPECT_TRUE(at::equal(optimizer.exp_avg(), average));
     EXPECT_TRUE(at::equal(optimizer.exp_avg_sq(), square));
@@ -85,11 +88,11 @@ TEST(ShardedAdamWTest, AStepAfterASkipIsTheStepWithoutIt) {
   ShardedAdamW a(straight, options), b(skipping, options);
   for (std::int64_t step = 1; step <= 3; ++step) {
     skipping.gradients().fill_(std::numeric_limits<float>::infinity());
-    b.step(at::full({}, 0.01), at::ones({}));
+    b.step(skipping.gradients(), at::full({}, 0.01), at::ones({}));
     set_golden_gradients(straight, step);
     set_golden_gradients(skipping, step);
-    a.step(at::full({}, 0.01), at::zeros({}));
-    b.step(at::full({}, 0.01), at::zeros({}));
+    a.step(straight.gradients(), at::full({}, 0.01), at::zeros({}));
+    b.step(skipping.gradients(), at::full({}, 0.01), at::zeros({}));
     EXPECT_TRUE(at::equal(straight.parameters(), skipping.parameters()));
   }
 }
@@ -98,7 +101,7 @@ TEST(ShardedAdamWTest, PaddingStaysZero) {
   FlatBuffer buffer = golden_buffer();
   ShardedAdamW optimizer(buffer, options);
   set_golden_gradients(buffer, 1);
-  optimizer.step(at::full({}, 0.01), at::zeros({}));
+  optimizer.step(buffer.gradients(), at::full({}, 0.01), at::zeros({}));
   EXPECT_TRUE(at::equal(buffer.parameters().narrow(0, decayed, 8), at::zeros({8})));
 }
 
@@ -106,17 +109,17 @@ TEST(ShardedAdamWTest, AGroupWithoutWeightDecayAndWrongScalarsAreRefused) {
   FlatBuffer buffer = golden_buffer();
   EXPECT_THROW(ShardedAdamW(buffer, AdamWOptions{0.9, 0.95, 1e-8, {0.1}}), std::invalid_argument);
   ShardedAdamW optimizer(buffer, options);
-  EXPECT_THROW(optimizer.step(at::zeros({}, at::kDouble), at::zeros({})), std::invalid_argument);
-  EXPECT_THROW(optimizer.step(at::zeros({}), at::zeros({2})), std::invalid_argument);
+  EXPECT_THROW(optimizer.step(buffer.gradients(), at::zeros({}, at::kDouble), at::zeros({})), std::invalid_argument);
+  EXPECT_THROW(optimizer.step(buffer.gradients(), at::zeros({}), at::zeros({2})), std::invalid_argument);
 }
 
 TEST(ClipGradientNormTest, MeasuresWithoutClippingAndClipsOnlyAboveTheLimit) {
   FlatBuffer buffer = golden_buffer();
   buffer.gradients().fill_(0).narrow(0, 0, 2).copy_(at::tensor(std::vector<float>{3, 4}));
-  EXPECT_EQ(clip_gradient_norm(buffer, 0).item<float>(), 5);
-  EXPECT_EQ(clip_gradient_norm(buffer, 5.1).item<float>(), 5);
+  EXPECT_EQ(GradientNorm(buffer).clip(buffer.gradients(), 0).item<float>(), 5);
+  EXPECT_EQ(GradientNorm(buffer).clip(buffer.gradients(), 5.1).item<float>(), 5);
   EXPECT_EQ(buffer.gradients()[1].item<float>(), 4);
-  EXPECT_EQ(clip_gradient_norm(buffer, 1).item<float>(), 5);
+  EXPECT_EQ(GradientNorm(buffer).clip(buffer.gradients(), 1).item<float>(), 5);
   EXPECT_FLOAT_EQ(buffer.gradients()[1].item<float>(), 0.8F);
 }
 
@@ -125,7 +128,74 @@ TEST(ClipGradientNormTest, IsExactOverChunksAndBeyondTheRangeOfFp32Squares) {
   FlatBuffer buffer({{"large", at::zeros({numel}).requires_grad_(), 0}});
   buffer.gradients().narrow(0, 0, numel).fill_(1e25F);
   double const expected = 1e25 * std::sqrt(static_cast<double>(numel));
-  EXPECT_FLOAT_EQ(clip_gradient_norm(buffer, 0).item<float>(), static_cast<float>(expected));
+  EXPECT_FLOAT_EQ(GradientNorm(buffer).clip(buffer.gradients(), 0).item<float>(), static_cast<float>(expected));
+}
+
+// Three parameters that straddle slices, two groups, several buckets.
+FlatBuffer sliced_buffer(std::int64_t slices) {
+  auto const parameter = [](std::int64_t numel, double phase) {
+    return ((at::arange(numel, at::kDouble) * 0.37 + phase).sin()).to(at::kFloat).requires_grad_();
+  };
+  return FlatBuffer({{"first", parameter(700, 0), 0}, {"norm", parameter(33, 1), 1}, {"last", parameter(257, 2), 0}},
+                    {0.001, 0.001, slices});
+}
+
+at::Tensor wavy_gradients(FlatBuffer const& buffer, std::int64_t step) {
+  at::Tensor gradients = at::zeros({buffer.size()});
+  for (FlatRange const& range : buffer.ranges()) {
+    gradients.narrow(0, range.offset, range.numel)
+        .copy_((at::arange(range.numel, at::kDouble) * 0.11 + static_cast<double>(step)).cos());
+  }
+  return gradients;
+}
+
+at::Tensor owned_part(FlatBuffer const& buffer, at::Tensor const& flat, int rank, int size) {
+  at::Tensor own = at::zeros({buffer.size() / size});
+  for (OwnedRange const& range : owned_ranges(buffer, rank, size)) {
+    own.narrow(0, range.own, range.numel).copy_(flat.narrow(0, range.flat, range.numel));
+  }
+  return own;
+}
+
+TEST(ShardedAdamWTest, SharedOverRanksItHasTheBitsOfOne) {
+  for (int ranks : {1, 2, 3, 4, 8}) {
+    std::int64_t const slices = ranks == 3 ? 3 : 8;
+    FlatBuffer alone = sliced_buffer(slices);
+    ShardedAdamW expected(alone, options);
+    GradientNorm norm_alone(alone);
+    std::vector<at::Tensor> norms;
+    for (std::int64_t step = 1; step <= 3; ++step) {
+      alone.gradients().copy_(wavy_gradients(alone, step));
+      norms.push_back(norm_alone.clip(alone.gradients(), 1));
+      expected.step(alone.gradients(), at::full({}, 0.01), at::full({}, step == 2 ? 1.0 : 0.0));
+    }
+    run_ranks(ranks, [&](Communicator const& group) {
+      FlatBuffer buffer = sliced_buffer(slices);
+      ShardedAdamW optimizer(buffer, options, group);
+      GradientNorm norm(buffer, group);
+      for (std::int64_t step = 1; step <= 3; ++step) {
+        at::Tensor const own = owned_part(buffer, wavy_gradients(buffer, step), group.rank(), group.size());
+        EXPECT_TRUE(at::equal(norm.clip(own, 1), norms[static_cast<std::size_t>(step - 1)])) << ranks;
+        optimizer.step(own, at::full({}, 0.01), at::full({}, step == 2 ? 1.0 : 0.0));
+        optimizer.wait_for_parameters();
+      }
+      EXPECT_TRUE(at::equal(buffer.parameters(), alone.parameters())) << ranks;
+      EXPECT_EQ(optimizer.exp_avg().numel(), buffer.size() / ranks);
+      at::Tensor const average = optimizer.gathered(optimizer.exp_avg());
+      EXPECT_TRUE(at::equal(average, expected.exp_avg())) << ranks;
+      ShardedAdamW restored(buffer, options, group);
+      restored.restore(average, optimizer.gathered(optimizer.exp_avg_sq()));
+      EXPECT_TRUE(at::equal(restored.exp_avg(), optimizer.exp_avg()));
+      EXPECT_TRUE(at::equal(restored.exp_avg_sq(), optimizer.exp_avg_sq()));
+    });
+  }
+}
+
+TEST(ShardedAdamWTest, SlicesThatRanksCannotShareAreRefused) {
+  run_ranks(3, [](Communicator const& group) {
+    FlatBuffer buffer = sliced_buffer(4);
+    EXPECT_THROW(ShardedAdamW(buffer, options, group), std::invalid_argument);
+  });
 }
 
 }  // namespace

@@ -33,6 +33,7 @@ class Ranks {
       std::lock_guard lock(mutex_);
       reports_.push_back(report);
     };
+    options.hush = [] {};
     options.leave = [this] { ++left_; };
     watchdogs_.push_back(std::make_unique<Watchdog>(std::move(options)));
     return *watchdogs_.back();
@@ -182,6 +183,7 @@ TEST(WatchdogTest, RanksOfOtherHostsAreHeardOfByDatagrams) {
       std::lock_guard lock(mutex);
       reports.push_back(report);
     };
+    options.hush = [] {};
     options.leave = [] {};
     watchdogs.push_back(std::make_unique<Watchdog>(std::move(options)));
   }

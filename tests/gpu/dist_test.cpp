@@ -48,7 +48,7 @@ struct Optimized {
     auto const device = buffer.gradients().device();
     buffer.gradients().copy_((at::arange(buffer.size(), at::kFloat) * 0.11 + phase).cos().to(device));
     if (bad) buffer.gradients()[7].fill_(std::nan(""));
-    optimizer.step(at::full({}, 1e-2, at::TensorOptions(at::kFloat).device(device)),
+    optimizer.step(buffer.gradients(), at::full({}, 1e-2, at::TensorOptions(at::kFloat).device(device)),
                    at::full({}, bad ? 1.0 : 0.0, at::TensorOptions(at::kFloat).device(device)));
   }
   at::Tensor weight;

@@ -33,6 +33,16 @@ TEST(ConfigFamilyTest, WrittenKeysWinOverTheReferencesBehaviour) {
   EXPECT_EQ(values_of(parse(effective_yaml(config))), values_of(config));
 }
 
+TEST(ConfigFamilyTest, TheReferencesLightMapSizeIsSaidWhenAnotherOneWasWritten) {
+  auto const config = parse("model: {env_tokenizer: {image_size: 64}}", {kReferenceClass});
+  EXPECT_EQ(config.model.env_height, 256);
+  ASSERT_EQ(config.notes.size(), 1u);
+  for (std::string const part : {"model.env_tokenizer.image_size = 64", "taken as 256", "FlowMatchEditor"})
+    EXPECT_NE(config.notes[0].find(part), std::string::npos) << config.notes[0];
+  EXPECT_TRUE(parse("model: {env_tokenizer: {image_size: 256}}", {kReferenceClass}).notes.empty());
+  EXPECT_TRUE(parse(effective_yaml(config)).notes.empty());
+}
+
 TEST(ConfigFamilyTest, OtherClassesAreErrors) {
   expect_error({"Images2LatentScene"}, "", {"model.class_name=model.LVSM_scene_encoder_decoder.Images2LatentScene"});
   expect_error({"FlowMatchEditorOverfit"}, "", {"model.class_name=model.x.FlowMatchEditorOverfit"});

@@ -194,11 +194,12 @@ TEST(ConfigTest, ValuesOutsideTheirRangeAreErrors) {
                                         kFlow + "weight_clamp=[1,2,3]",
                                         kFlow + "ode_solver=rk4",
                                         kFlow + "time_sampling=u",
-                                        kFlow + "statistics=lagged",
+                                        kFlow + "statistics=next",
                                         "objective=both",
                                         "latents=sometimes",
-                                        "dist.reproducible=true",
-                                        "dist.zero=1",
+                                        "dist.virtual_shards=-1",
+                                        "dist.zero=2",
+                                        "dist.gradient_dtype=f16",
                                         "dist.device=tpu",
                                         "dist.timeout_s=0",
                                         "dist.step_timeout_s=-1",
@@ -241,6 +242,21 @@ TEST(ConfigTest, TwoSpellingsWithDifferentValuesContradict) {
       "training: {flow_loss_weight: 1}\nmodel: {transformer: {editor: {flow_matching: {velocity_loss_weight: 2}}}}");
 }
 
+TEST(ConfigTest, TwoSpellingsOnTheCommandLineMustAgreeAndOneSpellingTwiceMayNot) {
+  std::string const key = kFlow + "velocity_loss_weight=", alias = "training.flow_loss_weight=";
+  expect_error({"command line", "flow_loss_weight = 1", "velocity_loss_weight = 2", "keep one"}, "",
+               {alias + "1", key + "2"});
+  expect_error({"contradicts"}, "", {key + "2", alias + "1"});
+  expect_error({"contradicts"}, "", {key + "1", alias + "1", key + "2"});
+  EXPECT_EQ(parse("", {alias + "1.5", key + "1.5"}).flow.velocity_loss_weight, 1.5);
+  EXPECT_EQ(parse("", {key + "1", alias + "2", key + "2"}).flow.velocity_loss_weight, 2);
+  EXPECT_EQ(parse("", {alias + "1", alias + "2"}).flow.velocity_loss_weight, 2);
+}
+
+TEST(ConfigTest, AKeyWrittenDottedAndNestedInOneFileIsThereTwice) {
+  expect_error({"F.yaml:2", "training.lr is there twice"}, "training.lr: 0.25\ntraining: {lr: 0.5}\n");
+}
+
 TEST(ConfigTest, AnOverrideInTheOtherSpellingWins) {
   EXPECT_EQ(parse("training: {flow_loss_weight: 1}", {kFlow + "velocity_loss_weight=2"}).flow.velocity_loss_weight, 2);
 }
@@ -251,6 +267,53 @@ TEST(ConfigTest, NormalizeLossesIsWeightingNormalized) {
   EXPECT_EQ(parse("", {kFlow + "normalize_losses=false", kFlow + "weighting=schedule"}).flow.weighting, "schedule");
   expect_error({"normalize_losses", "contradicts", "fixed"}, "",
                {kFlow + "normalize_losses=true", kFlow + "weighting=fixed"});
+}
+
+std::string flow_yaml(std::string const& keys) {
+  return "model: {transformer: {editor: {flow_matching: {" + keys + "}}}}";
+}
+
+TEST(ConfigTest, NormalizeLossesAndWeightingOfOnePlaceMustAgree) {
+  expect_error({"normalize_losses: false", "contradicts", "weighting: normalized", "keep one"},
+               flow_yaml("normalize_losses: false, weighting: normalized"));
+  expect_error({"normalize_losses: true", "contradicts", "weighting: schedule"},
+               flow_yaml("normalize_losses: true, weighting: schedule"));
+  expect_error({"normalize_losses: false", "contradicts", "weighting: normalized"}, "",
+               {kFlow + "normalize_losses=false", kFlow + "weighting=normalized"});
+}
+
+TEST(ConfigTest, TheCommandLinesWeightingWinsOverTheFilesNormalizeLossesAndTheOtherWayRound) {
+  auto weighting = [](std::string const& file, std::string const& override) {
+    auto const config = parse(flow_yaml(file), {kFlow + override});
+    EXPECT_EQ(config.flow.normalize_losses, config.flow.weighting == "normalized");
+    return config.flow.weighting;
+  };
+  EXPECT_EQ(weighting("normalize_losses: false", "weighting=normalized"), "normalized");
+  EXPECT_EQ(weighting("normalize_losses: true", "weighting=fixed"), "fixed");
+  EXPECT_EQ(weighting("weighting: normalized", "normalize_losses=false"), "fixed");
+  EXPECT_EQ(weighting("weighting: schedule", "normalize_losses=false"), "schedule");
+  EXPECT_EQ(weighting("weighting: schedule", "normalize_losses=true"), "normalized");
+  EXPECT_EQ(weighting("normalize_losses: false, weighting: fixed", "weighting=normalized"), "normalized");
+}
+
+TEST(ConfigTest, TheEffectiveConfigsNormalizeLossesAgreesWithItsWeighting) {
+  for (std::string const weighting : {"fixed", "normalized", "schedule"}) {
+    auto const text = effective_yaml(parse("", {kFlow + "weighting=" + weighting}));
+    EXPECT_NE(text.find(weighting == "normalized" ? "normalize_losses: true" : "normalize_losses: false"), text.npos);
+    EXPECT_EQ(parse(text).flow.weighting, weighting);
+  }
+}
+
+TEST(ConfigTest, ACheckpointOfAnEarlierBuildMayHoldNormalizeLossesAsGiven) {
+  auto text = effective_yaml(parse("", {kFlow + "weighting=normalized"}));
+  std::string const now = "normalize_losses: true";
+  text.replace(text.find(now), now.size(), "normalize_losses: false");
+  expect_error({"contradicts"}, text);
+  EXPECT_EQ(parse_stored_config(text, "manifest.json", {}).flow.weighting, "normalized");
+  EXPECT_EQ(parse_stored_config(text, "manifest.json", {kFlow + "weighting=fixed"}).flow.weighting, "fixed");
+  EXPECT_EQ(parse_stored_config(text, "manifest.json", {kFlow + "normalize_losses=false"}).flow.weighting, "fixed");
+  EXPECT_THROW(parse_stored_config(text, "m", {kFlow + "weighting=normalized", kFlow + "normalize_losses=false"}),
+               ConfigError);
 }
 
 TEST(ConfigTest, NoKeyIsBothUsedAndUnused) {

@@ -20,6 +20,7 @@ Config tiny_config() {
   config.training.warmup = 3;
   config.training.freeze_reconstructor_renderer = false;
   config.flow.weighting = "normalized";
+  config.flow.normalize_losses = true;  // as loading a config would leave it
   return config;
 }
 

@@ -43,6 +43,9 @@ class TracingTransport : public dist::Transport {
   dist::Pending all_gather(at::Tensor output, at::Tensor input) override {
     return other("all_gather", inner_.transport()->all_gather(output, input));
   }
+  dist::Pending all_to_all(at::Tensor output, at::Tensor input) override {
+    return other("all_to_all", inner_.transport()->all_to_all(output, input));
+  }
   dist::Pending broadcast(at::Tensor tensor, int root) override {
     return other("broadcast", inner_.transport()->broadcast(tensor, root));
   }
@@ -155,12 +158,13 @@ model::JointBatch tiny_batch(std::int64_t samples, std::int64_t update, at::Devi
 // not become a whole step.
 TinyRun::TinyRun(dist::Communicator const& communicator, TinyShape const& shape)
     : communicator_(traced(communicator, events_)),
-      plan_(plan_batches(training(shape, communicator.size()), communicator.rank(), communicator.size())),
+      plan_(plan_batches(training(shape, communicator.size()), {}, communicator.rank(), communicator.size())),
       train_renderer_(shape.train_renderer),
       device_(shape.device),
       model_(tiny_model(shape.train_renderer, shape.device)),
-      buffer_(trainable(model_)),
-      reducer_(communicator_, buffer_, {0.001, 0.001}),
+      buffer_(trainable(model_), {0.001, 0.001, 1}),
+      reducer_(communicator_, buffer_),
+      gradient_norm_(buffer_),
       optimizer_(buffer_, {0.9, 0.95, 1e-3, {0.05, 0}}),
       weighting_(model::make_weighting(tiny_weighting(), shape.device)),
       joint_step_(model_, tiny_losses(), *weighting_),
@@ -218,9 +222,10 @@ at::Tensor TinyRun::launch_update(model::JointBatch const& global_batch) {
   micro_steps(global_batch);
   reducer_.finish();
   gradients_ = buffer_.gradients().clone();
-  auto const norm = dist::clip_gradient_norm(buffer_, 1.0);
+  auto const norm = gradient_norm_.clip(buffer_.gradients(), 1.0);
   auto const skip = at::logical_or(statistics_[model::kNonFinite] > 0, at::logical_not(at::isfinite(norm)));
-  optimizer_.step(at::full({}, 1e-2, at::TensorOptions(at::kFloat).device(device_)), skip.to(at::kFloat));
+  optimizer_.step(buffer_.gradients(), at::full({}, 1e-2, at::TensorOptions(at::kFloat).device(device_)),
+                  skip.to(at::kFloat));
   ++step_;
   return skip;
 }

@@ -10,6 +10,7 @@
 #include <ATen/core/Tensor.h>
 
 #include "dist/flat_buffer.h"
+#include "dist/gradient_norm.h"
 #include "dist/gradient_reducer.h"
 #include "dist/sharded_adamw.h"
 #include "dist/statistics.h"
@@ -76,6 +77,7 @@ class TinyRun {
   model::SceneModel model_;
   dist::FlatBuffer buffer_;
   dist::GradientReducer reducer_;
+  dist::GradientNorm gradient_norm_;
   dist::ShardedAdamW optimizer_;
   std::unique_ptr<model::Weighting> weighting_;
   model::JointStep joint_step_;

@@ -25,7 +25,7 @@ TEST(TrainingDataTest, RanksPartitionTheGlobalBatchAndMicroStepsARanksPart) {
         for (int rank = 0; rank < size; ++rank) {
           SCOPED_TRACE(testing::Message()
                        << "rank " << rank << " of " << size << ", G = " << global_batch << ", at most " << per_rank);
-          auto const plan = plan_batches(sizes(global_batch, per_rank), rank, size);
+          auto const plan = plan_batches(sizes(global_batch, per_rank), {}, rank, size);
           EXPECT_EQ(plan.global_batch, global_batch);
           EXPECT_EQ(plan.first, next);
           next += plan.samples;
@@ -40,7 +40,7 @@ TEST(TrainingDataTest, RanksPartitionTheGlobalBatchAndMicroStepsARanksPart) {
 }
 
 TEST(TrainingDataTest, WithoutAGlobalBatchItIsTheProductOfRanksMicroStepsAndSamples) {
-  auto const plan = plan_batches(sizes(0, 4, 3), 1, 2);
+  auto const plan = plan_batches(sizes(0, 4, 3), {}, 1, 2);
   EXPECT_EQ(plan.global_batch, 24);
   EXPECT_EQ(plan.first, 12);
   EXPECT_EQ(plan.micro_steps, 3);
@@ -48,9 +48,9 @@ TEST(TrainingDataTest, WithoutAGlobalBatchItIsTheProductOfRanksMicroStepsAndSamp
 }
 
 TEST(TrainingDataTest, AGlobalBatchSmallerThanTheRanksIsAnError) {
-  EXPECT_NO_THROW(plan_batches(sizes(3, 8), 2, 3));
+  EXPECT_NO_THROW(plan_batches(sizes(3, 8), {}, 2, 3));
   try {
-    plan_batches(sizes(3, 8), 0, 4);
+    plan_batches(sizes(3, 8), {}, 0, 4);
     ADD_FAILURE();
   } catch (ConfigError const& error) {
     EXPECT_TRUE(data::testing::says(error.what(), {"training.global_batch_size = 3", "4"}));

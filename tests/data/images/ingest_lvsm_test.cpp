@@ -1,5 +1,6 @@
 #include "data/ingest_lvsm.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -110,12 +111,65 @@ TEST(IngestLvsmTest, IntrinsicsFollowResizeAndCentreCrop) {
   EXPECT_EQ(std::vector<float>(set.scenes[1].fxfycxcy.begin(), set.scenes[1].fxfycxcy.begin() + 4), (std::vector<float>{5, 5, 2, 2}));
 }
 
+// One frame of a scene without alpha, the other with it.
 TEST(IngestLvsmTest, AlphaIsKeptOnlyWhenAllPicturesHaveIt) {
   LvsmFolder const folder;
   write_png(folder.picture("cube_env_1", 0), Image8{8, 8, 3, std::vector<std::uint8_t>(192, 50)});
-  auto const report = ingest_lvsm(folder.options());
-  write_manifest(folder.path("out"), ShardKind::scene, report.all_shards);
-  EXPECT_FALSE(load_scenes(ShardIndex(folder.path("out"))).has_alpha);
+  auto options = folder.options();
+  std::vector<std::string> lines;
+  options.say = [&](std::string const& line) { lines.push_back(line); };
+  auto const report = ingest_lvsm(options);
+  EXPECT_TRUE(says(fmt::format("{}", fmt::join(lines, "\n")),
+                   {"1 of 12 pictures have no alpha, the first is scene cube_env_1 frame 0", "no masks are stored"}));
+  EXPECT_TRUE(report.problems.empty());
+  write_manifest(options.out, ShardKind::scene, report.all_shards);
+  auto const index = std::make_shared<ShardIndex const>(options.out);
+  EXPECT_FALSE(load_scenes(*index).has_alpha);
+  for (auto const& shard : index->shards()) { EXPECT_EQ(shard.datasets.count("alpha"), 0U) << shard.file; }
+  std::vector<std::uint8_t> without(192), with(192);
+  RawReader const reader(index);
+  reader.read(2, "images", 2, without.data());  // cube_env_1 is the second scene of shard 2
+  reader.read(2, "images", 3, with.data());
+  EXPECT_EQ(without, std::vector<std::uint8_t>(192, 50));
+  EXPECT_EQ(with, over_white(read_image(folder.picture("cube_env_1", 1))).pixels);
+}
+
+TEST(IngestLvsmTest, PicturesThatAllLackAlphaGiveNoMasksAndNothingToSay) {
+  LvsmFolder const folder;
+  put_bytes(folder.path("short.txt"), std::string(kListedPrefix) + "/metadata/ball_env_0.json\n");
+  for (int const frame : {0, 1}) {
+    write_png(folder.picture("ball_env_0", frame), Image8{8, 8, 3, std::vector<std::uint8_t>(192, 50)});
+  }
+  auto options = folder.options();
+  options.lists = {folder.path("short.txt")};
+  options.say = [](std::string const& line) { EXPECT_EQ(line.find("alpha"), std::string::npos) << line; };
+  write_manifest(options.out, ShardKind::scene, ingest_lvsm(options).all_shards);
+  EXPECT_FALSE(load_scenes(ShardIndex(options.out)).has_alpha);
+}
+
+TEST(IngestLvsmTest, ASceneListedTwiceIsTakenOnce) {
+  LvsmFolder const folder;
+  auto options = folder.options();
+  put_bytes(folder.path("metadata/other_list.txt"),
+            "ball_env_0.json\n" + folder.path("metadata/../metadata/cube_env_1.json") + "\n");
+  options.lists = {folder.path("full_list.txt"), folder.path("full_list.txt"), folder.path("metadata/other_list.txt")};
+  auto const report = ingest_lvsm(options);
+  EXPECT_EQ(report.scenes, 6);
+  EXPECT_TRUE(report.problems.empty());
+  write_manifest(options.out, ShardKind::scene, report.all_shards);
+  EXPECT_EQ(load_scenes(ShardIndex(options.out)).scenes.size(), 6U);
+}
+
+TEST(IngestLvsmTest, TwoScenesOfOneNameAreAnError) {
+  LvsmFolder const folder;
+  fs::create_directories(folder.path("copy"));
+  for (char const* part : {"metadata", "images", "envmaps"}) {
+    fs::copy(folder.path(part), folder.path("copy/" + std::string(part)), fs::copy_options::recursive);
+  }
+  folder.add_line(folder.path("copy/metadata/ball_env_0.json"));
+  EXPECT_TRUE(says(data_error_of([&] { ingest_lvsm(folder.options()); }),
+                   {"scene ball_env_0: its name is listed twice", "nothing was written"}));
+  EXPECT_FALSE(fs::exists(folder.path("out")));
 }
 
 TEST(IngestLvsmTest, ScenesUnderOtherLightsAreLeftOutAndSaid) {

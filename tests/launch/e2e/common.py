@@ -90,9 +90,9 @@ def command_line(ranks, arguments):
     return prefix + [str(PROGRAM)] + [str(argument) for argument in arguments]
 
 
-def launch(ranks, *arguments, code=0, timeout=150):
+def launch(ranks, *arguments, code=0, timeout=150, environment=None):
     """Runs to the end; AssertionError with everything it said unless the exit code is `code` (None: any)."""
-    return run_command(command_line(ranks, arguments), code, timeout)
+    return run_command(command_line(ranks, arguments), code, timeout, environment)
 
 
 def launch_apart(per_rank, code=0, timeout=150):
@@ -101,8 +101,9 @@ def launch_apart(per_rank, code=0, timeout=150):
     return run_command(["mpirun", *lines[0], *(word for line in lines[1:] for word in (":", *line))], code, timeout)
 
 
-def run_command(command, code, timeout):
-    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, errors="replace", timeout=timeout)
+def run_command(command, code, timeout, environment=None):
+    done = subprocess.run(command, env=ENVIRONMENT | (environment or {}), capture_output=True, text=True,
+                          errors="replace", timeout=timeout)
     outcome = Outcome(command, done.returncode, done.stdout, done.stderr)
     if code is not None and outcome.code != code:
         raise AssertionError(f"exit code {code} expected\n{outcome}")

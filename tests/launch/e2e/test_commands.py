@@ -32,6 +32,15 @@ class CommandsTest(RefusalTest):
         for what in ("LibTorch", "HDF5", "MPI", "NCCL", "rank 0 on", "rank 1 on"):
             self.assertEqual(len(re.findall(f"(?m)^{what} .", said)), 1, said)
 
+    def test_doctor_tells_the_thread_level_of_mpi(self):
+        self.assertRegex(launch(2, "doctor").out, r"(?m)^thread level MPI_THREAD_MULTIPLE$")
+        self.assertRegex(launch(0, "doctor").out, r"(?m)^thread level none \(")
+
+    def test_ranks_heed_omp_num_threads(self):
+        for wish in (1, 3):
+            said = launch(2, "doctor", environment={"OMP_NUM_THREADS": str(wish)}).out
+            self.assertEqual(re.findall(r" (\d+) compute threads", said), [str(wish)] * 2, said)
+
     def test_doctor_checks_a_shared_folder(self):
         self.assertIn("every rank sees the same folder", launch(2, "doctor", "--shared", self.folder).out)
         self.refuse(["doctor", "--shared", self.folder / "nowhere"], 3, "nowhere", "cannot write", ranks=0)
@@ -85,6 +94,21 @@ class CommandsTest(RefusalTest):
         self.assertFalse([name for name in exported if "editor" in name])
         for name, value in exported.items():
             np.testing.assert_array_equal(value, whole[name])
+
+    def test_export_onto_a_folder_is_refused_and_leaves_nothing(self):
+        out = self.folder / "exports" / "taken"
+        out.mkdir(parents=True)
+        for name in (out, f"{self.folder}/exports/new/"):
+            export = ["export", samples() / "stage1", name]
+            self.refuse(export, 2, str(name), "a folder", "give the name of a file", ranks=0)
+        self.assertEqual([path.name for path in out.parent.rglob("*")], ["taken"])
+
+    def test_verify_names_a_shard_that_is_not_in_the_manifest(self):
+        data = self.copy_of("pairs")
+        shutil.copy(data / "pairs-00000.h5", data / "pairs-00007.h5")
+        found = launch(0, "verify", data, code=3)
+        self.assertRegex(found.out, "pairs-00007.h5: the file is not in the manifest")
+        self.assertIn("1 problem", found.err)
 
     def test_edit_writes_a_picture_per_target(self):
         light = self.folder / "light.exr"

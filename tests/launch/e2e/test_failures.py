@@ -37,7 +37,7 @@ def is_alive(pid):
 
 class FailureTest(EndToEndTest):
     def hurt(self, rank, how):
-        """Signals one rank in the middle of a run: (outcome, seconds until mpirun has ended). No process may be left."""
+        """Signals one rank in the middle of a run: (outcome, seconds until mpirun and every rank have ended)."""
         run = self.folder / f"{self._testMethodName}-{rank}"
         arguments = train_arguments("joint", run, f"dist.timeout_s={DEADLINE}", f"training.train_steps={ENDLESS}",
                                     "training.checkpoint_every=1000000")
@@ -48,6 +48,8 @@ class FailureTest(EndToEndTest):
             os.kill(ranks[rank], how)
             begin = time.monotonic()
             outcome = job.outcome(timeout=60)
+            while any(map(is_alive, ranks.values())) and time.monotonic() < begin + 20:
+                time.sleep(0.01)  # mpirun does not wait for those that it kills
             seconds = time.monotonic() - begin
             self.assertEqual([pid for pid in ranks.values() if is_alive(pid)], [], "no process is left")
         print(f"rank {rank}, {signal.Signals(how).name}: ended after {seconds:.2f} s; {' '.join(outcome.errors)}")

@@ -6,8 +6,10 @@ import unittest
 
 import h5py
 import numpy as np
+from PIL import Image
 
 from common import EndToEndTest, checkpoint, launch, metrics, needs_program, picture, samples, tensors, train_arguments
+from lvsm_scenes import ingest_arguments, make_lvsm_scenes
 
 LINE_KEYS = ["step", "samples", "velocity_loss", "render_loss", "total_loss", "velocity_loss_ratio", "mse", "lpips", "perceptual", "psnr", "latent_std",
              "velocity_weight", "render_weight", "grad_norm", "grad_ratio", "grad_cosine", "lr", "skipped", "step_ms", "data_wait_ms",
@@ -165,6 +167,31 @@ class RunFormatTest(EndToEndTest):
         for name, value in numbers[1].items():
             if value is not None:
                 self.assertAlmostEqual(value, numbers[2][name], delta=1e-4 * abs(value), msg=name)
+
+    def test_figures_that_do_not_exist_are_null(self):
+        scenes, ingested, pairs, out = (self.folder / f"see_through_{what}" for what in ("png", "h5", "pairs", "out"))
+        make_lvsm_scenes(scenes)
+        for path in (scenes / "images").rglob("*.png"):
+            pixels = picture(path).copy()
+            pixels[..., 3] = 127  # no pixel is foreground (alpha > 0.5)
+            Image.fromarray(pixels, "RGBA").save(path)
+        model = ["--checkpoint", samples() / "stage1"]
+        launch(0, *ingest_arguments(scenes, ingested))
+        launch(0, "encode", *model, "--data", ingested, "--out", pairs, 'data.input_frames="0,1"')
+        launch(0, "evaluate", *model, "--data", pairs, "--out", out)
+
+        def refuse(constant):
+            raise AssertionError(f"{constant} is not JSON")
+
+        numbers = json.loads((out / "metrics.json").read_text(), parse_constant=refuse)
+        self.assertEqual(sorted(numbers), sorted(EVALUATION_KEYS))
+        # Two lights leave no third one to edit under; without --train-data there is no mean light.
+        exist = {f"{answer}{metric}" for answer in ("", "no_edit_", "oracle_") for metric in ("psnr", "ssim")}
+        self.assertEqual({name for name, value in numbers.items() if value is not None}, exist | {"pairs"})
+        rows = list(csv.DictReader((out / "pairs.csv").read_text().splitlines()))
+        self.assertEqual({row["psnr_masked"] for row in rows}, {""})
+        mean = sum(float(row["psnr"]) for row in rows) / len(rows)
+        self.assertAlmostEqual(mean, numbers["psnr"], delta=1e-4 * abs(mean))
 
     def assert_rows(self, path, means):
         rows = list(csv.DictReader(path.read_text().splitlines()))

@@ -112,11 +112,25 @@ class StepTest(StepTestCase):
     def test_a_loss_of_weight_zero_moves_nothing(self):
         fixed = (FLOW + "weighting=fixed", FLOW + "weight_ema=0")
         out = self.step("duoflow", "--steps", "2", FLOW + "render_loss_weight=0", *fixed)
-        self.assertFalse({"render", "psnr", "psnr_batch", "g_render"} & set(out))
-        self.assertEqual(out["render_loss"], 0)
+        self.assertFalse({"render", "render_loss", "psnr", "psnr_batch", "g_render"} & set(out))
+        self.assertGreater(out["velocity_loss"], 0)
+        weight = 0.6  # velocity_loss_weight of the config
+        np.testing.assert_allclose(out["total_loss"], weight * out["velocity_loss"], rtol=1e-6)
         renderer = starting_with(("target_pose_tokenizer.", "transformer_decoder.", "image_token_decoder."), self.weights)
         for name, value in renderer.items():  # weight decay included
             np.testing.assert_array_equal(out["param." + name], value, err_msg=name)
+
+    def test_a_velocity_loss_of_weight_zero_is_left_out(self):
+        out = self.step("duoflow", FLOW + "velocity_loss_weight=0", FLOW + "weighting=fixed", FLOW + "weight_ema=0")
+        self.assertFalse({"velocity_loss", "g_velocity"} & set(out))
+        self.assertGreater(out["render_loss"], 0)
+        self.assertGreater(out["total_loss"], 0)
+
+    def test_pictures_outside_0_to_1_are_a_warning(self):
+        self.batch["target_image"][0, 0, 0, 0, 0] = 1.5
+        done = self.start("duoflow")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertRegex(done.stderr, "target_image holds numbers from .* to 1.5")
 
     def test_loss_networks_in_a_state_dict_are_set_aside(self):
         self.weights["loss_computer.perceptual_loss_module.vgg.features.0.bias"] = np.zeros(64, np.float32)
@@ -154,6 +168,19 @@ class StepRefusalTest(StepTestCase):
     def test_tensor_of_another_shape(self):
         self.batch["target_c2w"] = np.ascontiguousarray(self.batch["target_c2w"][:, :1])
         self.refused(3, "target_c2w has shape [2,1,4,4]", "duoflow")
+
+    def test_numbers_that_are_not_finite(self):
+        for name, number in (("target_image", np.nan), ("env_hdr", np.inf), ("x1", -np.inf)):
+            with self.subTest(tensor=name):
+                kept = self.batch[name].copy()
+                self.batch[name].flat[3] = number
+                self.refused(3, f"{name} holds numbers that are not finite", "duoflow")
+                self.assertFalse((self.folder / "out.safetensors").exists())
+                self.batch[name] = kept
+
+    def test_an_output_that_is_a_folder(self):
+        (self.folder / "out.safetensors").mkdir()
+        self.refused(2, "out.safetensors: a folder", "duoflow")
 
 
 if __name__ == "__main__":

@@ -153,5 +153,30 @@ TEST(NormalizedWeightingTest, BothWeightedLossesAreEqualByConstruction) {
   }
 }
 
+TEST(LaggedWeightingTest, GivesTheLastStepsWeightsBeforeTheForwardAndOneAtFirst) {
+  WeightingOptions options = normalized();
+  options.lagged = true;
+  auto const weighting = make(options);
+  EXPECT_EQ(weighting->standing_weights()->velocity.item<float>(), 1);
+  EXPECT_EQ(velocity_weight(*weighting, 1, 3), 1);
+  EXPECT_NEAR(weighting->standing_weights()->velocity.item<double>(), 3, 1e-6);
+  velocity_weight(*weighting, 1, std::nan(""), false);  // leaves what stands
+  EXPECT_NEAR(velocity_weight(*weighting, 1, 5), 3, 1e-6);
+  EXPECT_EQ(weighting->standing_weights()->render.item<float>(), 1);
+  EXPECT_FALSE(make(normalized())->standing_weights().has_value());
+}
+
+TEST(LaggedWeightingTest, PuttingTheStateBackUndoesAStep) {
+  WeightingOptions options = normalized(0, 0, 0.5);
+  options.lagged = true;
+  auto const weighting = make(options);
+  velocity_weight(*weighting, 1, 3);
+  std::vector<at::Tensor> before;
+  for (auto const& [name, tensor] : weighting->state()) before.push_back(tensor.clone());
+  double const next = velocity_weight(*weighting, 1, 9);
+  for (std::size_t i = 0; i < before.size(); ++i) weighting->state()[i].second.copy_(before[i]);
+  EXPECT_EQ(velocity_weight(*weighting, 1, 9), next);
+}
+
 }  // namespace
 }  // namespace duoflow::model

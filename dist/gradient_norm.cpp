@@ -1,0 +1,53 @@
+#include "dist/gradient_norm.h"
+
+#include <algorithm>
+
+#include <ATen/ATen.h>
+
+namespace duoflow::dist {
+namespace {
+
+// Elements whose squares are summed by one call: bounds the fp64 copy that some kernels make (32 MiB).
+constexpr std::int64_t longest_chunk = std::int64_t{1} << 22;
+
+}  // namespace
+
+GradientNorm::GradientNorm(FlatBuffer const& buffer, Communicator shared_over) : group_(std::move(shared_over)) {
+  std::int64_t const ranks = group_.size(), slices = buffer.slices();
+  std::int64_t slot = 0;
+  for (BucketRange const& bucket : buffer.buckets()) {
+    std::int64_t const slice = (bucket.end - bucket.begin) / slices, owned = slices / ranks;
+    for (std::int64_t s = 0; s < slices; ++s) {
+      bool const is_own = s / owned == group_.rank();
+      std::int64_t const own_slice = bucket.begin / ranks + (s - group_.rank() * owned) * slice;
+      for (std::int64_t begin = 0; begin < slice; begin += longest_chunk, ++slot) {
+        if (is_own) chunks_.push_back({own_slice + begin, std::min(longest_chunk, slice - begin), slot});
+      }
+    }
+  }
+  auto const on_device = at::TensorOptions().device(buffer.gradients().device());
+  squares_ = at::zeros({slot}, on_device.dtype(at::kDouble));
+  std::vector<std::int64_t> slots;
+  for (Chunk const& chunk : chunks_) slots.push_back(chunk.slot);
+  slots_ = at::tensor(slots, at::kLong).to(on_device.device());
+}
+
+at::Tensor GradientNorm::clip(at::Tensor const& own_gradients, double max_norm) {
+  at::NoGradGuard no_grad;
+  std::vector<at::Tensor> norms;
+  for (Chunk const& chunk : chunks_) {
+    norms.push_back(at::linalg_vector_norm(own_gradients.narrow(0, chunk.begin, chunk.length), 2, std::nullopt, false,
+                                           at::kDouble));
+  }
+  squares_.zero_();
+  if (!norms.empty()) squares_.index_copy_(0, slots_, at::stack(norms).square_());
+  CollectiveLabel const label("gradient norm");
+  if (group_.size() > 1) all_reduce(group_, squares_).wait();
+  at::Tensor const norm = squares_.sum().sqrt();
+  if (max_norm > 0) {
+    own_gradients.mul_((max_norm / (norm + 1e-6)).clamp_max(1.0).to(at::kFloat));
+  }
+  return norm.to(at::kFloat);
+}
+
+}  // namespace duoflow::dist

@@ -1,0 +1,43 @@
+#pragma once
+// StepStatistics: the vector of sums that ranks exchange once per step, and what rides along (DESIGN section 2).
+//
+// On the wire: model::kStatisticCount sums for each of `shards` virtual shards (1: for the whole batch), then the
+// launcher's slots (step_record.h). A rank fills its own shards and leaves zeros elsewhere, which is exact to add; the
+// shards are summed in fixed order by everyone, so with fixed shards the result has the same bits at any rank count
+// (reproducible mode, DESIGN section 7).
+
+#include <cstdint>
+
+#include <ATen/core/Tensor.h>
+
+#include "dist/statistics.h"
+#include "launch/step_record.h"
+
+namespace duoflow::launch {
+
+class StepStatistics {
+ public:
+  StepStatistics(dist::Communicator const& communicator, std::int64_t shards, at::Device device);
+
+  void begin();  // of a step: what the last one measured at the cut goes along in this one's vector
+  // One micro-step's sums; first_position: its first sample, to name one whose loss is not finite.
+  void add(std::int64_t shard, at::Tensor const& sums, std::uint64_t first_position);
+  // Where a micro-step's run_from_cut adds its fp64 [3]; sent with the next step's vector.
+  at::Tensor cut_sums(std::int64_t shard) { return cut_.select(0, shard); }
+
+  struct Flags {
+    bool stop = false, time_up = false;
+    double step_ms = 0, data_wait_ms = 0, comm_wait_ms = 0;  // of the step before
+  };
+  void send(Flags const& flags);
+  at::Tensor await();  // reduced, [statistic_slots(size)]
+
+ private:
+  int rank_, size_;
+  std::int64_t shards_;
+  at::Device device_;
+  dist::StatisticsExchange exchange_;
+  at::Tensor local_, cut_, last_cut_, first_bad_;
+};
+
+}  // namespace duoflow::launch

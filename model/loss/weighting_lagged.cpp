@@ -1,0 +1,53 @@
+#include <ATen/ATen.h>
+
+#include "model/loss/weighting_strategies.h"
+
+namespace duoflow::model {
+
+namespace {
+
+// The last step's weights of another strategy: known before the forward, so nothing is awaited and no micro-step is run
+// twice. Another choice of objective, not an approximation that hides: the weights answer one step late.
+class LaggedWeighting : public Weighting {
+ public:
+  LaggedWeighting(std::unique_ptr<Weighting> inner, at::Device device)
+      : inner_(std::move(inner)),
+        velocity_(at::ones({}, at::TensorOptions(at::kFloat).device(device))),
+        render_(at::ones_like(velocity_)) {}
+
+  bool needs_statistics() const override { return true; }
+  std::optional<LossWeights> standing_weights() const override {
+    return LossWeights{velocity_.clone(), render_.clone()};
+  }
+  std::pair<double, double> weights_at(std::int64_t step) const override { return inner_->weights_at(step); }
+  double known_render_weight(std::int64_t step) const override { return inner_->known_render_weight(step); }
+
+  LossWeights weights(at::Tensor const& velocity_loss, at::Tensor const& render_loss,
+                      at::Tensor const& finite) override {
+    at::NoGradGuard const detached;
+    LossWeights const standing = *standing_weights();
+    LossWeights const next = inner_->weights(velocity_loss, render_loss, finite);  // left as it was where not finite
+    velocity_.copy_(next.velocity);
+    render_.copy_(next.render);
+    return standing;
+  }
+
+  std::vector<std::pair<std::string, at::Tensor>> state() const override {
+    auto all = inner_->state();
+    all.emplace_back("lagged_velocity_weight", velocity_);
+    all.emplace_back("lagged_render_weight", render_);
+    return all;
+  }
+
+ private:
+  std::unique_ptr<Weighting> inner_;
+  at::Tensor velocity_, render_;  // fp32 scalars; 1 before the first step
+};
+
+}  // namespace
+
+std::unique_ptr<Weighting> make_weighting_lagged(std::unique_ptr<Weighting> inner, at::Device device) {
+  return std::make_unique<LaggedWeighting>(std::move(inner), device);
+}
+
+}  // namespace duoflow::model
