@@ -189,6 +189,8 @@ void add_other_keys(std::vector<ConfigKey>& keys, Config& c) {
               "reproducible: pieces of the global batch that are computed one by one (a power of two; 0: 8); "
               "with it dist.threads = 0 means 1"),
           key("dist.zero", c.dist.zero, "1: each rank keeps and updates its share of the optimizer state (ZeRO-1)"),
+          key("dist.gradient_dtype", c.dist.gradient_dtype,
+              "f32, or bf16: half the bytes, summed in fp32 and rounded once"),
           key("dist.bucket_mib", c.dist.bucket_mib, "gradient bucket size"),
           key("dist.first_bucket_mib", c.dist.first_bucket_mib,
               "first bucket, small so that communication starts early"),
