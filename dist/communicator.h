@@ -80,8 +80,8 @@ Pending all_to_all(Communicator const& communicator, at::Tensor output, at::Tens
 Pending broadcast(Communicator const& communicator, at::Tensor tensor, int root = 0);
 void barrier(Communicator const& communicator);
 
-// Names the collectives that this thread issues while the object lives, for the reports of the watchdog: "bucket 3". Short:
-// what does not fit into 23 bytes is cut off. All ranks give the same.
+// Names the collectives that this thread issues while the object lives, for the reports of the watchdog: "bucket 3".
+// Short: what does not fit into 23 bytes is cut off. All ranks give the same.
 class CollectiveLabel {
  public:
   explicit CollectiveLabel(std::string_view text);

@@ -57,8 +57,10 @@ DatagramSocket::DatagramSocket() : descriptor_(socket(AF_INET, SOCK_DGRAM | SOCK
   if (descriptor_ < 0 || bind(descriptor_, generic, length) != 0 || getsockname(descriptor_, generic, &length) != 0) {
     int const reason = errno;
     if (descriptor_ >= 0) close(descriptor_);
-    throw std::runtime_error(fmt::format("no datagram socket could be opened ({}; ranks tell each other over it where they "
-                                         "are), allow this host more open files or ports", std::strerror(reason)));
+    throw std::runtime_error(
+        fmt::format("no datagram socket could be opened ({}; ranks tell each other over it where they "
+                    "are), allow this host more open files or ports",
+                    std::strerror(reason)));
   }
   port_ = ntohs(address.sin_port);
 }

@@ -12,8 +12,8 @@ constexpr int ticks_per_datagram = 3;
 // Datagrams to many ranks are spread: so much time of a core for each (measured 2 us), at most one part in a thousand.
 constexpr std::size_t ranks_per_tick = 16;
 
-// A thread that was not run for so long belongs to a process that was stopped, or to a host that stood still (suspended by
-// a scheduler, for one): deadlines do not run meanwhile.
+// A thread that was not run for so long belongs to a process that was stopped, or to a host that stood still (suspended
+// by a scheduler, for one): deadlines do not run meanwhile.
 constexpr double stopped_after_s = 2.0;
 
 constexpr milliseconds word_window{200}, echo_window{1000}, word_poll{10};
@@ -155,7 +155,8 @@ void Watchdog::drop_done() {
     Outstanding oldest;
     {
       std::lock_guard lock(mutex_);
-      auto const found = std::find_if(outstanding_.begin(), outstanding_.end(), [](auto const& o) { return o.is_done != nullptr; });
+      auto const found =
+          std::find_if(outstanding_.begin(), outstanding_.end(), [](auto const& o) { return o.is_done != nullptr; });
       if (found == outstanding_.end()) return;
       oldest = *found;
     }

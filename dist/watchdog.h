@@ -1,10 +1,11 @@
 #pragma once
-// Watchdog: ends the job when a collective or a step outlives its deadline, and says who arrived and where the others are.
+// Watchdog: ends the job when a collective or a step outlives its deadline, and says who arrived and where the others
+// are.
 //
-// Every rank keeps a record of where it is (peer_record.h): in memory that the ranks of its host share, and in datagrams
-// to the ranks of other hosts. An own thread gives signs of life, reads the others' records and looks at the deadlines;
-// no collective, stuck MPI call or computation blocks it. The step path only writes a record: about 0.1 us a collective.
-// Any thread may call. One per process, ended before MPI is (the shared memory is MPI's).
+// Every rank keeps a record of where it is (peer_record.h): in memory that the ranks of its host share, and in
+// datagrams to the ranks of other hosts. An own thread gives signs of life, reads the others' records and looks at the
+// deadlines; no collective, stuck MPI call or computation blocks it. The step path only writes a record: about 0.1 us a
+// collective. Any thread may call. One per process, ended before MPI is (the shared memory is MPI's).
 
 #include <condition_variable>
 #include <deque>
@@ -22,9 +23,9 @@ namespace duoflow::dist {
 
 struct WatchdogOptions {
   int rank = 0;
-  std::vector<std::string> hosts;   // by rank
-  std::vector<RecordSlot*> slots;   // by rank; null: a rank of another host
-  std::unique_ptr<PeerLink> link;   // null: all ranks are on this host
+  std::vector<std::string> hosts;  // by rank
+  std::vector<RecordSlot*> slots;  // by rank; null: a rank of another host
+  std::unique_ptr<PeerLink> link;  // null: all ranks are on this host
   double collective_s = 600, step_s = 6000;
   // Given the report of what is overdue; called once, by the watchdog's thread. Does not return, except in tests.
   std::function<void(std::string const&)> end_job;
@@ -53,7 +54,8 @@ class Watchdog {
   // A step begins: its deadline starts, and the last one's ends.
   void at_step(std::int64_t step);
 
-  // A call that waits for all ranks outside any group (making one, the end of the job), with the deadline of a collective.
+  // A call that waits for all ranks outside any group (making one, the end of the job), with the deadline of a
+  // collective.
   class Meeting {
    public:
     Meeting(Watchdog& watchdog, std::string_view what);
@@ -93,15 +95,15 @@ class Watchdog {
   WatchdogOptions const options_;
   std::mutex mutex_;
   std::condition_variable stop_changed_;
-  PeerRecord mine_;                        // under mutex_, and all below
-  std::deque<Outstanding> outstanding_;    // oldest first
-  std::vector<PeerRecord> heard_;          // by rank, of other hosts
+  PeerRecord mine_;                      // under mutex_, and all below
+  std::deque<Outstanding> outstanding_;  // oldest first
+  std::vector<PeerRecord> heard_;        // by rank, of other hosts
   double collective_s_, step_s_;
-  std::int64_t step_stopped_ns_ = 0;       // as Outstanding::stopped_ns
+  std::int64_t step_stopped_ns_ = 0;  // as Outstanding::stopped_ns
   std::int64_t last_tick_ns_, ending_ns_ = 0;
   std::int64_t meetings_ = 0;
   bool stopping_ = false, told_ = false, leaving_ = false;
-  std::thread thread_;                     // last: it uses all of the above
+  std::thread thread_;  // last: it uses all of the above
 };
 
 }  // namespace duoflow::dist

@@ -83,8 +83,9 @@ std::string overdue_collective(std::vector<Sighting> const& ranks, int rank, Gro
     auto& list = !is_here ? missing : is_silent(record, now) ? silent : is_same ? arrived : elsewhere;
     list.push_back(other);
   }
-  std::string text = fmt::format("{} is not complete on rank {} after {:.1f} s (the deadline is {:g} s): ",
-                                 note.describe(), rank, seconds(note.issued_ns, now), deadline_s);
+  std::string text =
+      fmt::format("{} is not complete on rank {} after {:.1f} s (the deadline is {:g} s): ", note.describe(), rank,
+                  seconds(note.issued_ns, now), deadline_s);
   std::vector<std::string> parts;
   if (!arrived.empty()) parts.push_back("arrived: " + list_ranks(arrived));
   if (!missing.empty()) parts.push_back("not arrived: " + in_detail(ranks, missing, now));
@@ -93,16 +94,20 @@ std::string overdue_collective(std::vector<Sighting> const& ranks, int rank, Gro
     std::vector<std::string> calls;
     for (int const other : elsewhere) {
       auto const& [host, record] = ranks[static_cast<std::size_t>(other)];
-      calls.push_back(fmt::format("rank {} on host {}, {}", other, host,
-                                  record.last[static_cast<std::size_t>(group)].describe()));
+      calls.push_back(
+          fmt::format("rank {} on host {}, {}", other, host, record.last[static_cast<std::size_t>(group)].describe()));
     }
     parts.push_back(fmt::format("called something else: {}", fmt::join(calls, "; ")));
   }
-  bool const some_are_silent = std::any_of(ranks.begin(), ranks.end(), [&](Sighting const& s) { return is_silent(s.record, now); });
-  std::string const advice = some_are_silent ? "look at that process and its host, then start again: the run goes on from its newest checkpoint"
-                             : !elsewhere.empty() ? "all ranks must make the same calls in the same order: start them with the same program, configuration and data"
-                             : missing.empty() ? "all ranks are there: look at the network between them, or allow more time (dist.timeout_s)"
-                                               : "see what that rank is doing, or allow more time (dist.timeout_s)";
+  bool const some_are_silent =
+      std::any_of(ranks.begin(), ranks.end(), [&](Sighting const& s) { return is_silent(s.record, now); });
+  std::string const advice =
+      some_are_silent
+          ? "look at that process and its host, then start again: the run goes on from its newest checkpoint"
+      : !elsewhere.empty() ? "all ranks must make the same calls in the same order: start them with the same program, "
+                             "configuration and data"
+      : missing.empty() ? "all ranks are there: look at the network between them, or allow more time (dist.timeout_s)"
+                        : "see what that rank is doing, or allow more time (dist.timeout_s)";
   return fmt::format("{}{}; {}", text, fmt::join(parts, "; "), advice);
 }
 
@@ -113,10 +118,12 @@ std::string overdue_step(std::vector<Sighting> const& ranks, int rank, double de
     if (other != rank) others.push_back(other);
   }
   return fmt::format(
-      "step {} is not complete on rank {} after {:.1f} s (the deadline is {:g} s), and no collective is overdue there: it "
-      "computes, reads data or waits for a file; {}{}{}; see what it is doing, or allow more time (dist.step_timeout_s)",
-      mine.step, rank, seconds(mine.step_ns, now), deadline_s, place(mine, now), others.empty() ? "" : "; the others: ",
-      others.empty() ? "" : in_detail(ranks, others, now));
+      "step {} is not complete on rank {} after {:.1f} s (the deadline is {:g} s), and no collective is overdue there: "
+      "it "
+      "computes, reads data or waits for a file; {}{}{}; see what it is doing, or allow more time "
+      "(dist.step_timeout_s)",
+      mine.step, rank, seconds(mine.step_ns, now), deadline_s, place(mine, now),
+      others.empty() ? "" : "; the others: ", others.empty() ? "" : in_detail(ranks, others, now));
 }
 
 }  // namespace duoflow::dist

@@ -28,7 +28,8 @@ std::string RankTimes::summary(std::vector<std::string> const& hosts) const {
     return fmt::format("{} on host {}", rank, hosts[rank]);
   };
   return fmt::format(
-      "slowest rank: {}: step {:.2f} ms, of it waiting for data {:.2f} and for other ranks {:.2f}; the fastest, rank {}, waits "
+      "slowest rank: {}: step {:.2f} ms, of it waiting for data {:.2f} and for other ranks {:.2f}; the fastest, rank "
+      "{}, waits "
       "{:.2f} ms for others (means of {} logged steps)",
       name(slowest), slowest->step_ms / n, slowest->data_wait_ms / n, slowest->comm_wait_ms / n, name(fastest),
       fastest->comm_wait_ms / n, steps_);

@@ -53,7 +53,8 @@ std::string joined(Values const& values) {
   return text;
 }
 
-void agree_on_config(dist::Communicator const& communicator, std::vector<std::string> const& hosts, Values const& mine) {
+void agree_on_config(dist::Communicator const& communicator, std::vector<std::string> const& hosts,
+                     Values const& mine) {
   auto const hash = fmt::format("{:016x}", std::hash<std::string>()(joined(mine)));
   if (difference(communicator, hosts, hash).empty()) return;
   for (auto const& [key, value] : mine) {  // the program is the same everywhere, so are the keys
@@ -86,7 +87,8 @@ void agree_on_folder(dist::Communicator const& communicator, std::vector<std::st
   auto const runs = dist::all_gather_strings(communicator, run);
   auto const path = run + "/" + name;
   bool const same_name = run == runs.front();
-  auto const end = std::chrono::steady_clock::now() + std::chrono::duration<double>(same_name ? patience_s : std::min(patience_s, 1.0));
+  auto const end = std::chrono::steady_clock::now() +
+                   std::chrono::duration<double>(same_name ? patience_s : std::min(patience_s, 1.0));
   bool seen = reads(path, name);
   while (!seen && std::chrono::steady_clock::now() < end) {
     std::this_thread::sleep_for(kPoll);
@@ -99,18 +101,23 @@ void agree_on_folder(dist::Communicator const& communicator, std::vector<std::st
   }
   std::vector<std::string> blind;
   for (std::size_t rank = 0; rank < all_seen.size(); ++rank)
-    if (all_seen[rank] == "0" && blind.size() < 4) blind.push_back(fmt::format("{} in {}", on_host(rank, hosts), runs[rank]));
+    if (all_seen[rank] == "0" && blind.size() < 4)
+      blind.push_back(fmt::format("{} in {}", on_host(rank, hosts), runs[rank]));
   if (!blind.empty())
     throw ConfigError(fmt::format(
         "the run folder is not the same on all ranks: what {} wrote into {} is not seen by {}; give all ranks the same "
-        "--run, on a file system that all hosts share", on_host(0, hosts), runs.front(), fmt::join(blind, ", ")));
+        "--run, on a file system that all hosts share",
+        on_host(0, hosts), runs.front(), fmt::join(blind, ", ")));
 }
 
 }  // namespace
 
 RunIdentity run_identity(std::string const& host, Config const& config, TrainArguments const& arguments) {
-  RunIdentity identity{host, fmt::format("{} (build {})", DUOFLOW_VERSION, build_id),
-                       choose_device(config.dist.device).str(), arguments.run, {{"--resume", arguments.resume}}};
+  RunIdentity identity{host,
+                       fmt::format("{} (build {})", DUOFLOW_VERSION, build_id),
+                       choose_device(config.dist.device).str(),
+                       arguments.run,
+                       {{"--resume", arguments.resume}}};
   Config copy = config;
   for (auto const& key : config_keys(copy)) identity.config.emplace_back(key.name, key.get());
   return identity;
@@ -120,11 +127,13 @@ void agree_on_run(dist::Communicator const& communicator, RunIdentity const& min
   if (communicator.size() == 1) return;
   auto const hosts = dist::all_gather_strings(communicator, mine.host);
   if (auto const found = difference(communicator, hosts, mine.version); !found.empty())
-    throw dist::PeerError(fmt::format(
-        "the ranks run different programs: duoflow {}; install the same build on all hosts", found));
+    throw dist::PeerError(
+        fmt::format("the ranks run different programs: duoflow {}; install the same build on all hosts", found));
   if (auto const found = difference(communicator, hosts, mine.device); !found.empty())
-    throw ConfigError(fmt::format("the ranks compute on different devices: {}; set dist.device=cpu, or start only on "
-                                  "hosts with a device that can be used", found));
+    throw ConfigError(
+        fmt::format("the ranks compute on different devices: {}; set dist.device=cpu, or start only on "
+                    "hosts with a device that can be used",
+                    found));
   agree_on_config(communicator, hosts, mine.config);
   agree_on_folder(communicator, hosts, mine.run, patience_s);
 }

@@ -1,6 +1,6 @@
 #pragma once
-// What all ranks must have alike before a run begins. Each difference is an error on every rank that names the ranks and
-// hosts that differ, and both values. On one rank nothing is compared.
+// What all ranks must have alike before a run begins. Each difference is an error on every rank that names the ranks
+// and hosts that differ, and both values. On one rank nothing is compared.
 
 #include <string>
 #include <utility>
@@ -15,9 +15,9 @@ namespace duoflow::launch {
 
 struct RunIdentity {
   std::string host;
-  std::string version;  // of the program, with its build
-  std::string device;   // "cpu", "cuda"
-  std::string run;      // the run folder
+  std::string version;                                      // of the program, with its build
+  std::string device;                                       // "cpu", "cuda"
+  std::string run;                                          // the run folder
   std::vector<std::pair<std::string, std::string>> config;  // key, value: the effective config, and --resume
 };
 RunIdentity run_identity(std::string const& host, Config const& config, TrainArguments const& arguments);

@@ -322,9 +322,8 @@ void Trainer::contribute(at::Tensor const& sums, std::int64_t micro_step, std::u
 
 void Trainer::send_statistics() {
   double const max_ms = config_.training.max_hours * 3.6e6;
-  statistics_.send(
-      {runtime_.stop_requested(), max_ms > 0 && ms_since(started_) > max_ms, last_step_ms_, last_data_wait_ms_,
-       last_comm_wait_ms_});
+  statistics_.send({runtime_.stop_requested(), max_ms > 0 && ms_since(started_) > max_ms, last_step_ms_,
+                    last_data_wait_ms_, last_comm_wait_ms_});
 }
 
 void Trainer::await_statistics() {

@@ -23,9 +23,10 @@ TEST(RankTimesTest, TheSlowestIsTheOneThatWaitsLeastAndTheFirstStepDoesNotCount)
   EXPECT_EQ(ranks.summary({"a", "a", "b"}), "");
   ranks.add(times({40, 20, 5}));
   ranks.add(times({50, 10, 15}));
-  EXPECT_EQ(ranks.summary({"a", "a", "b"}),
-            "slowest rank: 2 on host b: step 100.00 ms, of it waiting for data 3.00 and for other ranks 10.00; the fastest, "
-            "rank 0 on host a, waits 45.00 ms for others (means of 2 logged steps)");
+  EXPECT_EQ(
+      ranks.summary({"a", "a", "b"}),
+      "slowest rank: 2 on host b: step 100.00 ms, of it waiting for data 3.00 and for other ranks 10.00; the fastest, "
+      "rank 0 on host a, waits 45.00 ms for others (means of 2 logged steps)");
 }
 
 TEST(RankTimesTest, OneRankHasNobodyToWaitFor) {

@@ -18,7 +18,8 @@ RunIdentity identity(int rank, std::string const& run) {
   return {rank == 2 ? "b" : "a", "1.0 (build x)", "cpu", run, {{"training.lr", "0.001"}, {"training.seed", "7"}}};
 }
 
-// The message that every rank gets; "" if none. Another type of exception, or another message on one rank, is a failure.
+// The message that every rank gets; "" if none. Another type of exception, or another message on one rank, is a
+// failure.
 template <class Error>
 std::string message(std::function<void(dist::Communicator const&)> const& agree) {
   std::vector<std::string> messages(kRanks);
@@ -53,16 +54,18 @@ TEST(RunAgreementTest, EqualRanksAgreeAndLeaveNothingBehind) {
 
 TEST(RunAgreementTest, TheFirstKeyThatDiffersIsNamedWithBothValues) {
   ScratchFolder const folder;
-  EXPECT_EQ(message_if_rank_2<ConfigError>(folder.path(), [](RunIdentity& mine) { mine.config[1].second = "8"; }),
-            "the configurations of the ranks differ: training.seed is 7 on rank 0 on host a, 8 on rank 2 on host b; start "
-            "all ranks with the same --config and overrides");
+  EXPECT_EQ(
+      message_if_rank_2<ConfigError>(folder.path(), [](RunIdentity& mine) { mine.config[1].second = "8"; }),
+      "the configurations of the ranks differ: training.seed is 7 on rank 0 on host a, 8 on rank 2 on host b; start "
+      "all ranks with the same --config and overrides");
 }
 
 TEST(RunAgreementTest, AnotherBuildIsAPeerError) {
   ScratchFolder const folder;
-  EXPECT_EQ(message_if_rank_2<dist::PeerError>(folder.path(), [](RunIdentity& mine) { mine.version = "1.0 (build y)"; }),
-            "the ranks run different programs: duoflow 1.0 (build x) on rank 0 on host a, 1.0 (build y) on rank 2 on host b; "
-            "install the same build on all hosts");
+  EXPECT_EQ(
+      message_if_rank_2<dist::PeerError>(folder.path(), [](RunIdentity& mine) { mine.version = "1.0 (build y)"; }),
+      "the ranks run different programs: duoflow 1.0 (build x) on rank 0 on host a, 1.0 (build y) on rank 2 on host b; "
+      "install the same build on all hosts");
 }
 
 TEST(RunAgreementTest, AnotherDeviceIsAConfigError) {
@@ -75,7 +78,8 @@ TEST(RunAgreementTest, ARunFolderThatARankDoesNotSeeNamesItsHost) {
   auto const run = (folder.path() / "run").string(), other = (folder.path() / "other").string();
   auto const text = message_if_rank_2<ConfigError>(run, [&](RunIdentity& mine) { mine.run = other; });
   EXPECT_NE(text.find("what rank 0 on host a wrote into " + run + " is not seen by rank 2 on host b in " + other),
-            std::string::npos) << text;
+            std::string::npos)
+      << text;
   EXPECT_TRUE(std::filesystem::is_empty(run));
   EXPECT_FALSE(std::filesystem::exists(other));
 }
@@ -88,8 +92,9 @@ TEST(RunAgreementTest, OtherDataIsADataErrorButAnotherPathIsNot) {
     });
   };
   EXPECT_EQ(agree("f00"), "");
-  EXPECT_EQ(agree("f01"), "the ranks train on different data: /data0 (fingerprint f00) on rank 0 on host a, /data2 "
-                          "(fingerprint f01) on rank 2 on host b; give all ranks the same --data");
+  EXPECT_EQ(agree("f01"),
+            "the ranks train on different data: /data0 (fingerprint f00) on rank 0 on host a, /data2 "
+            "(fingerprint f01) on rank 2 on host b; give all ranks the same --data");
 }
 
 TEST(RunAgreementTest, OneRankHasNothingToCompare) {
