@@ -39,6 +39,18 @@ c10d::ReduceOp::RedOpType to_c10d(ReduceOp op) {
   throw std::logic_error("unknown reduction");
 }
 
+char const* operation_name(c10d::OpType type) {
+  switch (type) {
+    case c10d::OpType::ALLREDUCE: return "all_reduce";
+    case c10d::OpType::_REDUCE_SCATTER_BASE: return "reduce_scatter";
+    case c10d::OpType::_ALLGATHER_BASE: return "all_gather";
+    case c10d::OpType::ALLTOALL_BASE: return "all_to_all";
+    case c10d::OpType::BROADCAST: return "broadcast";
+    case c10d::OpType::BARRIER: return "barrier";
+    default: return "collective";
+  }
+}
+
 // What a backend throws means that the group is broken, except for wrong use (std::logic_error).
 template <typename Call>
 auto as_peer_error(std::string const& backend, Call const& call) {
@@ -69,7 +81,8 @@ class C10dPending : public Pending::Work {
 
 class C10dTransport : public Transport {
  public:
-  explicit C10dTransport(c10::intrusive_ptr<c10d::Backend> backend) : backend_(std::move(backend)) {}
+  C10dTransport(c10::intrusive_ptr<c10d::Backend> backend, std::shared_ptr<Watchdog> watchdog)
+      : backend_(std::move(backend)), watchdog_(std::move(watchdog)) {}
   ~C10dTransport() override {
     try {
       close();
@@ -111,6 +124,7 @@ class C10dTransport : public Transport {
   void close() override {
     if (!closed_) {
       closed_ = true;
+      if (watchdog_) watchdog_->forget(Group::nccl);  // the watchdog holds the last collectives
       backend_->shutdown();
     }
   }
@@ -121,24 +135,30 @@ class C10dTransport : public Transport {
     if (closed_) {
       throw std::logic_error("collective on a closed communicator (the Runtime that made it has ended)");
     }
-    return Pending(std::make_shared<C10dPending>(name(), as_peer_error(name(), call)));
+    auto work = as_peer_error(name(), call);
+    if (watchdog_) {
+      auto const note = make_note(operation_name(work->retrieveOpType()), CollectiveLabel::current(), "", ++sequence_, 0);
+      watchdog_->issued(Group::nccl, note, [work] { return work->isCompleted(); });
+    }
+    return Pending(std::make_shared<C10dPending>(name(), std::move(work)));
   }
 
   c10::intrusive_ptr<c10d::Backend> backend_;
+  std::shared_ptr<Watchdog> watchdog_;
+  std::int64_t sequence_ = 0;
   bool closed_ = false;
 };
 
 }  // namespace
 
-std::shared_ptr<Transport> wrap_backend(c10::intrusive_ptr<c10d::Backend> backend) {
-  return std::make_shared<C10dTransport>(std::move(backend));
+std::shared_ptr<Transport> wrap_backend(c10::intrusive_ptr<c10d::Backend> backend, std::shared_ptr<Watchdog> watchdog) {
+  return std::make_shared<C10dTransport>(std::move(backend), std::move(watchdog));
 }
 
-std::string Collective::describe() const {
-  if (kind == CollectiveKind::barrier) {
-    return fmt::format("barrier #{}", sequence);
-  }
-  return fmt::format("{} #{} of {} {}", kind_name(kind), sequence, output.numel(), c10::toString(output.scalar_type()));
+CollectiveNote Collective::note() const {
+  bool const moves = kind != CollectiveKind::barrier;
+  return make_note(kind_name(kind), label, moves ? c10::toString(output.scalar_type()) : "", sequence,
+                   moves ? output.numel() : 0);
 }
 
 std::string Collective::elapsed() const {

@@ -11,11 +11,14 @@
 #include <torch/csrc/distributed/c10d/Backend.hpp>
 
 #include "dist/communicator.h"
+#include "dist/watchdog.h"
 
 namespace duoflow::dist {
 
 // Arguments are those of the free functions, already checked there. Errors of the backend come out as PeerError.
-std::shared_ptr<Transport> wrap_backend(c10::intrusive_ptr<c10d::Backend> backend);
+// `watchdog`: is told of the collectives (of Group::nccl), for a backend that does not do so itself.
+std::shared_ptr<Transport> wrap_backend(c10::intrusive_ptr<c10d::Backend> backend,
+                                        std::shared_ptr<Watchdog> watchdog = nullptr);
 
 enum class CollectiveKind { all_reduce, reduce_scatter, all_gather, all_to_all, broadcast, barrier };
 
@@ -26,9 +29,11 @@ struct Collective {
   c10d::ReduceOp::RedOpType op = c10d::ReduceOp::SUM;
   int root = 0;
   std::int64_t sequence = 0;  // number of the collective in this group, from 1
+  std::string label{CollectiveLabel::current()};
   std::chrono::steady_clock::time_point issued = std::chrono::steady_clock::now();
 
-  std::string describe() const;  // "all_reduce #12 of 1024 Float"
+  CollectiveNote note() const;
+  std::string describe() const { return note().describe(); }  // "all_reduce #12 (bucket 3) of 1024 Float"
   std::string elapsed() const;   // "1.5 s"
 };
 

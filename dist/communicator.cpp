@@ -126,6 +126,25 @@ void barrier(Communicator const& communicator) {
   }
 }
 
+namespace {
+
+thread_local std::array<char, 24> present_label{};
+
+}  // namespace
+
+CollectiveLabel::CollectiveLabel(std::string_view text) : outer_(present_label) {
+  present_label.fill('\0');
+  std::copy_n(text.data(), std::min(text.size(), present_label.size() - 1), present_label.data());
+}
+
+CollectiveLabel::CollectiveLabel(std::string_view text, std::size_t number) : outer_(present_label) {
+  present_label.fill('\0');
+  fmt::format_to_n(present_label.data(), present_label.size() - 1, "{} {}", text, number);
+}
+
+CollectiveLabel::~CollectiveLabel() { present_label = outer_; }
+std::string_view CollectiveLabel::current() { return present_label.data(); }
+
 std::vector<std::string> all_gather_strings(Communicator const& communicator, std::string const& mine) {
   if (communicator.transport() == nullptr) {
     return {mine};

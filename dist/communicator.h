@@ -5,8 +5,11 @@
 // All ranks of the group must make the same calls in the same order. Each call returns at once with a Pending;
 // the tensors given must stay alive and unchanged by others until its wait() returns.
 
+#include <array>
+#include <cstddef>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -76,6 +79,21 @@ Pending all_gather(Communicator const& communicator, at::Tensor output, at::Tens
 Pending all_to_all(Communicator const& communicator, at::Tensor output, at::Tensor input);  // both size() equal pieces
 Pending broadcast(Communicator const& communicator, at::Tensor tensor, int root = 0);
 void barrier(Communicator const& communicator);
+
+// Names the collectives that this thread issues while the object lives, for the reports of the watchdog: "bucket 3".
+// Short: what does not fit into 23 bytes is cut off. All ranks give the same.
+class CollectiveLabel {
+ public:
+  explicit CollectiveLabel(std::string_view text);
+  CollectiveLabel(std::string_view text, std::size_t number);
+  ~CollectiveLabel();
+  CollectiveLabel(CollectiveLabel const&) = delete;
+  CollectiveLabel& operator=(CollectiveLabel const&) = delete;
+  static std::string_view current();  // of this thread; "" if none
+
+ private:
+  std::array<char, 24> outer_;
+};
 
 // Host-side convenience for start-up and shut-down (never the step path). Every rank gets every rank's string.
 std::vector<std::string> all_gather_strings(Communicator const& communicator, std::string const& mine);

@@ -41,6 +41,7 @@ at::Tensor GradientNorm::clip(at::Tensor const& own_gradients, double max_norm) 
   }
   squares_.zero_();
   if (!norms.empty()) squares_.index_copy_(0, slots_, at::stack(norms).square_());
+  CollectiveLabel const label("gradient norm");
   if (group_.size() > 1) all_reduce(group_, squares_).wait();
   at::Tensor const norm = squares_.sum().sqrt();
   if (max_norm > 0) {

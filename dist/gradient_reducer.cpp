@@ -60,6 +60,7 @@ struct GradientReducer::State {
   State(Communicator group, FlatBuffer& flat_buffer, ReductionOptions const& reduction)
       : communicator(std::move(group)), buffer(flat_buffer), options(reduction) {}
   bool exchanges() const { return options.reproducible || options.bf16; }
+  std::size_t number(Bucket const& bucket) const { return static_cast<std::size_t>(&bucket - buckets.data()); }
   void make_buckets();
   void gradient_accumulated(std::size_t index);
   void start_filled_buckets();
@@ -109,6 +110,7 @@ void GradientReducer::State::start(Bucket& bucket) {
   at::NoGradGuard no_grad;
   bucket.started = true;
   ++collectives_started;
+  CollectiveLabel const label("bucket", number(bucket));
   if (shard_sums) {
     shard_sums->add_to_last(bucket.begin, bucket.end);
   }
@@ -141,6 +143,7 @@ void GradientReducer::State::sum_exchanged(std::size_t end) {
       add_along_tree(bucket.pieces);
       mine.copy_(bucket.pieces.select(0, 0));
     }
+    CollectiveLabel const label("bucket", number(bucket));
     bucket.pending = options.sharded ? Pending() : all_gather(communicator, travelling, mine);
   }
 }

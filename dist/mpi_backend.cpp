@@ -20,7 +20,6 @@
 namespace duoflow::dist {
 namespace {
 
-using Clock = std::chrono::steady_clock;
 using std::chrono::microseconds;
 
 // Sleeps between two tests: short while something is likely to finish, long when not. The longest bounds the delay
@@ -130,8 +129,8 @@ struct Task {
 
 class MpiBackend : public HostBackend {
  public:
-  MpiBackend(int rank, int size, MPI_Comm comm, double timeout_s)
-      : HostBackend(rank, size), comm_(comm), timeout_s_(timeout_s), thread_([this] { run(); }) {}
+  MpiBackend(int rank, int size, MPI_Comm comm, std::shared_ptr<Watchdog> watchdog)
+      : HostBackend(rank, size), comm_(comm), watchdog_(std::move(watchdog)), thread_([this] { run(); }) {}
   ~MpiBackend() override { shutdown(); }
   std::string const getBackendName() const override { return "mpi"; }
   c10::intrusive_ptr<c10d::Work> submit(Collective collective) override;
@@ -143,11 +142,10 @@ class MpiBackend : public HostBackend {
   bool start_ready();
   void start(Task& task);
   bool complete_finished();
-  void check_deadlines() const;
   void fail_everything(std::exception_ptr const& exception);
 
   MPI_Comm comm_;
-  double timeout_s_;
+  std::shared_ptr<Watchdog> watchdog_;  // looks at the deadlines
   Operations operations_;
   std::mutex queue_mutex_;
   std::condition_variable queue_changed_;
@@ -192,6 +190,7 @@ c10::intrusive_ptr<c10d::Work> MpiBackend::submit(Collective collective) {
       work->complete();
       return work;
     }
+    watchdog_->issued(Group::mpi, collective.note());
     submitted_.push_back(Task{std::move(collective), work, {}});
   }
   queue_changed_.notify_one();
@@ -241,7 +240,6 @@ void MpiBackend::run() {
       }
       bool const progress = start_ready() | complete_finished();
       sleep = progress ? shortest_sleep : std::min(2 * sleep, longest_sleep);
-      check_deadlines();
     } catch (std::exception const&) {
       fail_everything(std::current_exception());
       return;
@@ -318,25 +316,12 @@ bool MpiBackend::complete_finished() {
       ++task;
       continue;
     }
+    watchdog_->completed(Group::mpi, task->collective.sequence);
     task->work->complete();
     task = under_way_.erase(task);
     completed = true;
   }
   return completed;
-}
-
-void MpiBackend::check_deadlines() const {
-  for (auto const* tasks : {&under_way_, &waiting_}) {
-    for (Task const& task : *tasks) {
-      Collective const& c = task.collective;
-      if (Clock::now() - c.issued > std::chrono::duration<double>(timeout_s_)) {
-        throw PeerError(fmt::format(
-            "{} is not complete on rank {} after {} (the deadline is {} s): a peer is stuck, gone, or in another "
-            "collective; see what the other ranks are doing, or allow more time",
-            c.describe(), rank_, c.elapsed(), timeout_s_));
-      }
-    }
-  }
 }
 
 void MpiBackend::fail_everything(std::exception_ptr const& exception) {
@@ -354,14 +339,14 @@ void MpiBackend::fail_everything(std::exception_ptr const& exception) {
 
 }  // namespace
 
-std::shared_ptr<Transport> make_mpi_transport(double timeout_s) {
+std::shared_ptr<Transport> make_mpi_transport(std::shared_ptr<Watchdog> watchdog) {
   MPI_Comm comm = MPI_COMM_NULL;
   DUOFLOW_MPI_CHECK(MPI_Comm_dup(MPI_COMM_WORLD, &comm));
   DUOFLOW_MPI_CHECK(MPI_Comm_set_errhandler(comm, MPI_ERRORS_RETURN));
   int rank = 0, size = 1;
   DUOFLOW_MPI_CHECK(MPI_Comm_rank(comm, &rank));
   DUOFLOW_MPI_CHECK(MPI_Comm_size(comm, &size));
-  return wrap_backend(c10::make_intrusive<MpiBackend>(rank, size, comm, timeout_s));
+  return wrap_backend(c10::make_intrusive<MpiBackend>(rank, size, comm, std::move(watchdog)));
 }
 
 }  // namespace duoflow::dist

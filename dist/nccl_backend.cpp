@@ -63,7 +63,8 @@ void bind_device(int local_rank) {
   }
 }
 
-std::shared_ptr<Transport> make_nccl_transport(MpiSession const* session, double timeout_s) {
+std::shared_ptr<Transport> make_nccl_transport(MpiSession const* session, double timeout_s,
+                                               std::shared_ptr<Watchdog> watchdog) {
   MpiWorld const world = session != nullptr ? session->world() : MpiWorld();
   int const devices = c10::cuda::device_count();
   if (devices == 0) {
@@ -75,7 +76,8 @@ std::shared_ptr<Transport> make_nccl_transport(MpiSession const* session, double
         "{} ranks on a host with {} CUDA device(s) (NCCL wants one device per rank): start fewer ranks there, or set "
         "DUOFLOW_CUDA_TRANSPORT=staged", world.local_size, devices));
   }
-  auto const timeout = std::chrono::milliseconds(static_cast<std::int64_t>(timeout_s * 1000));
+  // LibTorch's own watchdog ends the process without naming the rank that is missing: ours comes first.
+  auto const timeout = std::chrono::milliseconds(static_cast<std::int64_t>((timeout_s + (watchdog ? 10 : 0)) * 1000));
   auto const options = c10d::ProcessGroupNCCL::Options::create();
   options->timeout = timeout;
   auto group = c10::make_intrusive<c10d::ProcessGroupNCCL>(meet(session, timeout), world.rank, world.size, options);
@@ -83,7 +85,7 @@ std::shared_ptr<Transport> make_nccl_transport(MpiSession const* session, double
   at::Device const device(at::kCUDA, static_cast<c10::DeviceIndex>(world.local_rank));
   group->setBoundDeviceId(device);
   group->eagerConnectSingleDevice(device);
-  return wrap_backend(group);
+  return wrap_backend(group, std::move(watchdog));
 }
 
 std::string cuda_device_name() { return at::cuda::getCurrentDeviceProperties()->name; }

@@ -15,7 +15,8 @@ void bind_device(int local_rank);
 // All ranks over NCCL, one device each; a group of one rank is a real NCCL group too. `session` null: one rank.
 // Collective. Close it on every rank, then meet in a barrier, before the process ends: rank 0 serves the store that
 // the others still use while closing.
-std::shared_ptr<Transport> make_nccl_transport(MpiSession const* session, double timeout_s);
+std::shared_ptr<Transport> make_nccl_transport(MpiSession const* session, double timeout_s,
+                                               std::shared_ptr<Watchdog> watchdog = nullptr);
 
 std::string cuda_device_name();  // of the current device; "" in a build without CUDA
 std::string nccl_version();  // built against; "none" in a build without CUDA

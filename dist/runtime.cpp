@@ -9,6 +9,8 @@
 #include <cstring>
 #include <exception>
 #include <optional>
+#include <random>
+#include <sstream>
 #include <stdexcept>
 #include <thread>
 
@@ -22,6 +24,7 @@
 #include "dist/error.h"
 #include "dist/mpi_session.h"
 #include "dist/nccl_backend.h"
+#include "dist/watchdog.h"
 
 namespace duoflow::dist {
 namespace {
@@ -56,7 +59,7 @@ void install_stop_signals(void (*handler)(int), int flags) {
 }
 
 template <std::size_t size>
-void write_message(char (&message)[size], char const* signal, int rank, std::string const& host) {
+void prepare_message(char (&message)[size], char const* signal, int rank, std::string const& host) {
   *fmt::format_to_n(message, size - 1,
                     "duoflow: rank {} on {}: ended by {} before the command was done (somebody asked, or another rank "
                     "failed); look for an earlier message, or start it again\n",
@@ -99,26 +102,36 @@ struct Runtime::State {
   MpiWorld world;
   std::string host;
   double timeout_s = 0;
-  std::shared_ptr<Transport> mpi, nccl;  // made when first asked for
+  RecordSlot own_slot;                    // without MPI
+  std::optional<DatagramSocket> socket;   // none: all ranks are on this host
+  std::shared_ptr<Watchdog> watchdog;     // lives as long as the session, unless start-up fails
+  std::shared_ptr<Transport> mpi, nccl;   // made when first asked for
+
+  void start_watchdog();
+  // What the watchdog reports ends all ranks, whatever the other threads of this one do.
+  void end_job(std::string const& report) const;
 
   Communicator over_mpi() {
     if (world.size == 1) {
       return Communicator();
     }
     if (!mpi) {
-      mpi = make_mpi_transport(timeout_s);
+      Watchdog::Meeting const meeting(*watchdog, "making the group of all ranks");
+      mpi = make_mpi_transport(watchdog);
     }
     return Communicator(mpi);
   }
   Communicator over_nccl() {
     if (!nccl) {
-      nccl = make_nccl_transport(session ? &*session : nullptr, timeout_s);
+      Watchdog::Meeting const meeting(*watchdog, "connecting NCCL");
+      nccl = make_nccl_transport(session ? &*session : nullptr, timeout_s, watchdog);
     }
     return Communicator(nccl);
   }
   // NCCL first, then a barrier so that rank 0's store outlives everyone's use of it, then MPI.
   void close() {
     if (nccl) {
+      Watchdog::Meeting const meeting(*watchdog, "closing NCCL");
       nccl->close();
       if (session) {
         session->barrier();
@@ -129,8 +142,72 @@ struct Runtime::State {
       mpi->close();
       mpi.reset();
     }
+    if (session) {  // MPI's own end comes after the watchdog's: all ranks should be there
+      Watchdog::Meeting const meeting(*watchdog, "the end of the job");
+      session->barrier();
+    }
   }
 };
+
+namespace {
+
+constexpr unsigned alarm_s = 3;
+
+// MPI_Abort asks the launcher, which may be gone or stuck: then the signal ends this process.
+[[noreturn]] void end_all_ranks(int exit_code) {
+  std::signal(SIGALRM, SIG_DFL);
+  alarm(alarm_s);
+  abort_all_ranks(exit_code);
+}
+
+}  // namespace
+
+void Runtime::State::end_job(std::string const& report) const {
+  bool const speaks = watchdog->take_last_word(/*is_echo=*/false) && claim_last_word();
+  if (speaks) {
+    write_message(fmt::format("rank {} on {}: {}", world.rank, host, report));
+  } else if (watchdog->wait_for_last_word()) {
+    std::_Exit(peer_error_code);  // a second MPI_Abort would wait for the launcher, which is busy with the first
+  }
+  if (!session) std::_Exit(peer_error_code);
+  end_all_ranks(peer_error_code);
+}
+
+// Who is where: every rank's host, port, and place in the memory of its host.
+void Runtime::State::start_watchdog() {
+  WatchdogOptions options;
+  options.rank = world.rank;
+  options.collective_s = timeout_s;
+  options.step_s = 10 * timeout_s;
+  options.hosts = {host};
+  options.slots = {&own_slot};
+  options.end_job = [this](std::string const& report) { end_job(report); };
+  options.hush = [] { claim_last_word(); };
+  options.leave = [] { std::_Exit(peer_error_code); };
+  if (session) {
+    if (world.local_size < world.size) socket.emplace();
+    std::string const job = session->broadcast_string(std::to_string(std::random_device()()) + std::to_string(std::random_device()()));
+    auto const lines = session->gather_strings(
+        fmt::format("{} {} {} {}", world.first_on_host, world.local_rank, socket ? socket->port() : 0, host));
+    options.hosts.clear();
+    options.slots.clear();
+    std::vector<RemotePeer> remote;
+    for (std::string const& line : lines) {
+      std::istringstream text(line);
+      int first_on_host = 0, local_rank = 0, port = 0;
+      std::string name;
+      text >> first_on_host >> local_rank >> port >> name;
+      bool const is_here = first_on_host == world.first_on_host;
+      if (!is_here) remote.push_back({static_cast<int>(options.hosts.size()), name, port});
+      options.hosts.push_back(name);
+      options.slots.push_back(is_here ? session->slot(local_rank) : nullptr);
+    }
+    if (socket) {
+      options.link = std::make_unique<PeerLink>(*socket, world.rank, std::hash<std::string>()(job), std::move(remote));
+    }
+  }
+  watchdog = std::make_shared<Watchdog>(std::move(options));
+}
 
 Runtime::Runtime(RuntimeOptions const& options) : state_(nullptr) {
   if (options.timeout_s <= 0) {
@@ -138,14 +215,15 @@ Runtime::Runtime(RuntimeOptions const& options) : state_(nullptr) {
   }
   auto state = std::make_unique<State>();
   if (under_launcher()) {
-    state->session.emplace();
+    state->session.emplace(options.timeout_s);
     state->world = state->session->world();
   }
   char name[256] = {};
   state->host = gethostname(name, sizeof(name) - 1) == 0 ? name : "unknown-host";
   state->timeout_s = options.timeout_s;
-  write_message(term_message, "SIGTERM", state->world.rank, state->host);
-  write_message(usr2_message, "SIGUSR2", state->world.rank, state->host);
+  state->start_watchdog();
+  prepare_message(term_message, "SIGTERM", state->world.rank, state->host);
+  prepare_message(usr2_message, "SIGUSR2", state->world.rank, state->host);
   install_stop_signals(end_by_signal, SA_RESETHAND);
   bind_device(state->world.local_rank);
   at::set_num_threads(options.threads > 0 ? options.threads : default_threads(state->world.local_size));
@@ -163,6 +241,7 @@ Runtime::~Runtime() {
     mark_job_broken();
     fmt::print(stderr, "duoflow: rank {} on {}: communication did not end cleanly ({})\n", rank(), host(), error.what());
   }
+  state_->watchdog->stop();  // before MPI, whose memory it writes
   delete state_;
 }
 
@@ -170,12 +249,15 @@ int Runtime::rank() const { return state_->world.rank; }
 int Runtime::size() const { return state_->world.size; }
 int Runtime::local_rank() const { return state_->world.local_rank; }
 std::string const& Runtime::host() const { return state_->host; }
-void Runtime::set_timeout(double seconds) {
-  if (seconds <= 0) {
-    throw std::invalid_argument(fmt::format("the deadline of a collective is {} s, it must be positive", seconds));
+void Runtime::set_timeout(double seconds, double step_seconds) {
+  if (seconds <= 0 || step_seconds < 0) {
+    throw std::invalid_argument(fmt::format("the deadlines of a collective and of a step are {} and {} s, the first must be "
+                                            "positive, the second not negative", seconds, step_seconds));
   }
   state_->timeout_s = seconds;
+  state_->watchdog->set_deadlines(seconds, step_seconds > 0 ? step_seconds : 10 * seconds);
 }
+void Runtime::at_step(std::int64_t step) { state_->watchdog->at_step(step); }
 
 void Runtime::set_threads(int threads) {
   at::set_num_threads(threads > 0 ? threads : default_threads(state_->world.local_size));
@@ -191,46 +273,30 @@ Communicator Runtime::communicator(Device device) {
   return state_->over_nccl();
 }
 
-namespace {
-
-// When all ranks fail for the same reason, one rank of each host may speak; between hosts the lower rank comes first and
-// ends the job (that took 0.3 s) before the others. A PeerError is mostly the echo of another rank's error: it waits longer.
-std::chrono::duration<double> time_before_speaking(int rank, bool is_echo) {
-  double const by_rank = rank == 0 ? 0.0 : 0.7 + 0.4 * std::min(rank, 11);
-  return std::chrono::duration<double>(by_rank + (is_echo ? 1.0 : 0.0));
-}
-
-constexpr std::chrono::seconds time_to_be_ended{20};  // by the rank that speaks; then the silent ones end the job too
-
-int fail_job(Runtime const& runtime, std::string const& message, bool is_echo, int exit_code) {
-  bool const alone = runtime.size() == 1;
-  if (!alone) {
-    std::this_thread::sleep_for(time_before_speaking(runtime.rank(), is_echo));
-  }
-  if (alone || claim_last_word()) {
-    fmt::print(stderr, "duoflow: rank {} on {}: {}\n", runtime.rank(), runtime.host(), message);
+// When all ranks fail for the same reason one may speak (Watchdog::take_last_word). A PeerError is mostly the echo of
+// another rank's error and waits for it.
+int Runtime::fail_job(std::string const& message, bool is_echo, int exit_code) {
+  bool const alone = size() == 1;
+  if (alone || (state_->watchdog->take_last_word(is_echo) && claim_last_word())) {
+    write_message(fmt::format("rank {} on {}: {}", rank(), host(), message));
     std::fflush(nullptr);
-  } else {
-    std::this_thread::sleep_for(time_to_be_ended);
+  } else if (state_->watchdog->wait_for_last_word()) {
+    std::_Exit(exit_code);
   }
-  if (!alone) {
-    abort_all_ranks(exit_code);
-  }
+  if (!alone) end_all_ranks(exit_code);
   return exit_code;
 }
-
-}  // namespace
 
 int run_guarded(Runtime& runtime, std::function<int()> const& body,
                 std::function<int(std::exception const&)> const& exit_code) {
   try {
     return body();
   } catch (PeerError const& error) {
-    return fail_job(runtime, error.what(), /*is_echo=*/true, exit_code(error));
+    return runtime.fail_job(error.what(), /*is_echo=*/true, exit_code(error));
   } catch (c10::Error const& error) {  // without LibTorch's backtrace
-    return fail_job(runtime, error.what_without_backtrace(), /*is_echo=*/false, exit_code(error));
+    return runtime.fail_job(error.what_without_backtrace(), /*is_echo=*/false, exit_code(error));
   } catch (std::exception const& error) {
-    return fail_job(runtime, error.what(), /*is_echo=*/false, exit_code(error));
+    return runtime.fail_job(error.what(), /*is_echo=*/false, exit_code(error));
   }
 }
 

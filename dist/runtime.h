@@ -4,6 +4,7 @@
 // Under mpirun (or srun --mpi) rank and size come from MPI; without a launcher the world is one rank and MPI is not
 // started. Construct once, in main, before any tensor is made. Not copyable.
 
+#include <cstdint>
 #include <functional>
 #include <string>
 
@@ -30,7 +31,11 @@ class Runtime {
   int local_rank() const;
   std::string const& host() const;
   void set_threads(int threads);
-  void set_timeout(double seconds);  // deadline of one collective, for communicators made afterwards
+  // Deadlines of one collective and of one step; 0: a step has ten times as long. What passes one ends all ranks with a
+  // report (watchdog.h), exit code 4.
+  void set_timeout(double seconds, double step_seconds = 0);
+  // A step begins: its deadline starts, the last one's ends. Before the first call there is none.
+  void at_step(std::int64_t step);
 
   // The group of all ranks for tensors of this device: MPI for CPU tensors; for CUDA tensors NCCL, or MPI staged
   // through host memory when DUOFLOW_CUDA_TRANSPORT=staged (several ranks on one GPU). Null when the world is one
@@ -45,6 +50,10 @@ class Runtime {
   bool stop_requested() const;
 
  private:
+  friend int run_guarded(Runtime& runtime, std::function<int()> const& body,
+                         std::function<int(std::exception const&)> const& exit_code);
+  int fail_job(std::string const& message, bool is_echo, int exit_code);
+
   struct State;
   State* state_;
 };

@@ -66,6 +66,7 @@ void ShardedAdamW::step(at::Tensor const& own_gradients, at::Tensor const& learn
 void ShardedAdamW::start_gather(BucketRange const& bucket) {
   std::int64_t const size = bucket.end - bucket.begin, share = size / group_.size();
   at::Tensor const parameters = buffer_.parameters().narrow(0, bucket.begin, size);
+  CollectiveLabel const label("parameters", gathers_.size());
   gathers_.push_back(all_gather(group_, parameters, parameters.narrow(0, group_.rank() * share, share)));
 }
 

@@ -22,6 +22,7 @@ void StatisticsExchange::start(at::Tensor const& local) {
   }
   at::NoGradGuard no_grad;
   buffer_.copy_(local.detach(), /*non_blocking=*/true);
+  CollectiveLabel const label("statistics");
   pending_ = all_reduce(communicator_, buffer_);
   under_way_ = true;
 }

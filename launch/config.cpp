@@ -304,6 +304,7 @@ void validate(Config& c) {
   require(c.dist.first_bucket_mib > 0, "dist.first_bucket_mib", c.dist.first_bucket_mib, "> 0");
   require(c.dist.threads >= 0, "dist.threads", c.dist.threads, ">= 0");
   require(c.dist.timeout_s > 0, "dist.timeout_s", c.dist.timeout_s, "> 0");
+  require(c.dist.step_timeout_s >= 0, "dist.step_timeout_s", c.dist.step_timeout_s, ">= 0");
   require_one_of("dist.device", c.dist.device, {"auto", "cpu", "cuda"});
 }
 

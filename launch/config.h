@@ -76,7 +76,7 @@ struct DistConfig {
   std::int64_t virtual_shards = 0;
   int zero = 0;
   std::string gradient_dtype = "f32";
-  double bucket_mib = 25, first_bucket_mib = 1, timeout_s = 600;
+  double bucket_mib = 25, first_bucket_mib = 1, timeout_s = 600, step_timeout_s = 0;
   int threads = 0;
   std::string device = "auto";
 };

@@ -195,6 +195,9 @@ void add_other_keys(std::vector<ConfigKey>& keys, Config& c) {
           key("dist.first_bucket_mib", c.dist.first_bucket_mib,
               "first bucket, small so that communication starts early"),
           key("dist.timeout_s", c.dist.timeout_s, "deadline of a collective in seconds"),
+          key("dist.step_timeout_s", c.dist.step_timeout_s,
+              "deadline of a step in seconds, reading data and writing checkpoints included; 0: ten times "
+              "dist.timeout_s"),
           key("dist.threads", c.dist.threads, "compute threads per rank; 0: cores of the host / ranks on it"),
           key("dist.device", c.dist.device, "auto, cpu or cuda"),
       });

@@ -11,7 +11,7 @@
 
 namespace duoflow::launch {
 
-// Threads per rank and deadline of collectives, as the config says.
+// Threads per rank and deadlines of collectives and steps, as the config says.
 void configure(dist::Runtime& runtime, Config const& config);
 // auto: CUDA when this build and machine have it. ConfigError when cuda is asked for and absent.
 at::Device choose_device(std::string const& name);

@@ -12,6 +12,7 @@
 #include "launch/metrics_log.h"
 #include "launch/pictures.h"
 #include "launch/progress.h"
+#include "launch/rank_times.h"
 #include "launch/tensorboard.h"
 
 namespace duoflow::launch {
@@ -23,6 +24,7 @@ struct RunLog::State {
   MetricsLog metrics;
   TensorBoardWriter curves;
   Progress progress;
+  RankTimes ranks;
   double first_latent_std = 0;  // of this start; 0: not seen yet
   bool collapse_said = false;
 
@@ -32,7 +34,8 @@ struct RunLog::State {
         line(options),
         metrics(folder + "/metrics.jsonl", step),
         curves(folder, step),
-        progress(c.training.train_steps, step) {}
+        progress(c.training.train_steps, step),
+        ranks(options.size) {}
 };
 
 namespace {
@@ -72,6 +75,7 @@ void RunLog::step(StepNumbers const& numbers, std::vector<double> const& next) {
       numbers.step % state_->config.training.print_every == 0 || numbers.step == state_->config.training.train_steps;
   if (!print && numbers.own[kSkipped] == 0) return;
   auto const line = metrics_line(numbers, next, state_->line);
+  state_->ranks.add(next);
   state_->metrics.write(line);
   for (auto const& [name, value] : line.items())
     if (value.is_number() && name != "step" && std::isfinite(value.get<double>()))
@@ -132,10 +136,12 @@ void RunLog::checkpoint(std::string const& folder, double ms) {
   log_info(fmt::format("checkpoint {} ({:.0f} ms)", folder, ms));
 }
 
-void RunLog::cost(std::string const& split, std::int64_t steps, double peak_mib) {
+void RunLog::cost(std::string const& split, std::int64_t steps, double peak_mib, std::vector<std::string> const& hosts) {
   if (!state_) return;
   state_->progress.finish();
   if (!split.empty()) log_info(fmt::format("step times of rank 0 (mean of {} steps): {}", steps, split));
+  auto const slowest = state_->ranks.summary(hosts);
+  if (!slowest.empty()) log_info(slowest);
   log_info(fmt::format("peak resident memory of a rank: {:.0f} MiB", peak_mib));
 }
 

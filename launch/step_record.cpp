@@ -51,11 +51,16 @@ void add_cut(nlohmann::ordered_json& line, std::vector<double> const& next) {
   line["grad_cosine"] = v > 0 && r > 0 ? next[model::kGradDot] / (v * r) : std::nan("");
 }
 
+// Ranks wait for each other: the slowest is the one that waits least.
+double own_ms(std::vector<double> const& statistics, int rank) {
+  return per_rank(statistics, rank, kStepMs) - per_rank(statistics, rank, kCommWaitMs);
+}
+
 void add_times(nlohmann::ordered_json& line, StepNumbers const& numbers, std::vector<double> const& next, int size) {
   int slowest = 0;
   double waited = 0;
   for (int rank = 0; rank < size; ++rank) {
-    if (per_rank(next, rank, kStepMs) > per_rank(next, slowest, kStepMs)) slowest = rank;
+    if (own_ms(next, rank) > own_ms(next, slowest)) slowest = rank;
     waited = std::max(waited, per_rank(next, rank, kDataWaitMs));
   }
   auto const step_ms = per_rank(next, slowest, kStepMs);

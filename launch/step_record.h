@@ -17,9 +17,9 @@
 
 namespace duoflow::launch {
 
-// Slots that the launcher appends to the model's statistics; the last kPerRank x size ones are one triple per rank.
+// Slots that the launcher appends to the model's statistics; the last kPerRank x size ones are one quadruple per rank.
 enum LaunchSlot : int { kStop = model::kStatisticCount, kTimeUp, kFirstPerRank };
-enum PerRankSlot : int { kStepMs, kDataWaitMs, kFirstBadPosition, kPerRank };  // position + 1; 0: none
+enum PerRankSlot : int { kStepMs, kDataWaitMs, kCommWaitMs, kFirstBadPosition, kPerRank };  // position + 1; 0: none
 inline std::int64_t statistic_slots(int size) { return kFirstPerRank + kPerRank * size; }
 
 // After the reduced statistics: numbers that are the same on every rank by construction.

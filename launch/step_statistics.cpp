@@ -52,6 +52,7 @@ void StepStatistics::send(Flags const& flags) {
   slots[kTimeUp] = flags.time_up ? 1 : 0;
   slots[mine + kStepMs] = flags.step_ms;
   slots[mine + kDataWaitMs] = flags.data_wait_ms;
+  slots[mine + kCommWaitMs] = flags.comm_wait_ms;
   auto const launch = local_.narrow(0, shards_ * model::kStatisticCount, rest);
   launch.copy_(host, /*non_blocking=*/true);  // from pinned memory: else the copy waits for the device
   launch[mine - model::kStatisticCount + kFirstBadPosition].copy_(first_bad_);

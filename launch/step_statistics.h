@@ -27,7 +27,7 @@ class StepStatistics {
 
   struct Flags {
     bool stop = false, time_up = false;
-    double step_ms = 0, data_wait_ms = 0;  // of the step before
+    double step_ms = 0, data_wait_ms = 0, comm_wait_ms = 0;  // of the step before
   };
   void send(Flags const& flags);
   at::Tensor await();  // reduced, [statistic_slots(size)]

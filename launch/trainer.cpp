@@ -15,6 +15,7 @@
 #include "launch/batches.h"
 #include "launch/logging.h"
 #include "launch/model_setup.h"
+#include "launch/run_agreement.h"
 #include "launch/run_log.h"
 #include "launch/run_setup.h"
 #include "launch/run_state.h"
@@ -100,7 +101,7 @@ class Trainer : private StepSource {
       held_before_;                     // batches of this step and the last: a copy may still read their memory
   at::Tensor picture_, target_;         // the last micro-step's, for images/
   std::optional<StepNumbers> pending_;  // waits for the next step's statistics
-  double data_wait_ms_ = 0, last_step_ms_ = 0, last_data_wait_ms_ = 0;
+  double data_wait_ms_ = 0, last_step_ms_ = 0, last_data_wait_ms_ = 0, last_comm_wait_ms_ = 0;
   StepTimes times_;
   std::int64_t saved_step_ = -1;
   bool stop_ = false, time_up_ = false;
@@ -117,11 +118,13 @@ void Trainer::open(TrainArguments const& arguments) {
   }
   data_ = std::make_unique<TrainingData>(arguments.data, config_, communicator_.rank(), communicator_.size(), samples,
                                          device_.is_cuda());
+  agree_on_data(communicator_, runtime_.host(), arguments.data, data_->fingerprint());
   counters_.data_fingerprint = data_->fingerprint();
   if (folder.empty())
     set_latent_statistics(communicator_, model_, *data_);
   else
     resume(folder, arguments.run);
+  agree_on_weights(communicator_, runtime_.host(), model_);
   counters_.global_batch = plan_.global_batch;
   if (arguments.resume != "auto") set_later_checkpoints_aside(folder.empty() ? -1 : step);
   if (data_->pairs()) {
@@ -169,6 +172,7 @@ void Trainer::train_step() {
   // ---- only diagnostics
   record(result);
   last_data_wait_ms_ = data_wait_ms_;
+  last_comm_wait_ms_ = times_.ms(Stage::communication);
 }
 
 std::pair<model::JointBatch, std::uint64_t> Trainer::joint(std::int64_t) {
@@ -184,7 +188,8 @@ std::pair<model::ReconstructionBatch, std::uint64_t> Trainer::reconstruction(std
 
 StepStatistics::Flags Trainer::flags() {
   double const max_ms = config_.training.max_hours * 3.6e6;
-  return {runtime_.stop_requested(), max_ms > 0 && ms_since(started_) > max_ms, last_step_ms_, last_data_wait_ms_};
+  return {runtime_.stop_requested(), max_ms > 0 && ms_since(started_) > max_ms, last_step_ms_, last_data_wait_ms_,
+          last_comm_wait_ms_};
 }
 
 // ---- only diagnostics, the log and the checkpoints below
@@ -269,11 +274,13 @@ void Trainer::report_cost() {
   double most = 0;
   for (auto const& mib : dist::all_gather_strings(communicator_, fmt::format("{}", peak_resident_mib())))
     most = std::max(most, std::stod(mib));
-  log_->cost(device_.is_cuda() ? std::string() : times_.summary(), times_.steps(), most);
+  log_->cost(device_.is_cuda() ? std::string() : times_.summary(), times_.steps(), most,
+             dist::all_gather_strings(communicator_, runtime_.host()));
 }
 
 int Trainer::run() {
   while (counters_.step < config_.training.train_steps && !leaving()) {
+    runtime_.at_step(counters_.step + 1);
     train_step();
     read_record(/*latest=*/!device_.is_cuda());
     times_.lap(Stage::other);
@@ -294,6 +301,7 @@ int Trainer::run() {
 
 int train(dist::Runtime& runtime, Config const& config, TrainArguments const& arguments) {
   try {
+    agree_on_run(runtime, config, arguments);
     Trainer trainer(runtime, config, arguments);
     return trainer.run();
   } catch (c10::OutOfMemoryError const& error) {

@@ -1,11 +1,14 @@
 // A program for runtime_test: ranks that fail in the way the first argument names.
 
+#include <algorithm>
 #include <chrono>
 #include <csignal>
-#include <cstdio>
-#include <cstring>
+#include <cstdlib>
 #include <stdexcept>
+#include <string_view>
 #include <thread>
+
+#include <unistd.h>
 
 #include <ATen/ATen.h>
 
@@ -28,6 +31,9 @@ void wait_for_others(Runtime& runtime) {
 
 int behave(Runtime& runtime, std::string const& behaviour) {
   bool const is_last = runtime.rank() == runtime.size() - 1;
+  if (behaviour == "last-stops-before-the-group" && is_last) {
+    std::raise(SIGSTOP);
+  }
   runtime.communicator(Device::cpu);
   if (behaviour == "last-throws") {
     if (is_last) {
@@ -40,6 +46,27 @@ int behave(Runtime& runtime, std::string const& behaviour) {
     if (is_last) {
       std::this_thread::sleep_for(std::chrono::seconds(30));
     }
+    wait_for_others(runtime);
+  } else if (behaviour == "last-stops" || behaviour == "last-is-killed") {
+    CollectiveLabel const label("bucket", 3);
+    wait_for_others(runtime);
+    if (is_last) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(300));
+      std::raise(behaviour == "last-stops" ? SIGSTOP : SIGKILL);
+    }
+    wait_for_others(runtime);
+  } else if (behaviour == "all-hang-in-a-step") {
+    runtime.set_timeout(60, 0.5);
+    runtime.at_step(12);
+    std::this_thread::sleep_for(std::chrono::seconds(30));
+  } else if (behaviour == "all-stop-and-go-on") {
+    pid_t const sleeper = fork();
+    if (sleeper == 0) {
+      std::this_thread::sleep_for(std::chrono::seconds(3));
+      kill(getppid(), SIGCONT);
+      _exit(0);
+    }
+    std::raise(SIGSTOP);
     wait_for_others(runtime);
   } else if (behaviour == "stop-signal") {
     runtime.catch_stop_signals();
@@ -58,6 +85,13 @@ int behave(Runtime& runtime, std::string const& behaviour) {
 int main(int argc, char** argv) {
   using namespace duoflow::dist;
   std::string const behaviour = argc > 1 ? argv[1] : "";
-  Runtime runtime({1, behaviour == "last-hangs" ? 0.5 : 60.0});
+  constexpr std::string_view short_deadline[] = {"last-hangs", "last-stops", "last-stops-before-the-group", "last-stops-before-mpi",
+                                                 "all-stop-and-go-on"};
+  bool const is_short = std::count(std::begin(short_deadline), std::end(short_deadline), behaviour) > 0;
+  if (behaviour == "last-stops-before-mpi" &&
+      std::stoi(std::getenv("OMPI_COMM_WORLD_RANK")) + 1 == std::stoi(std::getenv("OMPI_COMM_WORLD_SIZE"))) {
+    std::raise(SIGSTOP);
+  }
+  Runtime runtime({1, is_short ? 2.0 : 60.0});
   return run_guarded(runtime, [&] { return behave(runtime, behaviour); }, exit_code);
 }

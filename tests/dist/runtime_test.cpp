@@ -79,6 +79,51 @@ TEST(RuntimeTest, ADeadlineEndsTheJobNamingTheCollective) {
   EXPECT_EQ(outcome.exit_code, 4) << outcome.output;
   EXPECT_EQ(outcome.messages(), 1) << outcome.output;
   EXPECT_TRUE(outcome.says("all_reduce #1 of 1000 Float is not complete on rank ")) << outcome.output;
+  EXPECT_TRUE(outcome.says("arrived: ranks 0, 1; not arrived: rank 2 on host ")) << outcome.output;
+  EXPECT_TRUE(outcome.says("last seen after making the group of all ranks #1 ")) << outcome.output;
+  EXPECT_TRUE(outcome.says("(alive, so busy elsewhere)")) << outcome.output;
+}
+
+TEST(RuntimeTest, AStoppedRankEndsTheJobAndIsNamed) {
+  Outcome const outcome = run_on(3, "last-stops");
+  EXPECT_EQ(outcome.exit_code, 4) << outcome.output;
+  EXPECT_EQ(outcome.messages(), 1) << outcome.output;
+  EXPECT_TRUE(outcome.says("all_reduce #2 (bucket 3) of 1000 Float is not complete on rank ")) << outcome.output;
+  EXPECT_TRUE(outcome.says("arrived: ranks 0, 1; not arrived: rank 2 on host ")) << outcome.output;
+  EXPECT_TRUE(outcome.says("last seen after all_reduce #1 (bucket 3)")) << outcome.output;
+  EXPECT_TRUE(outcome.says("no sign of life for ")) << outcome.output;
+}
+
+TEST(RuntimeTest, ARankStoppedBeforeItsFirstCollectiveEndsTheJob) {
+  Outcome const outcome = run_on(3, "last-stops-before-the-group");
+  EXPECT_EQ(outcome.exit_code, 4) << outcome.output;
+  EXPECT_EQ(outcome.messages(), 1) << outcome.output;
+  EXPECT_TRUE(outcome.says("making the group of all ranks #1 is not complete on rank ")) << outcome.output;
+  EXPECT_TRUE(outcome.says("not arrived: rank 2 on host ")) << outcome.output;
+}
+
+TEST(RuntimeTest, ARankStoppedBeforeMpiHasStartedEndsTheJob) {
+  Outcome const outcome = run_on(3, "last-stops-before-mpi");
+  EXPECT_EQ(outcome.exit_code, 4) << outcome.output;
+  EXPECT_TRUE(outcome.says("MPI has not started within 2 s")) << outcome.output;
+}
+
+TEST(RuntimeTest, AKilledRankEndsTheJob) {
+  Outcome const outcome = run_on(3, "last-is-killed");
+  EXPECT_EQ(outcome.exit_code, 137) << outcome.output;
+}
+
+TEST(RuntimeTest, RanksThatHangOutsideAnyCollectiveEndByTheDeadlineOfTheStep) {
+  for (int ranks : {1, 3}) {
+    Outcome const outcome = run_on(ranks, "all-hang-in-a-step");
+    EXPECT_EQ(outcome.exit_code, 4) << outcome.output;
+    EXPECT_EQ(outcome.messages(), 1) << outcome.output;
+    EXPECT_TRUE(outcome.says("step 12 is not complete on rank ")) << outcome.output;
+  }
+}
+
+TEST(RuntimeTest, DeadlinesDoNotRunWhileAllRanksAreStopped) {
+  EXPECT_EQ(run_on(2, "all-stop-and-go-on").exit_code, 0);
 }
 
 TEST(RuntimeTest, AStopSignalOnlySetsAFlag) {

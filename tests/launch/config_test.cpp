@@ -88,6 +88,7 @@ std::vector<std::pair<std::string, std::string>> other_values() {
           {"dist.bucket_mib", "0.5"},
           {"dist.first_bucket_mib", "0.25"},
           {"dist.timeout_s", "1.5"},
+          {"dist.step_timeout_s", "2.5"},
           {"dist.threads", "3"},
           {"dist.device", "\"cpu\""}};
 }
@@ -196,6 +197,7 @@ TEST(ConfigTest, ValuesOutsideTheirRangeAreErrors) {
                                         "dist.gradient_dtype=f16",
                                         "dist.device=tpu",
                                         "dist.timeout_s=0",
+                                        "dist.step_timeout_s=-1",
                                         "data.verify=maybe",
                                         "data.light_encoding=hdr",
                                         "data.threads=0",

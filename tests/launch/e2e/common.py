@@ -92,7 +92,16 @@ def command_line(ranks, arguments):
 
 def launch(ranks, *arguments, code=0, timeout=150, environment=None):
     """Runs to the end; AssertionError with everything it said unless the exit code is `code` (None: any)."""
-    command = command_line(ranks, arguments)
+    return run_command(command_line(ranks, arguments), code, timeout, environment)
+
+
+def launch_apart(per_rank, code=0, timeout=150):
+    """launch() of ranks that have an own command line each, in one job."""
+    lines = [["-n", "1", *command_line(0, arguments)] for arguments in per_rank]
+    return run_command(["mpirun", *lines[0], *(word for line in lines[1:] for word in (":", *line))], code, timeout)
+
+
+def run_command(command, code, timeout, environment=None):
     done = subprocess.run(command, env=ENVIRONMENT | (environment or {}), capture_output=True, text=True,
                           errors="replace", timeout=timeout)
     outcome = Outcome(command, done.returncode, done.stdout, done.stderr)
