@@ -73,6 +73,23 @@ bool under_launcher() {
   return std::any_of(std::begin(names), std::end(names), [](char const* name) { return std::getenv(name) != nullptr; });
 }
 
+// Launchers that start several processes without an MPI that joins them: each would believe to be alone, and all would
+// write the same files.
+void refuse_other_launchers() {
+  struct Launcher {
+    char const *name, *size;
+  };
+  for (auto const& [name, size] : {Launcher{"torchrun", "WORLD_SIZE"}, Launcher{"srun without --mpi", "SLURM_STEP_NUM_TASKS"}}) {
+    char const* const value = std::getenv(size);
+    if (value != nullptr && std::atoi(value) > 1) {
+      throw std::invalid_argument(fmt::format(
+          "{} = {} says that {} started {} ranks, but no MPI joins them (each would train alone into the same folder); "
+          "start them with mpirun or srun --mpi=pmix, or unset {} for one rank",
+          size, value, name, value, size));
+    }
+  }
+}
+
 // A launcher may have bound this rank to some of the host's cores; then there are no others to use.
 int default_threads(int ranks_on_host) {
   if (char const* const wish = std::getenv("OMP_NUM_THREADS"); wish != nullptr && std::atoi(wish) > 0) return std::atoi(wish);
@@ -217,6 +234,8 @@ Runtime::Runtime(RuntimeOptions const& options) : state_(nullptr) {
   if (under_launcher()) {
     state->session.emplace(options.timeout_s);
     state->world = state->session->world();
+  } else {
+    refuse_other_launchers();
   }
   char name[256] = {};
   state->host = gethostname(name, sizeof(name) - 1) == 0 ? name : "unknown-host";

@@ -10,6 +10,7 @@
 #include "dist/runtime.h"
 #include "launch/config.h"
 #include "launch/trainer.h"
+#include "model/scene_model.h"
 
 namespace duoflow::launch {
 
