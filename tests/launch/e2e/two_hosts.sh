@@ -18,11 +18,10 @@ enter_hosts() {
   mount -t tmpfs none $work  # of this mount namespace only, as the other mounts below: gone with it
   hostname alpha
   ip link set lo up
-  unshare --net --uts sleep infinity &
-  beta=$!
+  coproc BETA { exec unshare --net --uts sh -c 'echo ready; exec sleep infinity'; }
+  beta=$BETA_PID
+  read -r -u "${BETA[0]}"  # from here on it has its own namespaces
   on_beta() { nsenter --target "$beta" --net --uts "$@"; }
-  until [[ $(readlink "/proc/$beta/ns/net") != $(readlink /proc/self/ns/net) ]]; do sleep 0.01; done
-  until [[ $(readlink "/proc/$beta/ns/uts") != $(readlink /proc/self/ns/uts) ]]; do sleep 0.01; done
   on_beta hostname beta
   ip link add link0 type veth peer name link0 netns "$beta"
   ip addr add 10.77.0.1/24 dev link0
