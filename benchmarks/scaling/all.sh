@@ -16,11 +16,13 @@ tests/launch/e2e/two_hosts.sh --rate 1gbit --only-check
 [[ -n ${NO_BUILD:-} ]] || cmake --build build --target duoflow collectives step_profile >/dev/null
 load=$(cut -d' ' -f1 /proc/loadavg)
 work=$(mktemp -d)
+say_why() { echo "all.sh: the data could not be made: $(tail -n1 "$work"/log)" >&2; exit 1; }
 trap 'rm -rf "$work"' EXIT
 echo "making data" >&2
-./build/duoflow synth --out "$work/scenes" --objects 1 --lights 6 --views 16 --size 64 --spp 4 --env-height 32 >/dev/null 2>&1
-./build/duoflow train --config configs/quickstart_reconstruction.yaml --data "$work/scenes" --run "$work/stage1" training.train_steps=3 >/dev/null 2>&1
-./build/duoflow encode --checkpoint "$work/stage1" --data "$work/scenes" --out "$work/pairs" >/dev/null 2>&1
+./build/duoflow synth --out "$work/scenes" --objects 1 --lights 6 --views 16 --size 64 --spp 4 --env-height 32 >"$work/log" 2>&1 || say_why
+./build/duoflow train --config configs/quickstart_reconstruction.yaml --data "$work/scenes" --run "$work/stage1" training.train_steps=3 \
+  data.exclude_lights=none data.target_frames=0-15 >"$work/log" 2>&1 || say_why
+./build/duoflow encode --checkpoint "$work/stage1" --data "$work/scenes" --out "$work/pairs" >"$work/log" 2>&1 || say_why
 data=(--data "$work/pairs" --init "$work/stage1")
 
 section() {  # section TITLE COMMAND...: what it prints, under its command without this machine's paths
