@@ -48,10 +48,9 @@ model::SceneModel make_model(Config const& config, at::Device device, bool resum
 
 dist::FlatBuffer make_buffer(model::SceneModel const& model, Config const& config, BatchPlan const& plan, int ranks) {
   std::vector<dist::TrainableParameter> parameters;
-  for (auto const part : {model::Part::reconstructor, model::Part::editor, model::Part::renderer})  // forward order
-    for (auto const& parameter : model.parameters())
-      if (parameter.part == part && parameter.trainable && parameter.tensor.requires_grad())
-        parameters.push_back({parameter.name, parameter.tensor, parameter.tensor.dim() == 1 ? 1 : 0});
+  for (auto const& parameter : model.forward_order())
+    if (parameter.trainable && parameter.tensor.requires_grad())
+      parameters.push_back({parameter.name, parameter.tensor, parameter.tensor.dim() == 1 ? 1 : 0});
   bool const in_slices = config.dist.zero > 0 || config.dist.gradient_dtype == "bf16";
   auto const slices = config.dist.reproducible ? plan.shards : in_slices ? ranks : 1;
   return dist::FlatBuffer(std::move(parameters), {config.dist.bucket_mib, config.dist.first_bucket_mib, slices});

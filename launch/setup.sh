@@ -11,7 +11,7 @@ usage() {
   cat <<'END'
 usage: launch/setup.sh [--full] [--gpu] [--no-apt] [--build | --build-all]
   (no option)  Debian packages and the libraries of LibTorch that the CPU program needs (1.3 GB)
-  --full       Python's torch with its CUDA libraries (4.8 GB) and the Python packages of the tests;
+  --full       Python's torch with its CUDA libraries (4.8 GB), the Python packages of the tests and iproute2;
                the default where a GPU driver is present
   --gpu        as --full; a build then makes build-gpu (CUDA, NCCL) besides build
   --no-apt     install no system package: list what is missing and stop (clusters, systems without apt)
@@ -91,6 +91,7 @@ probe_packages() {
   need libembree-dev      has_header embree3/rtcore.h  # and, through it, libembree3-3, which the program opens when it runs
   if [[ $apt == yes ]]; then need ccache has_command ccache; fi  # only saves time
   if [[ -z ${LIBTORCH_DIR:-} || $full == yes ]]; then need python3-venv can_make_environment; fi
+  if [[ $apt == yes && $full == yes ]]; then need iproute2 has_command tc; fi  # tests and benchmarks on two hosts
 }
 
 as_root=()

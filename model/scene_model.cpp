@@ -57,6 +57,12 @@ void add_blocks(Slots& slots, std::vector<Block>& blocks, std::string const& nam
 
 }  // namespace
 
+namespace {
+
+int forward_position(Part part) { return part == Part::reconstructor ? 0 : part == Part::editor ? 1 : 2; }
+
+}  // namespace
+
 struct SceneModel::Impl {
   ModelOptions options;
   Reconstructor reconstructor;
@@ -136,6 +142,21 @@ void SceneModel::to(at::Device device) {
 std::vector<ModelParameter> SceneModel::parameters() const {
   std::vector<ModelParameter> all;
   for (Slot const& slot : impl_->slots) all.push_back({slot.name, *slot.tensor, slot.part, slot.trainable});
+  return all;
+}
+
+// State-dict order is another one: the editor's embedders condition every block and stand behind them.
+std::vector<ModelParameter> SceneModel::forward_order() const {
+  auto const stage = [](ModelParameter const& parameter) {
+    if (parameter.name.starts_with("image_token_decoder.") || parameter.name.starts_with("editor_velocity_head.")) return 2;
+    bool const in_block = parameter.name.starts_with("transformer_encoder.") || parameter.name.starts_with("transformer_decoder.") ||
+                          parameter.name.starts_with("transformer_editor.");
+    return in_block ? 1 : 0;
+  };
+  auto all = parameters();
+  std::stable_sort(all.begin(), all.end(), [&](auto const& a, auto const& b) {
+    return std::pair(forward_position(a.part), stage(a)) < std::pair(forward_position(b.part), stage(b));
+  });
   return all;
 }
 

@@ -36,6 +36,8 @@ class SceneModel {
   void to(at::Device device);  // before parameters are handed to a flat buffer
 
   std::vector<ModelParameter> parameters() const;  // the reference's named_parameters order, then buffers
+  // The same, part by part in the order in which a forward first uses them; its reverse is how a backward finishes.
+  std::vector<ModelParameter> forward_order() const;
   void set_trainable(Part part, bool trainable);   // requires_grad of the part's parameters
   bool trainable(Part part) const;                 // as last set; true for a new model
 

@@ -1,0 +1,274 @@
+// Where does the time of a joint step go on these ranks, when is each gradient bucket ready, and what would the step
+// cost with its communication started otherwise?
+//
+//   mpirun -n 2 --oversubscribe --bind-to none build/step_profile [--steps 20] [--start filled|end|never]
+//       [--statistics hidden|blocking] CONFIG [key=value]...
+//
+// The training step of launch/trainer.cpp with one micro-step, on random batches (no data, no log). --start: buckets
+// leave as they fill (training does), all after the backward, or not at all: then the ranks compute side by side and
+// `step_ms` is what computing alone takes. --statistics: awaited after the renderer's backward (training does), or at
+// once, as a blocking scalar all-reduce would be. Rank 0 prints one JSON object of medians: times since the step began
+// or of a part of it in ms, `step_ms` of the slowest rank, `comm_alone_ms` = all buckets reduced with nothing else
+// going on, `comm_cpu_ms` = CPU time of the threads beside the computing one.
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <map>
+
+#include <ATen/ATen.h>
+#include <nlohmann/json.hpp>
+#include <sys/resource.h>
+
+#include "dist/gradient_norm.h"
+#include "dist/gradient_reducer.h"
+#include "dist/runtime.h"
+#include "dist/sharded_adamw.h"
+#include "launch/model_setup.h"
+#include "launch/run_setup.h"
+#include "launch/step_statistics.h"
+#include "model/joint_step.h"
+
+namespace duoflow::launch {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double cpu_ms(int who) {
+  rusage usage = {};
+  getrusage(who, &usage);
+  auto const ms = [](timeval const& t) { return 1e3 * static_cast<double>(t.tv_sec) + 1e-3 * static_cast<double>(t.tv_usec); };
+  return ms(usage.ru_utime) + ms(usage.ru_stime);
+}
+
+double median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  return values.empty() ? 0 : values[values.size() / 2];
+}
+
+struct Options {
+  std::int64_t steps = 20;
+  std::string start = "filled", statistics = "hidden", config;
+  std::vector<std::string> overrides;
+};
+
+// Stamps the buckets' all-reduces, and holds them back or leaves them out.
+class ProfiledTransport : public dist::Transport {
+ public:
+  ProfiledTransport(dist::Transport& inner, std::string start) : inner_(inner), start_(std::move(start)) {}
+  int rank() const override { return inner_.rank(); }
+  int size() const override { return inner_.size(); }
+  std::string name() const override { return "profiled " + inner_.name(); }
+  dist::Pending all_reduce(at::Tensor tensor, dist::ReduceOp op) override {
+    calls.push_back({tensor.nbytes(), Clock::now()});
+    if (start_ == "never") return {};
+    if (start_ == "filled") return inner_.all_reduce(tensor, op);
+    held_.push_back(tensor);
+    return dist::Pending(std::make_shared<Held>(*this, held_.size() - 1));
+  }
+  dist::Pending reduce_scatter(at::Tensor output, at::Tensor input) override { return inner_.reduce_scatter(output, input); }
+  dist::Pending all_gather(at::Tensor output, at::Tensor input) override { return inner_.all_gather(output, input); }
+  dist::Pending all_to_all(at::Tensor output, at::Tensor input) override { return inner_.all_to_all(output, input); }
+  dist::Pending broadcast(at::Tensor tensor, int root) override { return inner_.broadcast(tensor, root); }
+  void barrier() override { inner_.barrier(); }
+
+  void begin() {
+    calls.clear();
+    held_.clear();
+    released_.clear();
+  }
+  struct Call {
+    std::size_t bytes;
+    Clock::time_point at;
+  };
+  std::vector<Call> calls;
+
+ private:
+  struct Held : dist::Pending::Work {
+    Held(ProfiledTransport& transport, std::size_t index) : transport_(transport), index_(index) {}
+    void wait() override {
+      if (transport_.released_.empty())
+        for (auto const& tensor : transport_.held_)
+          transport_.released_.push_back(transport_.inner_.all_reduce(tensor, dist::ReduceOp::sum));
+      transport_.released_[index_].wait();
+    }
+    ProfiledTransport& transport_;
+    std::size_t index_;
+  };
+  dist::Transport& inner_;
+  std::string start_;
+  std::vector<at::Tensor> held_;
+  std::vector<dist::Pending> released_;
+};
+
+model::JointBatch random_batch(Config const& config, std::int64_t samples) {
+  auto const& m = config.model;
+  auto const side = m.image_size, views = config.training.num_target_views;
+  model::JointBatch batch;
+  batch.x0 = at::randn({samples, m.n_latent_vectors, m.d});
+  batch.x1 = at::randn({samples, m.n_latent_vectors, m.d});
+  batch.t = at::rand({samples});
+  batch.env = at::rand({samples, 1, 9, config.env_image_size, 2 * config.env_image_size});
+  batch.target_rays = at::randn({samples, views, 6, side, side});
+  batch.target_image = at::rand({samples, views, 3, side, side});
+  return batch;
+}
+
+class Profile {
+ public:
+  Profile(dist::Communicator const& group, Config const& config, Options const& options)
+      : group_(group),
+        config_(config),
+        options_(options),
+        plan_(plan_batches(config.training, config.dist, group.rank(), group.size())),
+        model_(make_model(config, at::kCPU, /*resumes=*/false)),
+        buffer_(make_buffer(model_, config, plan_, group.size())),
+        transport_(std::make_shared<ProfiledTransport>(*group.transport(), options.start)),
+        reducer_(dist::Communicator(transport_), buffer_),
+        norm_(buffer_),
+        optimizer_(buffer_, {config.training.beta1, config.training.beta2, 1e-8, {config.training.weight_decay, 0}}),
+        weighting_(model::make_weighting(weighting_options(config), at::kCPU)),
+        joint_(model_, loss_options(config), *weighting_),
+        statistics_(group, 1, at::kCPU),
+        batch_(random_batch(config, plan_.micro_batch)) {
+    if (plan_.micro_steps != 1) throw ConfigError("the profile is of one micro-step; raise training.batch_size_per_gpu");
+    dist::agree_on_parameters(group, buffer_);
+  }
+
+  nlohmann::ordered_json run() {
+    for (std::int64_t i = -3; i < options_.steps; ++i) {
+      step(i + 3);
+      if (i < 0) parts_.clear();
+    }
+    nlohmann::ordered_json report = {{"ranks", group_.size()}, {"samples_per_rank", plan_.micro_batch}, {"steps", options_.steps},
+                                     {"start", options_.start}, {"statistics", options_.statistics},
+                                     {"gradient_bytes", buffer_.gradients().nbytes()}};
+    for (auto const& [name, values] : parts_) report[name] = median(values);
+    report["step_ms"] = slowest(median(parts_.at("step_ms")));
+    report["buckets"] = nlohmann::json::array();
+    for (std::size_t i = 0; i < transport_->calls.size(); ++i)
+      report["buckets"].push_back({{"bytes", transport_->calls[i].bytes}, {"ready_ms", median(ready_[i])}});
+    report["comm_alone_ms"] = communication_alone();
+    return report;
+  }
+
+ private:
+  void step(std::int64_t number) {
+    auto const began = Clock::now();
+    double const other_cpu = cpu_ms(RUSAGE_SELF) - cpu_ms(RUSAGE_THREAD);
+    auto const so_far = [&] { return std::chrono::duration<double, std::milli>(Clock::now() - began).count(); };
+    auto const note = [&](char const* name, double value) { parts_[name].push_back(value); };
+    transport_->begin();
+    reducer_.zero();
+    statistics_.begin();
+    reducer_.arm();
+    at::Tensor global;
+    double awaited = 0;
+    auto const await = [&] {
+      double const before = so_far();
+      global = statistics_.await();
+      awaited += so_far() - before;
+    };
+    auto const cut = joint_.run_to_cut(batch_, number, plan_.global_batch, /*keep_graph=*/true, [&](at::Tensor const& sums) {
+      note("forward_ms", so_far());
+      double const before = so_far();
+      statistics_.add(0, sums, 0);
+      statistics_.send({});
+      note("send_ms", so_far() - before);
+      if (options_.statistics == "blocking") await();
+    });
+    note("to_cut_ms", so_far());
+    if (!global.defined()) await();
+    note("await_ms", awaited);
+    auto const weights = joint_.combine(global, number);
+    joint_.run_from_cut(batch_, cut, weights, statistics_.cut_sums(0));
+    double const backward = so_far();
+    note("backward_end_ms", backward);
+    reducer_.finish();
+    double const finished = so_far();
+    note("exposed_ms", finished - backward);
+    norm_.clip(reducer_.own_gradients(), config_.training.grad_clip_norm);
+    // A rate of zero: with `never` the replicas would drift apart.
+    optimizer_.step(reducer_.own_gradients(), at::zeros({}), at::zeros({}));
+    note("optimizer_ms", so_far() - finished);
+    note("step_ms", so_far());
+    note("comm_cpu_ms", cpu_ms(RUSAGE_SELF) - cpu_ms(RUSAGE_THREAD) - other_cpu);
+    ready_.resize(transport_->calls.size());
+    for (std::size_t i = 0; i < ready_.size(); ++i)
+      ready_[i].push_back(std::chrono::duration<double, std::milli>(transport_->calls[i].at - began).count());
+  }
+
+  double slowest(double mine) const {
+    double most = 0;
+    for (auto const& text : dist::all_gather_strings(group_, fmt::format("{}", mine))) most = std::max(most, std::stod(text));
+    return most;
+  }
+
+  double communication_alone() {
+    std::vector<double> times;
+    for (int i = 0; i < 7; ++i) {
+      dist::barrier(group_);
+      auto const began = Clock::now();
+      std::vector<dist::Pending> pending;
+      for (auto const& bucket : buffer_.buckets())
+        pending.push_back(dist::all_reduce(group_, buffer_.gradients().narrow(0, bucket.begin, bucket.end - bucket.begin)));
+      for (auto& one : pending) one.wait();
+      times.push_back(std::chrono::duration<double, std::milli>(Clock::now() - began).count());
+    }
+    return slowest(median(times));  // a root may leave as soon as the kernel has its bytes
+  }
+
+  dist::Communicator group_;
+  Config config_;
+  Options options_;
+  BatchPlan plan_;
+  model::SceneModel model_;
+  dist::FlatBuffer buffer_;
+  std::shared_ptr<ProfiledTransport> transport_;
+  dist::GradientReducer reducer_;
+  dist::GradientNorm norm_;
+  dist::ShardedAdamW optimizer_;
+  std::unique_ptr<model::Weighting> weighting_;
+  model::JointStep joint_;
+  StepStatistics statistics_;
+  model::JointBatch batch_;
+  std::map<std::string, std::vector<double>> parts_;
+  std::vector<std::vector<double>> ready_;
+};
+
+Options parse(int count, char** words) {
+  Options options;
+  for (int i = 1; i < count; ++i) {
+    std::string const word = words[i];
+    bool const has_value = i + 1 < count;
+    if (word == "--steps" && has_value) options.steps = std::stoll(words[++i]);
+    else if (word == "--start" && has_value) options.start = words[++i];
+    else if (word == "--statistics" && has_value) options.statistics = words[++i];
+    else if (options.config.empty()) options.config = word;
+    else options.overrides.push_back(word);
+  }
+  bool const known = (options.start == "filled" || options.start == "end" || options.start == "never") &&
+                     (options.statistics == "hidden" || options.statistics == "blocking");
+  if (!known || options.config.empty()) throw ConfigError("usage: see the head of benchmarks/scaling/step_profile.cpp");
+  return options;
+}
+
+int measure(dist::Runtime& runtime, Options const& options) {
+  auto const config = load_config(options.config, options.overrides);
+  configure(runtime, config);
+  auto const group = runtime.communicator(dist::Device::cpu);
+  if (group.size() < 2) throw ConfigError("one rank sends nothing, start it with mpirun -n 2");
+  auto const report = Profile(group, config, options).run();
+  if (group.rank() == 0) std::printf("%s\n", report.dump().c_str());
+  return 0;
+}
+
+}  // namespace
+}  // namespace duoflow::launch
+
+int main(int count, char** words) {
+  using namespace duoflow;
+  dist::Runtime runtime({1, 60});
+  return dist::run_guarded(runtime, [&] { return launch::measure(runtime, launch::parse(count, words)); },
+                           [](std::exception const&) { return 2; });
+}
