@@ -4,7 +4,7 @@
 //   mpirun -n 2 --oversubscribe --bind-to none build/step_profile [--steps 20] [--start filled|end|never]
 //       [--statistics hidden|blocking] CONFIG [key=value]...
 //
-// The training step of launch/trainer.cpp with one micro-step, on random batches (no data, no log). --start: buckets
+// The trainer's own Update with one micro-step, on random batches (no data, no log). --start: buckets
 // leave as they fill (training does), all after the backward, or not at all: then the ranks compute side by side and
 // `step_ms` is what computing alone takes. --statistics: awaited after the renderer's backward (training does), or at
 // once, as a blocking scalar all-reduce would be. Rank 0 prints one JSON object of medians: times since the step began
@@ -20,14 +20,10 @@
 #include <nlohmann/json.hpp>
 #include <sys/resource.h>
 
-#include "dist/gradient_norm.h"
-#include "dist/gradient_reducer.h"
 #include "dist/runtime.h"
-#include "dist/sharded_adamw.h"
 #include "launch/model_setup.h"
 #include "launch/run_setup.h"
-#include "launch/step_statistics.h"
-#include "model/joint_step.h"
+#include "launch/update.h"
 
 namespace duoflow::launch {
 namespace {
@@ -41,6 +37,8 @@ double cpu_ms(int who) {
   return ms(usage.ru_utime) + ms(usage.ru_stime);
 }
 
+double ms_since(Clock::time_point start) { return std::chrono::duration<double, std::milli>(Clock::now() - start).count(); }
+
 double median(std::vector<double> values) {
   std::sort(values.begin(), values.end());
   return values.empty() ? 0 : values[values.size() / 2];
@@ -52,15 +50,18 @@ struct Options {
   std::vector<std::string> overrides;
 };
 
-// Stamps the buckets' all-reduces, and holds them back or leaves them out.
+// Stamps the buckets' all-reduces (fp32), and holds them back or leaves them out; waits for the statistics (fp64) at once
+// where they are to block.
 class ProfiledTransport : public dist::Transport {
  public:
-  ProfiledTransport(dist::Transport& inner, std::string start) : inner_(inner), start_(std::move(start)) {}
+  ProfiledTransport(dist::Transport& inner, Options const& options)
+      : inner_(inner), start_(options.start), blocking_(options.statistics == "blocking") {}
   int rank() const override { return inner_.rank(); }
   int size() const override { return inner_.size(); }
   std::string name() const override { return "profiled " + inner_.name(); }
   dist::Pending all_reduce(at::Tensor tensor, dist::ReduceOp op) override {
-    calls.push_back({tensor.nbytes(), Clock::now()});
+    if (tensor.scalar_type() == at::kDouble) return statistics(tensor, op);
+    buckets.push_back({tensor.nbytes(), Clock::now()});
     if (start_ == "never") return {};
     if (start_ == "filled") return inner_.all_reduce(tensor, op);
     held_.push_back(tensor);
@@ -73,17 +74,26 @@ class ProfiledTransport : public dist::Transport {
   void barrier() override { inner_.barrier(); }
 
   void begin() {
-    calls.clear();
+    buckets.clear();
     held_.clear();
     released_.clear();
   }
-  struct Call {
+  struct Start {
     std::size_t bytes;
     Clock::time_point at;
   };
-  std::vector<Call> calls;
+  std::vector<Start> buckets;
+  Clock::time_point statistics_sent;
+  double blocked_ms = 0;
 
  private:
+  dist::Pending statistics(at::Tensor const& tensor, dist::ReduceOp op) {
+    auto pending = inner_.all_reduce(tensor, op);
+    statistics_sent = Clock::now();
+    if (blocking_) pending.wait();
+    blocked_ms = ms_since(statistics_sent);
+    return pending;
+  }
   struct Held : dist::Pending::Work {
     Held(ProfiledTransport& transport, std::size_t index) : transport_(transport), index_(index) {}
     void wait() override {
@@ -97,6 +107,7 @@ class ProfiledTransport : public dist::Transport {
   };
   dist::Transport& inner_;
   std::string start_;
+  bool blocking_;
   std::vector<at::Tensor> held_;
   std::vector<dist::Pending> released_;
 };
@@ -114,89 +125,74 @@ model::JointBatch random_batch(Config const& config, std::int64_t samples) {
   return batch;
 }
 
-class Profile {
+class Profile : private StepSource {
  public:
   Profile(dist::Communicator const& group, Config const& config, Options const& options)
       : group_(group),
-        config_(config),
         options_(options),
         plan_(plan_batches(config.training, config.dist, group.rank(), group.size())),
         model_(make_model(config, at::kCPU, /*resumes=*/false)),
-        buffer_(make_buffer(model_, config, plan_, group.size())),
-        transport_(std::make_shared<ProfiledTransport>(*group.transport(), options.start)),
-        reducer_(dist::Communicator(transport_), buffer_),
-        norm_(buffer_),
-        optimizer_(buffer_, {config.training.beta1, config.training.beta2, 1e-8, {config.training.weight_decay, 0}}),
-        weighting_(model::make_weighting(weighting_options(config), at::kCPU)),
-        joint_(model_, loss_options(config), *weighting_),
-        statistics_(group, 1, at::kCPU),
+        transport_(std::make_shared<ProfiledTransport>(*group.transport(), options)),
+        update_(dist::Communicator(transport_), model_, config, plan_, at::kCPU),
         batch_(random_batch(config, plan_.micro_batch)) {
     if (plan_.micro_steps != 1) throw ConfigError("the profile is of one micro-step; raise training.batch_size_per_gpu");
-    dist::agree_on_parameters(group, buffer_);
+    if (!update_.weighting().needs_statistics() || config.dist.zero > 0 || config.dist.reproducible)
+      throw ConfigError("the profile is of weights from the step's statistics and of all-reduced buckets");
   }
 
   nlohmann::ordered_json run() {
     for (std::int64_t i = -3; i < options_.steps; ++i) {
+      if (i == 0) {
+        parts_.clear();
+        ready_.clear();
+      }
       step(i + 3);
-      if (i < 0) parts_.clear();
     }
     nlohmann::ordered_json report = {{"ranks", group_.size()}, {"samples_per_rank", plan_.micro_batch}, {"steps", options_.steps},
                                      {"start", options_.start}, {"statistics", options_.statistics},
-                                     {"gradient_bytes", buffer_.gradients().nbytes()}};
+                                     {"gradient_bytes", update_.buffer().gradients().nbytes()}};
     for (auto const& [name, values] : parts_) report[name] = median(values);
     report["step_ms"] = slowest(median(parts_.at("step_ms")));
     report["buckets"] = nlohmann::json::array();
-    for (std::size_t i = 0; i < transport_->calls.size(); ++i)
-      report["buckets"].push_back({{"bytes", transport_->calls[i].bytes}, {"ready_ms", median(ready_[i])}});
+    for (std::size_t i = 0; i < ready_.size(); ++i)
+      report["buckets"].push_back({{"bytes", transport_->buckets[i].bytes}, {"ready_ms", median(ready_[i])}});
     report["comm_alone_ms"] = communication_alone();
     return report;
   }
 
  private:
-  void step(std::int64_t number) {
-    auto const began = Clock::now();
-    double const other_cpu = cpu_ms(RUSAGE_SELF) - cpu_ms(RUSAGE_THREAD);
-    auto const so_far = [&] { return std::chrono::duration<double, std::milli>(Clock::now() - began).count(); };
-    auto const note = [&](char const* name, double value) { parts_[name].push_back(value); };
-    transport_->begin();
-    reducer_.zero();
-    statistics_.begin();
-    reducer_.arm();
-    at::Tensor global;
-    double awaited = 0;
-    auto const await = [&] {
-      double const before = so_far();
-      global = statistics_.await();
-      awaited += so_far() - before;
-    };
-    auto const cut = joint_.run_to_cut(batch_, number, plan_.global_batch, /*keep_graph=*/true, [&](at::Tensor const& sums) {
-      note("forward_ms", so_far());
-      double const before = so_far();
-      statistics_.add(0, sums, 0);
-      statistics_.send({});
-      note("send_ms", so_far() - before);
-      if (options_.statistics == "blocking") await();
-    });
-    note("to_cut_ms", so_far());
-    if (!global.defined()) await();
-    note("await_ms", awaited);
-    auto const weights = joint_.combine(global, number);
-    joint_.run_from_cut(batch_, cut, weights, statistics_.cut_sums(0));
-    double const backward = so_far();
-    note("backward_end_ms", backward);
-    reducer_.finish();
-    double const finished = so_far();
-    note("exposed_ms", finished - backward);
-    norm_.clip(reducer_.own_gradients(), config_.training.grad_clip_norm);
-    // A rate of zero: with `never` the replicas would drift apart.
-    optimizer_.step(reducer_.own_gradients(), at::zeros({}), at::zeros({}));
-    note("optimizer_ms", so_far() - finished);
-    note("step_ms", so_far());
-    note("comm_cpu_ms", cpu_ms(RUSAGE_SELF) - cpu_ms(RUSAGE_THREAD) - other_cpu);
-    ready_.resize(transport_->calls.size());
-    for (std::size_t i = 0; i < ready_.size(); ++i)
-      ready_[i].push_back(std::chrono::duration<double, std::milli>(transport_->calls[i].at - began).count());
+  std::pair<model::JointBatch, std::uint64_t> joint(std::int64_t) override { return {batch_, 0}; }
+  std::pair<model::ReconstructionBatch, std::uint64_t> reconstruction(std::int64_t) override {
+    throw ConfigError("the profile is of objective: joint");
   }
+  StepStatistics::Flags flags() override { return {}; }
+  void lap(Stage) override { laps_.push_back(ms_since(began_)); }
+
+  void note(char const* name, double value) { parts_[name].push_back(value); }
+
+  void step(std::int64_t number) {
+    laps_.clear();
+    transport_->begin();
+    double const other_cpu = cpu_ms(RUSAGE_SELF) - cpu_ms(RUSAGE_THREAD);
+    began_ = Clock::now();
+    update_.run(number, *this);
+    // The laps of Update with one micro-step: data, parameters, forward, down to the cut, statistics, backward, buckets,
+    // optimizer.
+    if (laps_.size() != 8) throw std::logic_error("the laps of an update are others than this program knows");
+    double const sent = ms(transport_->statistics_sent);
+    note("forward_ms", laps_[2]);
+    note("send_ms", sent - laps_[2]);
+    note("to_cut_ms", laps_[3]);
+    note("await_ms", transport_->blocked_ms + laps_[4] - laps_[3]);
+    note("backward_end_ms", laps_[5]);
+    note("exposed_ms", laps_[6] - laps_[5]);
+    note("optimizer_ms", laps_[7] - laps_[6]);
+    note("step_ms", laps_[7]);
+    note("comm_cpu_ms", cpu_ms(RUSAGE_SELF) - cpu_ms(RUSAGE_THREAD) - other_cpu);
+    ready_.resize(transport_->buckets.size());
+    for (std::size_t i = 0; i < ready_.size(); ++i) ready_[i].push_back(ms(transport_->buckets[i].at));
+  }
+  double ms(Clock::time_point at) const { return std::chrono::duration<double, std::milli>(at - began_).count(); }
 
   double slowest(double mine) const {
     double most = 0;
@@ -210,8 +206,8 @@ class Profile {
       dist::barrier(group_);
       auto const began = Clock::now();
       std::vector<dist::Pending> pending;
-      for (auto const& bucket : buffer_.buckets())
-        pending.push_back(dist::all_reduce(group_, buffer_.gradients().narrow(0, bucket.begin, bucket.end - bucket.begin)));
+      for (auto const& bucket : update_.buffer().buckets())
+        pending.push_back(dist::all_reduce(group_, update_.buffer().gradients().narrow(0, bucket.begin, bucket.end - bucket.begin)));
       for (auto& one : pending) one.wait();
       times.push_back(std::chrono::duration<double, std::milli>(Clock::now() - began).count());
     }
@@ -219,19 +215,14 @@ class Profile {
   }
 
   dist::Communicator group_;
-  Config config_;
   Options options_;
   BatchPlan plan_;
   model::SceneModel model_;
-  dist::FlatBuffer buffer_;
   std::shared_ptr<ProfiledTransport> transport_;
-  dist::GradientReducer reducer_;
-  dist::GradientNorm norm_;
-  dist::ShardedAdamW optimizer_;
-  std::unique_ptr<model::Weighting> weighting_;
-  model::JointStep joint_;
-  StepStatistics statistics_;
+  Update update_;
   model::JointBatch batch_;
+  Clock::time_point began_;
+  std::vector<double> laps_;  // of the present step
   std::map<std::string, std::vector<double>> parts_;
   std::vector<std::vector<double>> ready_;
 };
@@ -254,7 +245,8 @@ Options parse(int count, char** words) {
 }
 
 int measure(dist::Runtime& runtime, Options const& options) {
-  auto const config = load_config(options.config, options.overrides);
+  auto config = load_config(options.config, options.overrides);
+  config.training.lr = 0;  // with `never` the replicas would drift apart
   configure(runtime, config);
   auto const group = runtime.communicator(dist::Device::cpu);
   if (group.size() < 2) throw ConfigError("one rank sends nothing, start it with mpirun -n 2");
