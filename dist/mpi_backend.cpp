@@ -23,7 +23,7 @@ namespace {
 using std::chrono::microseconds;
 
 // Sleeps between two tests: short while something is likely to finish, long when not. The longest bounds the delay
-// after which a finished collective is noticed; the table in benchmarks/allreduce_cpu.cpp is how they were chosen.
+// after which a finished collective is noticed; the table in benchmarks/scaling/collectives.cpp is how they were chosen.
 constexpr microseconds shortest_sleep{10};
 constexpr microseconds longest_sleep{200};
 
