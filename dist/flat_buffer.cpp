@@ -23,7 +23,10 @@ std::string shape_text(std::vector<std::int64_t> const& shape) { return fmt::for
 void check_parameters(std::vector<TrainableParameter> const& parameters) {
   std::set<std::string> names;
   std::map<void const*, std::string> owners;
-  for (auto const& [name, tensor, group] : parameters) {
+  for (auto const& [name, tensor, group, section] : parameters) {
+    if (section < 0 || section > 31) {
+      throw std::invalid_argument(fmt::format("parameter {} is in section {} (0 to 31 are there)", name, section));
+    }
     if (!tensor.defined() || !tensor.is_leaf() || !tensor.requires_grad()) {
       throw std::invalid_argument(fmt::format("parameter {} is not a leaf that requires a gradient", name));
     }
@@ -111,7 +114,7 @@ FlatBuffer::FlatBuffer(std::vector<TrainableParameter> forward_order, FlatLayout
   std::int64_t offset = 0;
   double limit = 0;
   for (std::size_t i = 0; i < ordered.size(); ++i) {
-    auto const& [name, tensor, group] = ordered[i];
+    auto const& [name, tensor, group, section] = ordered[i];
     // A bucket is closed when it has reached its size; its padding belongs to its last parameter's run.
     if (buckets_.empty() || static_cast<double>(offset - buckets_.back().begin) * sizeof(float) >= limit) {
       limit = (buckets_.empty() ? layout.first_bucket_mib : layout.bucket_mib) * 1024 * 1024;
@@ -124,8 +127,8 @@ FlatBuffer::FlatBuffer(std::vector<TrainableParameter> forward_order, FlatLayout
     bool const closes = i + 1 == ordered.size() || static_cast<double>(end - bucket.begin) * sizeof(float) >= limit;
     if (closes) end = bucket.begin + round_up(end - bucket.begin, alignment * slices_);
     bucket.end = end;
-    if (group_runs_.empty() || group_runs_.back().group != group) {
-      group_runs_.push_back(GroupRun{group, offset, end});
+    if (group_runs_.empty() || group_runs_.back().group != group || group_runs_.back().section != section) {
+      group_runs_.push_back(GroupRun{group, offset, end, section});
     }
     group_runs_.back().end = end;
     offset = end;
@@ -162,7 +165,7 @@ std::vector<OwnedRange> owned_ranges(FlatBuffer const& buffer, int rank, int siz
     std::int64_t const share = (bucket.end - bucket.begin) / size, begin = bucket.begin + rank * share;
     for (GroupRun const& run : buffer.group_runs()) {
       std::int64_t const first = std::max(begin, run.begin), last = std::min(begin + share, run.end);
-      if (first < last) owned.push_back({first, own + first - begin, last - first, run.group, b});
+      if (first < last) owned.push_back({first, own + first - begin, last - first, run.group, b, run.section});
     }
     own += share;
   }

@@ -22,6 +22,7 @@ struct TrainableParameter {
   std::string name;
   at::Tensor tensor;  // leaf, fp32, requires_grad, same device for all
   int group = 0;      // index of its hyper-parameters (weight decay or none)
+  int section = 0;    // 0 to 31: what an update may leave out as a whole; sections follow each other in forward order
 };
 
 struct FlatRange {
@@ -32,9 +33,10 @@ struct FlatRange {
   int group = 0;
 };
 
-struct GroupRun {  // a contiguous range whose parameters share hyper-parameters
+struct GroupRun {  // a contiguous range whose parameters share hyper-parameters and section
   int group = 0;
   std::int64_t begin = 0, end = 0;
+  int section = 0;
 };
 
 struct FlatLayout {
@@ -79,6 +81,7 @@ struct OwnedRange {
   std::int64_t numel = 0;
   int group = 0;
   std::size_t bucket = 0;
+  int section = 0;
 };
 std::vector<OwnedRange> owned_ranges(FlatBuffer const& buffer, int rank, int size);
 

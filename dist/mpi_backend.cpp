@@ -15,6 +15,7 @@
 #include "dist/c10d_backend.h"
 #include "dist/host_staging.h"
 #include "dist/mpi_check.h"
+#include "dist/mpi_exchange.h"
 #include "dist/mpi_session.h"
 
 namespace duoflow::dist {
@@ -23,7 +24,8 @@ namespace {
 using std::chrono::microseconds;
 
 // Sleeps between two tests: short while something is likely to finish, long when not. The longest bounds the delay
-// after which a finished collective is noticed; the table in benchmarks/scaling/collectives.cpp is how they were chosen.
+// after which a finished collective is noticed; the table in benchmarks/scaling/collectives.cpp is how they were
+// chosen.
 constexpr microseconds shortest_sleep{10};
 constexpr microseconds longest_sleep{200};
 
@@ -125,12 +127,16 @@ struct Task {
   Collective collective;
   c10::intrusive_ptr<MpiWork> work;
   std::vector<MPI_Request> requests;
+  std::unique_ptr<MpiExchange> exchange;  // a large sum
+  bool gathering = false;                 // its second half
 };
 
 class MpiBackend : public HostBackend {
  public:
-  MpiBackend(int rank, int size, MPI_Comm comm, std::shared_ptr<Watchdog> watchdog)
-      : HostBackend(rank, size), comm_(comm), watchdog_(std::move(watchdog)), thread_([this] { run(); }) {}
+  MpiBackend(int rank, int size, MPI_Comm comm, MPI_Comm gather, std::shared_ptr<Watchdog> watchdog)
+      : HostBackend(rank, size), comm_(comm), gather_(gather), watchdog_(std::move(watchdog)), thread_([this] {
+          run();
+        }) {}
   ~MpiBackend() override { shutdown(); }
   std::string const getBackendName() const override { return "mpi"; }
   c10::intrusive_ptr<c10d::Work> submit(Collective collective) override;
@@ -142,21 +148,24 @@ class MpiBackend : public HostBackend {
   bool start_ready();
   void start(Task& task);
   bool complete_finished();
+  bool go_on(Task& task);
+  at::Tensor take_scratch(std::int64_t numel);
   void fail_everything(std::exception_ptr const& exception);
 
-  MPI_Comm comm_;
+  MPI_Comm comm_, gather_;              // gather_: second halves of large sums
   std::shared_ptr<Watchdog> watchdog_;  // looks at the deadlines
   Operations operations_;
   std::mutex queue_mutex_;
   std::condition_variable queue_changed_;
-  std::deque<Task> submitted_;  // under queue_mutex_
-  std::exception_ptr failure_;  // under queue_mutex_; set once, then nothing is sent any more
-  bool stopping_ = false;       // under queue_mutex_
-  bool abandon_ = false;        // under queue_mutex_
-  std::int64_t sequence_ = 0;   // under queue_mutex_
-  std::deque<Task> waiting_;    // communication thread only: not yet given to MPI
-  std::deque<Task> under_way_;  // communication thread only
-  std::thread thread_;          // last: it uses all of the above
+  std::deque<Task> submitted_;       // under queue_mutex_
+  std::exception_ptr failure_;       // under queue_mutex_; set once, then nothing is sent any more
+  bool stopping_ = false;            // under queue_mutex_
+  bool abandon_ = false;             // under queue_mutex_
+  std::int64_t sequence_ = 0;        // under queue_mutex_
+  std::deque<Task> waiting_;         // communication thread only: not yet given to MPI
+  std::deque<Task> under_way_;       // communication thread only
+  std::vector<at::Tensor> scratch_;  // communication thread only: free, for large sums
+  std::thread thread_;               // last: it uses all of the above
 };
 
 void refuse_long(Collective const& collective) {
@@ -191,7 +200,7 @@ c10::intrusive_ptr<c10d::Work> MpiBackend::submit(Collective collective) {
       return work;
     }
     watchdog_->issued(Group::mpi, collective.note());
-    submitted_.push_back(Task{std::move(collective), work, {}});
+    submitted_.push_back(Task{std::move(collective), work, {}, nullptr});
   }
   queue_changed_.notify_one();
   return work;
@@ -216,6 +225,7 @@ void MpiBackend::shutdown() {
   if (!failed) {
     operations_.free();
     DUOFLOW_MPI_CHECK(MPI_Comm_free(&comm_));
+    DUOFLOW_MPI_CHECK(MPI_Comm_free(&gather_));
   }
 }
 
@@ -273,6 +283,11 @@ void MpiBackend::start(Task& task) {
     DUOFLOW_MPI_CHECK(MPI_Ibarrier(comm_, request()));
     return;
   }
+  if (MpiExchange::takes(c, size_)) {
+    task.exchange = std::make_unique<MpiExchange>(c, rank_, size_);
+    task.exchange->start(take_scratch(task.exchange->scratch_numel()), comm_, task.requests);
+    return;
+  }
   MPI_Datatype const type = mpi_type(c.output.scalar_type());
   if (c.kind == CollectiveKind::reduce_scatter) {
     MPI_Op const op = operations_.get(c.output.scalar_type(), c.op);
@@ -306,13 +321,45 @@ void MpiBackend::start(Task& task) {
   }
 }
 
+at::Tensor MpiBackend::take_scratch(std::int64_t numel) {
+  auto const fits = [numel](at::Tensor const& free) { return free.numel() >= numel; };
+  auto const found = std::find_if(scratch_.begin(), scratch_.end(), fits);
+  if (found == scratch_.end()) return at::empty({numel}, at::kFloat);
+  at::Tensor const scratch = *found;
+  scratch_.erase(found);
+  return scratch;
+}
+
+// The first half of a large sum is done. True when the second half has been started.
+bool MpiBackend::go_on(Task& task) {
+  task.exchange->add_slices();
+  scratch_.push_back(task.exchange->scratch());
+  if (!task.exchange->gathers()) return false;
+  task.gathering = true;
+  task.requests.clear();
+  task.exchange->start_gather(gather_, task.requests);
+  return true;
+}
+
 bool MpiBackend::complete_finished() {
   bool completed = false;
+  bool gather_waits = false;  // second halves start in the order of the collectives, as on every rank
   for (auto task = under_way_.begin(); task != under_way_.end();) {
+    bool const before_gather = task->exchange && task->exchange->gathers() && !task->gathering;
+    if (before_gather && gather_waits) {
+      ++task;
+      continue;
+    }
     int done = 0;
     DUOFLOW_MPI_CHECK(
         MPI_Testall(static_cast<int>(task->requests.size()), task->requests.data(), &done, MPI_STATUSES_IGNORE));
     if (done == 0) {
+      gather_waits = gather_waits || before_gather;
+      ++task;
+      continue;
+    }
+    if (task->exchange && !task->gathering && go_on(*task)) {
+      completed = true;
       ++task;
       continue;
     }
@@ -340,13 +387,15 @@ void MpiBackend::fail_everything(std::exception_ptr const& exception) {
 }  // namespace
 
 std::shared_ptr<Transport> make_mpi_transport(std::shared_ptr<Watchdog> watchdog) {
-  MPI_Comm comm = MPI_COMM_NULL;
-  DUOFLOW_MPI_CHECK(MPI_Comm_dup(MPI_COMM_WORLD, &comm));
-  DUOFLOW_MPI_CHECK(MPI_Comm_set_errhandler(comm, MPI_ERRORS_RETURN));
+  MPI_Comm comm = MPI_COMM_NULL, gather = MPI_COMM_NULL;
+  for (MPI_Comm* copy : {&comm, &gather}) {
+    DUOFLOW_MPI_CHECK(MPI_Comm_dup(MPI_COMM_WORLD, copy));
+    DUOFLOW_MPI_CHECK(MPI_Comm_set_errhandler(*copy, MPI_ERRORS_RETURN));
+  }
   int rank = 0, size = 1;
   DUOFLOW_MPI_CHECK(MPI_Comm_rank(comm, &rank));
   DUOFLOW_MPI_CHECK(MPI_Comm_size(comm, &size));
-  return wrap_backend(c10::make_intrusive<MpiBackend>(rank, size, comm, std::move(watchdog)));
+  return wrap_backend(c10::make_intrusive<MpiBackend>(rank, size, comm, gather, std::move(watchdog)));
 }
 
 }  // namespace duoflow::dist

@@ -37,29 +37,35 @@ ShardedAdamW::ShardedAdamW(FlatBuffer& buffer, AdamWOptions const& options, Comm
   if (group_.size() == 1) {  // nothing to wait for between buckets: one call per run
     owned_.clear();
     for (GroupRun const& run : buffer.group_runs()) {
-      owned_.push_back({run.begin, run.begin, run.end - run.begin, run.group, 0});
+      owned_.push_back({run.begin, run.begin, run.end - run.begin, run.group, 0, run.section});
     }
   }
 }
 
-void ShardedAdamW::step(at::Tensor const& own_gradients, at::Tensor const& learning_rate, at::Tensor const& found_inf) {
+void ShardedAdamW::step(at::Tensor const& own_gradients, at::Tensor const& learning_rate, at::Tensor const& found_inf,
+                        std::uint32_t idle_sections) {
   at::NoGradGuard no_grad;
   check_scalar("learning_rate", learning_rate, buffer_.parameters().device());
   check_scalar("found_inf", found_inf, buffer_.parameters().device());
   update_count_.add_(1 - found_inf.reshape({}));
   for (OwnedRange const& range : owned_) {
-    auto const own = [&range](at::Tensor const& flat) { return flat.narrow(0, range.own, range.numel); };
-    at::Tensor parameters[] = {buffer_.parameters().narrow(0, range.flat, range.numel)};
-    at::Tensor gradients[] = {own(own_gradients)};
-    at::Tensor averages[] = {own(exp_avg_)};
-    at::Tensor squares[] = {own(exp_avg_sq_)};
-    at::Tensor counts[] = {update_count_};
-    at::_fused_adamw_(parameters, gradients, averages, squares, /*max_exp_avg_sqs=*/{}, counts, learning_rate,
-                      options_.beta1, options_.beta2, options_.weight_decay[static_cast<std::size_t>(range.group)],
-                      options_.eps, /*amsgrad=*/false, /*maximize=*/false, /*grad_scale=*/{}, found_inf);
+    if ((idle_sections >> range.section & 1) == 0) update(range, own_gradients, learning_rate, found_inf);
     bool const bucket_done = &range == &owned_.back() || (&range + 1)->bucket != range.bucket;
     if (group_.size() > 1 && bucket_done) start_gather(buffer_.buckets()[range.bucket]);
   }
+}
+
+void ShardedAdamW::update(OwnedRange const& range, at::Tensor const& own_gradients, at::Tensor const& learning_rate,
+                          at::Tensor const& found_inf) {
+  auto const own = [&range](at::Tensor const& flat) { return flat.narrow(0, range.own, range.numel); };
+  at::Tensor parameters[] = {buffer_.parameters().narrow(0, range.flat, range.numel)};
+  at::Tensor gradients[] = {own(own_gradients)};
+  at::Tensor averages[] = {own(exp_avg_)};
+  at::Tensor squares[] = {own(exp_avg_sq_)};
+  at::Tensor counts[] = {update_count_};
+  at::_fused_adamw_(parameters, gradients, averages, squares, /*max_exp_avg_sqs=*/{}, counts, learning_rate,
+                    options_.beta1, options_.beta2, options_.weight_decay[static_cast<std::size_t>(range.group)],
+                    options_.eps, /*amsgrad=*/false, /*maximize=*/false, /*grad_scale=*/{}, found_inf);
 }
 
 // Beside the update of the buckets that follow, and whatever comes next.

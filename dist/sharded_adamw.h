@@ -28,8 +28,10 @@ class ShardedAdamW {
   // `shared_over`: the ranks that share the update; the buffer's slices must be a multiple of them.
   ShardedAdamW(FlatBuffer& buffer, AdamWOptions const& options, Communicator shared_over = {});
   // own_gradients: GradientReducer's. learning_rate, found_inf: fp32 scalars on the buffer's device. No host
-  // synchronisation; starts the all-gathers. Collective over the group.
-  void step(at::Tensor const& own_gradients, at::Tensor const& learning_rate, at::Tensor const& found_inf);
+  // synchronisation; starts the all-gathers. Collective over the group. idle_sections: bit s leaves section s as it is,
+  // weight decay included: what no loss reached in this update (the count of updates, which is one for all, goes on).
+  void step(at::Tensor const& own_gradients, at::Tensor const& learning_rate, at::Tensor const& found_inf,
+            std::uint32_t idle_sections = 0);
   // The buffer's parameters may be read behind this (a stream wait on CUDA). Called before each use of them.
   void wait_for_parameters();
 
@@ -44,6 +46,9 @@ class ShardedAdamW {
 
  private:
   void start_gather(BucketRange const& bucket);
+
+  void update(OwnedRange const& range, at::Tensor const& own_gradients, at::Tensor const& learning_rate,
+              at::Tensor const& found_inf);
 
   FlatBuffer& buffer_;
   AdamWOptions options_;

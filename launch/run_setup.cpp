@@ -50,7 +50,8 @@ dist::FlatBuffer make_buffer(model::SceneModel const& model, Config const& confi
   std::vector<dist::TrainableParameter> parameters;
   for (auto const& parameter : model.forward_order())
     if (parameter.trainable && parameter.tensor.requires_grad())
-      parameters.push_back({parameter.name, parameter.tensor, parameter.tensor.dim() == 1 ? 1 : 0});
+      parameters.push_back(
+          {parameter.name, parameter.tensor, parameter.tensor.dim() == 1 ? 1 : 0, static_cast<int>(parameter.part)});
   bool const in_slices = config.dist.zero > 0 || config.dist.gradient_dtype == "bf16";
   auto const slices = config.dist.reproducible ? plan.shards : in_slices ? ranks : 1;
   return dist::FlatBuffer(std::move(parameters), {config.dist.bucket_mib, config.dist.first_bucket_mib, slices});

@@ -10,9 +10,10 @@ python_packages=(numpy h5py safetensors tensorboard pillow pyyaml)
 usage() {
   cat <<'END'
 usage: launch/setup.sh [--full] [--gpu] [--no-apt] [--build | --build-all]
-  (no option)  Debian packages and the libraries of LibTorch that the CPU program needs (1.3 GB)
-  --full       Python's torch with its CUDA libraries (4.8 GB), the Python packages of the tests and iproute2;
-               the default where a GPU driver is present
+  (no option)  Debian packages, the libraries of LibTorch that the CPU program needs (1.3 GB), and the Python packages
+               that read what a run writes
+  --full       Python's torch with its CUDA libraries too (4.8 GB), and iproute2; the default where a GPU driver is
+               present
   --gpu        as --full; a build then makes build-gpu (CUDA, NCCL) besides build
   --no-apt     install no system package: list what is missing and stop (clusters, systems without apt)
   --build      build build/duoflow
@@ -147,11 +148,12 @@ set_up_environment() {
     say "Python packages in .venv: torch $torch_version with its CUDA libraries, ${python_packages[*]}"
     install_wheels "torch==$torch_version" "${python_packages[@]}"
   else
-    say "LibTorch $torch_version in .venv: the libraries of the CPU program"
+    say "LibTorch $torch_version in .venv: the libraries of the CPU program; ${python_packages[*]}"
     install_wheels --no-deps "torch==$torch_version"
     local pin
     pin=$(cuda_pin)
     if [[ -n $pin ]]; then install_wheels --no-warn-conflicts "$pin"; fi
+    install_wheels "${python_packages[@]}"  # readers of what a run writes: shards, checkpoints, curves
   fi
 }
 

@@ -166,7 +166,9 @@ at::Tensor Update::apply(at::Tensor const& norm, at::Tensor const& rate) {
   auto skip = at::logical_or(result_.statistics[model::kNonFinite] > 0, at::logical_not(at::isfinite(norm)));
   if (t.grad_clip_norm > 0 && t.allowed_gradnorm_factor > 0)
     skip = at::logical_or(skip, norm > t.grad_clip_norm * t.allowed_gradnorm_factor);
-  optimizer_.step(reducer_.own_gradients(), rate, skip.to(at::kFloat));
+  bool const renderer_idle = config_.objective == "joint" && used_.to_cut.empty();
+  optimizer_.step(reducer_.own_gradients(), rate, skip.to(at::kFloat),
+                  renderer_idle ? std::uint32_t{1} << static_cast<int>(model::Part::renderer) : 0);
   auto const state = weighting_->state();
   for (std::size_t i = 0; i < weighting_before_.size(); ++i)
     state[i].second.copy_(at::where(skip, weighting_before_[i], state[i].second));

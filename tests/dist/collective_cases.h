@@ -2,6 +2,8 @@
 // Closed-form checks of every collective, run by threads (communicator_test) and under mpirun (mpi_backend_test).
 // Element i of rank r holds 1000 r + i + 1, small enough to be exact in every type but bf16 and u8 (see value()).
 
+#include <chrono>
+#include <thread>
 #include <vector>
 
 #include <ATen/ATen.h>
@@ -80,10 +82,32 @@ inline void expect_collectives_follow_closed_forms(Communicator const& group, at
 }
 
 inline void expect_all_collectives(Communicator const& group) {
+  expect_collectives_follow_closed_forms(group, at::kFloat, 16384);  // from here on MPI sums by exchange
+  expect_collectives_follow_closed_forms(group, at::kFloat, 40003);  // slices of different sizes
   for (at::ScalarType type : {at::kFloat, at::kDouble, at::kBFloat16, at::kLong, at::kByte}) {
     for (std::int64_t numel : {0, 1, 7, 1000}) {
       expect_collectives_follow_closed_forms(group, type, numel);
     }
+  }
+}
+
+// Many large sums at once, among other collectives, and some ranks late: their second halves must keep their order.
+inline void expect_large_sums_keep_their_order(Communicator const& group) {
+  for (int round = 0; round < 20; ++round) {
+    std::vector<at::Tensor> sums;
+    std::vector<Pending> pending;
+    at::Tensor small = at::ones({3}, at::kDouble);
+    for (int i = 0; i < 6; ++i) {
+      sums.push_back(filled(at::kFloat, group.rank(), i, 20000 + 7000 * (i % 3)));
+      pending.push_back(all_reduce(group, sums.back()));
+      if (i == 2) pending.push_back(all_reduce(group, small));
+      if ((group.rank() + i + round) % 3 == 0) std::this_thread::sleep_for(std::chrono::microseconds(300));
+    }
+    for (auto& one : pending) one.wait();
+    for (int i = 0; i < 6; ++i) {
+      EXPECT_TRUE(at::equal(sums[static_cast<std::size_t>(i)], summed(at::kFloat, group.size(), i, 20000 + 7000 * (i % 3))));
+    }
+    EXPECT_TRUE(at::equal(small, at::full({3}, static_cast<double>(group.size()), at::kDouble)));
   }
 }
 

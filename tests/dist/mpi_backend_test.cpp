@@ -18,6 +18,8 @@ TEST(MpiBackendTest, EveryCollectiveFollowsItsClosedForm) { expect_all_collectiv
 
 TEST(MpiBackendTest, LargeTensorsToo) { expect_collectives_follow_closed_forms(group(), at::kLong, 300001); }
 
+TEST(MpiBackendTest, LargeSumsKeepTheirOrderWhenRanksAreLate) { expect_large_sums_keep_their_order(group()); }
+
 TEST(MpiBackendTest, StringsOfAnyLengthAreGathered) { expect_strings_are_gathered(group()); }
 
 TEST(MpiBackendTest, ManyCollectivesUnderWayKeepTheirOrder) {

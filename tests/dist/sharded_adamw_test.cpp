@@ -191,6 +191,25 @@ TEST(ShardedAdamWTest, SharedOverRanksItHasTheBitsOfOne) {
   }
 }
 
+TEST(ShardedAdamWTest, AnIdleSectionKeepsEveryBitWhateverIsShared) {
+  for (int ranks : {1, 2}) {
+    run_ranks(ranks, [](Communicator const& group) {
+      auto const parameter = [](std::int64_t numel) { return at::ones({numel}).requires_grad_(); };
+      FlatBuffer buffer({{"used", parameter(300), 0, 0}, {"idle", parameter(90), 0, 3}, {"norm", parameter(40), 1, 3}},
+                        {0.001, 0.001, 2});
+      ShardedAdamW optimizer(buffer, options, group);
+      at::Tensor const own = at::ones({buffer.size() / group.size()});
+      optimizer.step(own, at::full({}, 0.1), at::zeros({}), std::uint32_t{1} << 3);
+      optimizer.wait_for_parameters();
+      for (std::size_t i = 0; i < buffer.ranges().size(); ++i) {
+        bool const moved = !at::equal(buffer.tensors()[i], at::ones_like(buffer.tensors()[i]));
+        EXPECT_EQ(moved, buffer.ranges()[i].name == "used") << buffer.ranges()[i].name;
+      }
+    });
+  }
+  EXPECT_THROW(FlatBuffer({{"far", at::ones({2}).requires_grad_(), 0, 32}}), std::invalid_argument);
+}
+
 TEST(ShardedAdamWTest, SlicesThatRanksCannotShareAreRefused) {
   run_ranks(3, [](Communicator const& group) {
     FlatBuffer buffer = sliced_buffer(4);

@@ -108,6 +108,14 @@ class TrajectoryTest(EndToEndTest):
                 self.assertEqual(metrics(whole)[0]["velocity_weight"], 1)
                 self.assertNotEqual(metrics(whole)[1]["velocity_weight"], 1)
 
+    def test_a_renderer_that_no_loss_reaches_is_left_as_it_is(self):
+        flow = "model.transformer.editor.flow_matching."
+        late = (f"{flow}weighting=schedule", f"{flow}render_start=0", f"{flow}warmup_steps={STEPS}", "training.weight_decay=0.5",
+                "training.freeze_reconstructor_renderer=false", "training.grad_clip_norm=0")
+        self.assert_moved(self.train("joint", 2, *JOINT, *late, "dist.zero=1"), EDITOR, [RENDERER, RECONSTRUCTOR])
+        run = self.train("joint", 1, *JOINT, *late, f"training.train_steps={STEPS + 5}")
+        self.assert_moved(run, [*EDITOR, RENDERER], [RECONSTRUCTOR])
+
     def test_online_with_every_part_trainable_is_the_same(self):
         free = ("training.grad_clip_norm=0", "training.freeze_reconstructor_renderer=false")
         whole = self.train_online(1, *free)
