@@ -1,9 +1,11 @@
 #include "dist/gradient_reducer.h"
 
 #include <algorithm>
+#include <chrono>
 #include <functional>
 #include <optional>
 #include <stdexcept>
+#include <utility>
 
 #include <ATen/ATen.h>
 #include <fmt/format.h>
@@ -53,6 +55,7 @@ struct GradientReducer::State {
   std::size_t next_exchange = 0;   // started buckets before it have left the all-to-all
   bool armed = false;
   std::int64_t collectives_started = 0;
+  double waited_ms = 0;  // within hooks
   std::string late;  // the first parameter whose gradient grew after its bucket was sent
   std::vector<std::shared_ptr<torch::autograd::Node>> accumulators;
   std::vector<std::uintptr_t> hooks;
@@ -134,7 +137,9 @@ void GradientReducer::State::sum_exchanged(std::size_t end) {
     if (!bucket.started) {
       continue;
     }
+    auto const began = std::chrono::steady_clock::now();
     bucket.pending.wait();
+    if (armed) waited_ms += std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - began).count();
     at::Tensor const travelling = options.bf16 ? bucket.half : bucket.gradients;
     at::Tensor const mine = options.sharded ? bucket.own : travelling.narrow(0, rank * bucket.own.numel(), bucket.own.numel());
     if (options.bf16) {
@@ -334,6 +339,7 @@ void GradientReducer::finish() {
   }
 }
 
+double GradientReducer::take_waited_ms() { return std::exchange(state_->waited_ms, 0); }
 std::int64_t GradientReducer::collectives_started() const { return state_->collectives_started; }
 std::int64_t GradientReducer::bucket_count() const { return static_cast<std::int64_t>(state_->buckets.size()); }
 

@@ -49,6 +49,10 @@ class GradientReducer {
   void shard_done(std::int64_t shard, std::set<std::string> const& names);
   void finish();  // waits for every bucket on the current stream; afterwards own_gradients() holds the global sums
 
+  // How long the hooks have kept the backward waiting for an exchange on the host since the last call, ms. It ends with
+  // the backward: what finish() waits is not in it. On CUDA streams wait, not the host.
+  double take_waited_ms();
+
   // The whole gradient buffer, or with `sharded` what owned_ranges() lists, in their order.
   at::Tensor own_gradients() const;
 

@@ -13,9 +13,11 @@ namespace {
 constexpr std::int64_t shortest = 16384;  // elements; below it one round trip counts more than the bytes
 constexpr std::int64_t alignment = 16;    // elements: slices begin at 64 bytes
 
-// a[i] += b[i]. On the communication thread: not through ATen, whose threads would take the compute's cores.
-void add(float* __restrict a, float const* __restrict b, std::int64_t count) {
-  for (std::int64_t i = 0; i < count; ++i) a[i] += b[i];
+// sum[i] = a[i] + b[i]; `sum` may be one of the others. On the communication thread: not through ATen, whose threads
+// would take the compute's cores.
+void add(float* sum, float const* a, float const* b, std::int64_t count) {
+#pragma GCC ivdep
+  for (std::int64_t i = 0; i < count; ++i) sum[i] = a[i] + b[i];
 }
 
 }  // namespace
@@ -45,27 +47,36 @@ MpiExchange::MpiExchange(Collective const& collective, int rank, int size)
   }
   mine_ = counts_[static_cast<std::size_t>(rank)];
   for (std::int64_t r = 0; r < size; ++r) {
-    own_counts_.push_back(static_cast<int>(mine_));
+    sent_counts_.push_back(r == rank ? 0 : counts_[static_cast<std::size_t>(r)]);
+    own_counts_.push_back(r == rank ? 0 : static_cast<int>(mine_));
     own_offsets_.push_back(static_cast<int>(r * mine_));
   }
 }
 
 void MpiExchange::start(at::Tensor scratch, MPI_Comm all, std::vector<MPI_Request>& requests) {
   scratch_ = std::move(scratch);
-  DUOFLOW_MPI_CHECK(MPI_Ialltoallv(input_.data_ptr(), counts_.data(), offsets_.data(), MPI_FLOAT, scratch_.data_ptr(),
-                                   own_counts_.data(), own_offsets_.data(), MPI_FLOAT, all,
+  DUOFLOW_MPI_CHECK(MPI_Ialltoallv(input_.data_ptr(), sent_counts_.data(), offsets_.data(), MPI_FLOAT,
+                                   scratch_.data_ptr(), own_counts_.data(), own_offsets_.data(), MPI_FLOAT, all,
                                    &requests.emplace_back(MPI_REQUEST_NULL)));
 }
 
 void MpiExchange::add_slices() const {
-  auto* const pieces = scratch_.mutable_data_ptr<float>();
+  auto const own = static_cast<std::size_t>(offsets_[static_cast<std::size_t>(rank_)]);
+  float* const scratch = scratch_.mutable_data_ptr<float>();
+  float* const sum = output_.mutable_data_ptr<float>() + (gathers_ ? own : 0);
+  std::vector<float const*> pieces;  // the sum of each subtree so far; the own piece is read where it is
+  for (std::int64_t r = 0; r < size_; ++r) {
+    pieces.push_back(r == rank_ ? input_.const_data_ptr<float>() + own : scratch + r * mine_);
+  }
   for (std::int64_t stride = 1; stride < size_; stride *= 2) {
     for (std::int64_t row = 0; row + stride < size_; row += 2 * stride) {
-      add(pieces + row * mine_, pieces + (row + stride) * mine_, mine_);
+      bool const is_root = 2 * stride >= size_;
+      float* const target = is_root ? sum : scratch + row * mine_;
+      auto& piece = pieces[static_cast<std::size_t>(row)];
+      add(target, piece, pieces[static_cast<std::size_t>(row + stride)], mine_);
+      piece = target;
     }
   }
-  float* const sum = output_.mutable_data_ptr<float>() + (gathers_ ? offsets_[static_cast<std::size_t>(rank_)] : 0);
-  std::copy_n(pieces, mine_, sum);
 }
 
 void MpiExchange::start_gather(MPI_Comm gather, std::vector<MPI_Request>& requests) {

@@ -35,6 +35,7 @@ class MpiExchange {
   bool gathers_;
   std::int64_t mine_ = 0;                      // elements of the own slice
   std::vector<int> counts_, offsets_;          // of the slices in the tensor; MPI reads them until it is done
+  std::vector<int> sent_counts_;               // the same, less the own slice, which does not move
   std::vector<int> own_counts_, own_offsets_;  // of the pieces in scratch
 };
 

@@ -123,7 +123,9 @@ void add_training_keys(std::vector<ConfigKey>& keys, Config& c) {
   keys.insert(
       keys.end(),
       {
-          key("training.batch_size_per_gpu", t.batch_size_per_gpu, "samples of one micro-step on one rank, at most"),
+          key("training.batch_size_per_gpu", t.batch_size_per_gpu,
+              "samples of one micro-step on one rank, at most; of smaller virtual shards the editor graphs of so many "
+              "are kept at once"),
           key("training.global_batch_size", t.global_batch_size,
               "samples of one step over all ranks; 0: batch_size_per_gpu x ranks x grad_accum_steps"),
           key("training.grad_accum_steps", t.grad_accum_steps,

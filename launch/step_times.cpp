@@ -21,9 +21,10 @@ void StepTimes::begin() {
   begun_ = last_ = Clock::now();
 }
 
-void StepTimes::lap(Stage stage) {
+void StepTimes::lap(Stage stage, double waited_ms) {
   auto const now = Clock::now();
-  step_[static_cast<std::size_t>(stage)] += ms_between(last_, now);
+  step_[static_cast<std::size_t>(stage)] += ms_between(last_, now) - waited_ms;
+  step_[static_cast<std::size_t>(Stage::communication)] += waited_ms;
   last_ = now;
 }
 

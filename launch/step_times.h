@@ -20,7 +20,7 @@ enum class Stage : std::size_t { data, forward, backward, communication, optimiz
 class StepTimes {
  public:
   void begin();
-  void lap(Stage stage);
+  void lap(Stage stage, double waited_ms = 0);  // waited_ms of the stretch were waiting for communication
   void end();              // adds the step to the means; the first step, which warms caches up, does not count
   double step_ms() const;  // since begin()
   double ms(Stage stage) const { return step_[static_cast<std::size_t>(stage)]; }  // of the present step so far

@@ -70,7 +70,7 @@ class Trainer : private StepSource {
   std::pair<model::JointBatch, std::uint64_t> joint(std::int64_t) override;
   std::pair<model::ReconstructionBatch, std::uint64_t> reconstruction(std::int64_t) override;
   StepStatistics::Flags flags() override;
-  void lap(Stage stage) override { times_.lap(stage); }
+  void lap(Stage stage, double waited_ms) override { times_.lap(stage, waited_ms); }
   void record(Update::Result const& result);
   data::Batch next_batch();
   void release_batches();

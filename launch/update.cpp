@@ -61,13 +61,14 @@ Update::Used const& Update::used_parameters(std::int64_t step) {
 }
 
 // Where the weights are known a micro-step runs from end to end. Else all run down to the cut, the step's statistics
-// are awaited, and all run on from there; the graph before the cut is kept when there is one micro-step, and made again
-// else.
+// are awaited, and all run on from there; the graphs before the cut are kept when together they are no larger than
+// batch_size_per_gpu allows (one micro-step; virtual shards that are smaller), and made again else: the same bits.
 model::LossWeights Update::joint_micro_steps(std::int64_t step, StepSource& source) {
   auto const last = plan_.micro_steps - 1;
   auto const& used = used_parameters(step);
   auto const known = joint_step_.known_weights(step);
   bool const runs_on = known || last == 0;
+  bool const keeps_graph = runs_on || plan_.samples <= config_.training.batch_size_per_gpu;
   std::vector<model::JointBatch> batches;
   std::vector<model::AtCut> cuts;
   for (std::int64_t k = 0; k <= last; ++k) {
@@ -79,7 +80,7 @@ model::LossWeights Update::joint_micro_steps(std::int64_t step, StepSource& sour
     }
     if (runs_on && k == last) reducer_.arm(used.all);
     auto cut =
-        joint_step_.run_to_cut(batch, step, plan_.global_batch, runs_on,
+        joint_step_.run_to_cut(batch, step, plan_.global_batch, keeps_graph,
                                [&, position = position](auto const& sums) { contribute(k, sums, position, source); });
     result_.picture = cut.image;
     result_.target = batch.target_image;
@@ -92,7 +93,7 @@ model::LossWeights Update::joint_micro_steps(std::int64_t step, StepSource& sour
       batches.push_back(std::move(batch));
       cuts.push_back(std::move(cut));
     }
-    source.lap(Stage::backward);
+    source.lap(Stage::backward, reducer_.take_waited_ms());
   }
   result_.statistics = statistics_.await();
   source.lap(Stage::communication);
@@ -106,7 +107,7 @@ model::LossWeights Update::joint_micro_steps(std::int64_t step, StepSource& sour
     cuts[i] = {};
     shard_done(k, used.behind_cut);
   }
-  source.lap(Stage::backward);
+  source.lap(Stage::backward, reducer_.take_waited_ms());
   return weights;
 }
 
@@ -128,7 +129,7 @@ model::LossWeights Update::reconstruction_micro_steps(StepSource& source) {
         [&, position = position](at::Tensor const& sums) { contribute(k, sums, position, source); });
     result_.target = inputs.target_image;
     shard_done(k, used_.all);
-    source.lap(Stage::backward);
+    source.lap(Stage::backward, reducer_.take_waited_ms());
   }
   result_.statistics = statistics_.await();
   source.lap(Stage::communication);

@@ -31,7 +31,8 @@ class StepSource {
   virtual std::pair<model::JointBatch, std::uint64_t> joint(std::int64_t k) = 0;
   virtual std::pair<model::ReconstructionBatch, std::uint64_t> reconstruction(std::int64_t k) = 0;
   virtual StepStatistics::Flags flags() = 0;  // what rides along with the statistics
-  virtual void lap(Stage) {}                  // a stage has been launched (on CUDA), or is done
+  // A stage has been launched (on CUDA), or is done; of the time since the last lap, how long was waited for others.
+  virtual void lap(Stage, double /*waited_ms*/ = 0) {}
 };
 
 class Update {

@@ -8,7 +8,7 @@ computed again in the backward (grad_checkpoint_every: 1). Tokenizers, heads and
 from simulate import Step
 
 D, BLOCKS, VIEWS = 768, 12, 8
-LATENTS, LIGHT_TOKENS, PICTURE_TOKENS = 3072, (256 // 8) * (512 // 8), (256 // 8) ** 2
+LATENTS, LIGHT_TOKENS, PICTURE_TOKENS, INPUT_VIEWS = 3072, (256 // 8) * (512 // 8), (256 // 8) ** 2, 4
 PEAK_TFLOPS = 989  # H100 SXM, dense bf16
 BUCKET, FIRST_BUCKET = 25 * 2**20, 2**20  # the defaults
 
@@ -26,6 +26,7 @@ EDITOR_TOKENS, RENDERER_TOKENS = LATENTS + LIGHT_TOKENS, LATENTS + PICTURE_TOKEN
 RENDERER_PARAMETERS = BLOCKS * (12 * D * D + 2 * D) + 64 * 6 * D + 64 * 3 * D
 EDITOR_BLOCK_PARAMETERS = 18 * D * D + 6 * D  # with AdaLN
 EDITOR_PARAMETERS = BLOCKS * EDITOR_BLOCK_PARAMETERS + 2 * (2 * D * D + 2 * D) + D * D + 64 * 9 * D
+# All three: 304 M. The reference's 302 M lack our velocity head and our MLP of the light in AdaLN.
 RECONSTRUCTOR_PARAMETERS = BLOCKS * (12 * D * D + 2 * D) + LATENTS * D + 64 * 9 * D
 
 
@@ -47,18 +48,21 @@ def into_buckets(stretches, optimizer_ms, compute):
 
 
 def step(batch, mfu, everything=False):
-    """`everything`: all 301 M parameters are reduced, renderer and editor train as computed here; the reconstructor's
-    gradients (latents: online) are taken to arrive with the end of the editor's backward, its own compute left out."""
+    """`everything`: all parameters train, on latents that the step encodes itself (latents: online): both ends forward, one
+    of them backward, after the editor's."""
     speed = PEAK_TFLOPS * mfu / 1e3 / batch  # TFLOP a millisecond
-    renderer, editor = VIEWS * forward_tflop(RENDERER_TOKENS), forward_tflop(EDITOR_TOKENS)
+    encoder_tokens = LATENTS + INPUT_VIEWS * PICTURE_TOKENS
+    renderer, editor, encoder = VIEWS * forward_tflop(RENDERER_TOKENS), forward_tflop(EDITOR_TOKENS), forward_tflop(encoder_tokens)
     renderer_back = renderer + VIEWS * backward_tflop(RENDERER_TOKENS, everything)
     editor_back = editor + backward_tflop(EDITOR_TOKENS, True)
-    begin = (renderer + editor) / speed
+    begin = (renderer + editor + (2 * encoder if everything else 0)) / speed
     middle = begin + renderer_back / speed
     end = middle + editor_back / speed
-    trained = EDITOR_PARAMETERS + (RENDERER_PARAMETERS + RECONSTRUCTOR_PARAMETERS if everything else 0)
+    trained = EDITOR_PARAMETERS
     stretches = [(middle, end, 4 * EDITOR_PARAMETERS)]
     if everything:
-        stretches = [(begin, middle, 4 * RENDERER_PARAMETERS), *stretches, (end, end, 4 * RECONSTRUCTOR_PARAMETERS)]
+        last = end + (encoder + backward_tflop(encoder_tokens, True)) / speed
+        stretches = [(begin, middle, 4 * RENDERER_PARAMETERS), *stretches, (end, last, 4 * RECONSTRUCTOR_PARAMETERS)]
+        trained, end = EDITOR_PARAMETERS + RENDERER_PARAMETERS + RECONSTRUCTOR_PARAMETERS, last
     # AdamW reads and writes 28 bytes a parameter at 3.35 TB/s, of which it reaches 80 %.
     return into_buckets(stretches, trained * 28 / (0.8 * 3.35e12) * 1e3, end)

@@ -37,7 +37,7 @@ print(table(rows), "\n")
 MODES = {
     "default, 1 micro-step of 16": ["training.batch_size_per_gpu=16"],
     "default, 4 micro-steps of 4": ["training.batch_size_per_gpu=4"],
-    "reproducible, S = 8": ["training.batch_size_per_gpu=4", "dist.reproducible=true", "dist.virtual_shards=8"],
+    "reproducible, S = 8": ["training.batch_size_per_gpu=16", "dist.reproducible=true", "dist.virtual_shards=8"],
 }
 steps = {name: [] for name in MODES}
 with tempfile.TemporaryDirectory(prefix="duoflow-costs-") as scratch:

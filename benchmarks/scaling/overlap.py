@@ -1,18 +1,20 @@
 """How much of the communication does the backward hide on a slow link, and how near is the step to what is possible?
 
-    python3 benchmarks/scaling/overlap.py [--steps 12] [--rates 1gbit,100mbit]        (as root: makes two hosts)
+    python3 benchmarks/scaling/overlap.py [--steps 12]        (as root: makes two hosts)
 
-Two ranks on two hosts (network namespaces) over a link shaped by tc. For each rate: the step with buckets sent as they
+Two ranks on two hosts (network namespaces) over a link shaped by tc. For each link: the step with buckets sent as they
 fill, the same buckets all sent after the backward, and nothing sent (both ranks compute side by side: `compute`);
-`communication` is all buckets with nothing else going on. `bound` = max(compute, communication). What the backward
-could hide is the communication, as far as it fits between the first bucket's readiness and the backward's end;
-`hidden` = (sent after - sent as filled) over that. `pipeline` is the step that a serial link reaches with these ready
-times and bucket sizes when sending takes no processor time from computing. Then the first rate with other bucket sizes.
+`communication` is all buckets with nothing else going on. `pipeline` is the step of an ideal link with these ready times
+and bucket sizes: buckets go one after another, none before it is ready, and sending takes no processor time. What the
+backward could hide is then compute + communication - pipeline; `hidden` = (sent after - sent as filled) over that.
+`bound` = max(compute, communication). Computing on `the same cores`: the ranks' own steps, on cores that also run the
+TCP stacks of both hosts. On `a device`: sleeping in place of computing (step_profile --replay), which is what the host
+sees of a GPU.
 """
 
 import argparse
 
-from common import NARROW, WIDE, megabit, profile, table, two_hosts
+from common import NARROW, WIDE, profile, table, two_hosts
 
 
 def pipeline_ms(computing, communication):
@@ -23,28 +25,28 @@ def pipeline_ms(computing, communication):
     return max(end, computing["backward_end_ms"]) + computing["optimizer_ms"]
 
 
-def row(rate, sizes, steps, mib):
+def rows_of(rate, sizes, steps, mib):
     buckets = [f"dist.bucket_mib={mib}", f"dist.first_bucket_mib={min(1, mib / 4)}"]
-    never, end, filled = (profile(two_hosts(rate), sizes, "--start", start, *buckets, steps=steps) for start in ("never", "end", "filled"))
-    compute, communication = never["step_ms"], end["comm_alone_ms"]
-    window = never["backward_end_ms"] - never["buckets"][0]["ready_ms"]
-    hideable = min(communication, window)
-    bound = max(compute, communication)
-    return [rate, mib, f"{never['gradient_bytes'] / 1e6:.1f} in {len(never['buckets'])}", f"{compute:.0f}", f"{communication:.0f}", f"{end['step_ms']:.0f}",
-            f"{filled['step_ms']:.0f}", f"{hideable:.0f}", f"{(end['step_ms'] - filled['step_ms']) / hideable:.0%}", f"{bound:.0f}",
-            f"{pipeline_ms(never, communication):.0f}", f"{filled['step_ms'] / bound:.2f}", f"{filled['comm_cpu_ms']:.0f}"]
+    never = profile(two_hosts(rate), sizes, "--start", "never", "--replay", *buckets, steps=steps)
+    end, filled = (profile(two_hosts(rate), sizes, "--start", start, *buckets, steps=steps) for start in ("end", "filled"))
+    compute, communication = never["step_ms"], never["comm_alone_ms"]
+    pipeline, bound = pipeline_ms(never, communication), max(compute, communication)
+    hideable = compute + communication - pipeline
+    for where, after, step in (("the same cores", end["step_ms"], filled["step_ms"]),
+                               ("a device", never["replay_end_ms"], never["replay_filled_ms"])):
+        yield [rate, mib, f"{never['gradient_bytes'] / 1e6:.1f} in {len(never['buckets'])}", where, f"{compute:.0f}", f"{communication:.0f}",
+               f"{after:.0f}", f"{step:.0f}", f"{hideable:.0f}", f"{(after - step) / hideable:.0%}", f"{bound:.0f}", f"{pipeline:.0f}",
+               f"{step / pipeline:.2f}", f"{step / bound:.2f}", f"{filled['comm_cpu_ms']:.0f}" if where == "the same cores" else ""]
 
+
+LONGER = [*WIDE, "training.batch_size_per_gpu=16", "training.global_batch_size=32"]  # computes twice as long as it sends
+CASES = [("1gbit", WIDE, 0.5), ("1gbit", WIDE, 1), ("1gbit", WIDE, 4), ("1gbit", WIDE, 25), ("1gbit", LONGER, 1), ("100mbit", NARROW, 0.5)]
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--steps", type=int, default=12)
-parser.add_argument("--rates", default="1gbit,100mbit")
-parser.add_argument("--buckets", default="4,1,25", help="MiB; all of them at the first rate, the first at the others")
 options = parser.parse_args()
-sizes_mib = [float(mib) for mib in options.buckets.split(",")]
-rows = [["link", "bucket MiB", "gradient MB", "compute ms", "communication ms", "step, sent after", "step, sent as filled", "hideable ms", "hidden",
-         "bound", "pipeline", "step over bound", "CPU ms of the communication thread"]]
-rates = options.rates.split(",")
-for rate in rates:
-    for mib in sizes_mib if rate == rates[0] else [0.5]:
-        rows.append(row(rate, WIDE if megabit(rate) > 300 else NARROW, options.steps, mib))
+rows = [["link", "bucket MiB", "gradient MB", "computing on", "compute ms", "communication ms", "step, sent after", "step, sent as filled", "hideable ms",
+         "hidden", "bound", "pipeline", "step over pipeline", "step over bound", "CPU ms of the communication thread"]]
+for rate, sizes, mib in CASES:
+    rows += rows_of(rate, sizes, options.steps, mib)
 print(table(rows))

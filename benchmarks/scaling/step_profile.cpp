@@ -2,19 +2,23 @@
 // cost with its communication started otherwise?
 //
 //   mpirun -n 2 --oversubscribe --bind-to none build/step_profile [--steps 20] [--start filled|end|never]
-//       [--statistics hidden|blocking] CONFIG [key=value]...
+//       [--statistics hidden|blocking] [--replay] CONFIG [key=value]...
 //
 // The trainer's own Update with one micro-step, on random batches (no data, no log). --start: buckets
 // leave as they fill (training does), all after the backward, or not at all: then the ranks compute side by side and
 // `step_ms` is what computing alone takes. --statistics: awaited after the renderer's backward (training does), or at
 // once, as a blocking scalar all-reduce would be. Rank 0 prints one JSON object of medians: times since the step began
 // or of a part of it in ms, `step_ms` of the slowest rank, `comm_alone_ms` = all buckets reduced with nothing else
-// going on, `comm_cpu_ms` = CPU time of the threads beside the computing one.
+// going on, `comm_cpu_ms` = CPU time of the threads beside the computing one. --replay, with --start never: then the same
+// step with sleeping in place of computing, so that buckets are ready at the same times while the host's cores are free,
+// as they are when a GPU computes: `replay_filled_ms`, `replay_end_ms`.
 
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <map>
+#include <sstream>
+#include <thread>
 
 #include <ATen/ATen.h>
 #include <nlohmann/json.hpp>
@@ -47,6 +51,7 @@ double median(std::vector<double> values) {
 struct Options {
   std::int64_t steps = 20;
   std::string start = "filled", statistics = "hidden", config;
+  bool replay = false;
   std::vector<std::string> overrides;
 };
 
@@ -157,6 +162,10 @@ class Profile : private StepSource {
     for (std::size_t i = 0; i < ready_.size(); ++i)
       report["buckets"].push_back({{"bytes", transport_->buckets[i].bytes}, {"ready_ms", median(ready_[i])}});
     report["comm_alone_ms"] = communication_alone();
+    if (options_.replay) {
+      report["replay_filled_ms"] = replay(true);
+      report["replay_end_ms"] = replay(false);
+    }
     return report;
   }
 
@@ -166,7 +175,7 @@ class Profile : private StepSource {
     throw ConfigError("the profile is of objective: joint");
   }
   StepStatistics::Flags flags() override { return {}; }
-  void lap(Stage) override { laps_.push_back(ms_since(began_)); }
+  void lap(Stage, double) override { laps_.push_back(ms_since(began_)); }
 
   void note(char const* name, double value) { parts_[name].push_back(value); }
 
@@ -214,6 +223,37 @@ class Profile : private StepSource {
     return slowest(median(times));  // a root may leave as soon as the kernel has its bytes
   }
 
+  // The first rank's times for all: what one rank waits for is ready on the others.
+  double replay(bool as_filled) {
+    std::string mine = fmt::format("{} {}", median(parts_.at("backward_end_ms")), median(parts_.at("optimizer_ms")));
+    for (auto const& times : ready_) mine += fmt::format(" {}", median(times));
+    std::istringstream text(dist::all_gather_strings(group_, mine).front());
+    double backward_end = 0, optimizer = 0;
+    text >> backward_end >> optimizer;
+    std::vector<double> ready(ready_.size());
+    for (double& time : ready) text >> time;
+    auto const after = [](Clock::time_point start, double ms) {
+      std::this_thread::sleep_until(start + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double, std::milli>(ms)));
+    };
+    std::vector<double> times;
+    for (std::int64_t i = 0; i < options_.steps; ++i) {
+      dist::barrier(group_);
+      auto const began = Clock::now();
+      std::vector<dist::Pending> pending;
+      auto const gradients = update_.buffer().gradients();
+      auto const& buckets = update_.buffer().buckets();
+      if (!as_filled) after(began, backward_end);
+      for (std::size_t b = 0; b < buckets.size(); ++b) {
+        if (as_filled) after(began, ready[b]);
+        pending.push_back(dist::all_reduce(group_, gradients.narrow(0, buckets[b].begin, buckets[b].end - buckets[b].begin)));
+      }
+      after(began, backward_end);
+      for (auto& one : pending) one.wait();
+      times.push_back(ms_since(began) + optimizer);
+    }
+    return slowest(median(times));
+  }
+
   dist::Communicator group_;
   Options options_;
   BatchPlan plan_;
@@ -232,7 +272,8 @@ Options parse(int count, char** words) {
   for (int i = 1; i < count; ++i) {
     std::string const word = words[i];
     bool const has_value = i + 1 < count;
-    if (word == "--steps" && has_value) options.steps = std::stoll(words[++i]);
+    if (word == "--replay") options.replay = true;
+    else if (word == "--steps" && has_value) options.steps = std::stoll(words[++i]);
     else if (word == "--start" && has_value) options.start = words[++i];
     else if (word == "--statistics" && has_value) options.statistics = words[++i];
     else if (options.config.empty()) options.config = word;
@@ -240,7 +281,8 @@ Options parse(int count, char** words) {
   }
   bool const known = (options.start == "filled" || options.start == "end" || options.start == "never") &&
                      (options.statistics == "hidden" || options.statistics == "blocking");
-  if (!known || options.config.empty()) throw ConfigError("usage: see the head of benchmarks/scaling/step_profile.cpp");
+  bool const can_replay = !options.replay || options.start == "never";
+  if (!known || !can_replay || options.config.empty()) throw ConfigError("usage: see the head of benchmarks/scaling/step_profile.cpp");
   return options;
 }
 

@@ -27,6 +27,16 @@ TEST(StepTimes, LapsSumToTheStep) {
   EXPECT_EQ(times.ms(Stage::optimizer), 0);
 }
 
+TEST(StepTimes, WhatABackwardWaitsForOthersIsCommunication) {
+  StepTimes times;
+  times.begin();
+  spend(10);
+  times.lap(Stage::backward, 4);
+  EXPECT_EQ(times.ms(Stage::communication), 4);
+  EXPECT_GE(times.ms(Stage::backward), 6);
+  EXPECT_LE(times.ms(Stage::backward) + times.ms(Stage::communication), times.step_ms());
+}
+
 TEST(StepTimes, TheFirstStepIsNotInTheMeans) {
   StepTimes times;
   times.begin();

@@ -175,7 +175,7 @@ std::pair<model::JointBatch, std::uint64_t> TinyRun::joint(std::int64_t k) {
 }
 
 // Forward and backward laps come once per micro-step's first half, then a backward lap for all second halves.
-void TinyRun::lap(Stage stage) {
+void TinyRun::lap(Stage stage, double) {
   if (stage == Stage::forward) events_->push_back(kForwardDone);
   if (stage == Stage::backward && halves_++ < plan_.micro_steps) events_->push_back(kCutReached);
   if (stage == Stage::communication && halves_ > plan_.micro_steps) {  // before the clipping

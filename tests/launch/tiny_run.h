@@ -65,7 +65,7 @@ class TinyRun : private StepSource {
   std::pair<model::JointBatch, std::uint64_t> joint(std::int64_t k) override;
   std::pair<model::ReconstructionBatch, std::uint64_t> reconstruction(std::int64_t) override { return {}; }
   StepStatistics::Flags flags() override { return {}; }
-  void lap(Stage stage) override;
+  void lap(Stage stage, double waited_ms) override;
 
   std::shared_ptr<Events> events_ = std::make_shared<Events>();
   dist::Communicator communicator_;
