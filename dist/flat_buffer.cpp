@@ -136,16 +136,20 @@ FlatBuffer::FlatBuffer(std::vector<TrainableParameter> forward_order, FlatLayout
   at::NoGradGuard no_grad;
   at::Device const device = ordered.empty() ? at::Device(at::kCPU) : ordered.front().tensor.device();
   parameters_ = at::zeros({offset}, at::TensorOptions(at::kFloat).device(device));
-  gradients_ = at::zeros_like(parameters_);
+  auto const view_of = [](at::Tensor const& flat, FlatRange const& range) {
+    return flat.narrow(0, range.offset, range.numel).view(range.shape);
+  };
   for (std::size_t i = 0; i < ordered.size(); ++i) {
-    FlatRange const& range = ranges_[i];
     at::Tensor tensor = ordered[i].tensor;
-    at::Tensor const values = parameters_.narrow(0, range.offset, range.numel).view(range.shape);
+    at::Tensor const values = view_of(parameters_, ranges_[i]);
     values.copy_(tensor);
     tensor.set_data(values);
-    // A defined .grad makes autograd add in place (as long as the backward does not build a graph of its own).
-    tensor.mutable_grad() = gradients_.narrow(0, range.offset, range.numel).view(range.shape);
     tensors_.push_back(tensor);
+  }
+  gradients_ = at::zeros_like(parameters_);  // now that the parameters' former memory is free
+  for (std::size_t i = 0; i < tensors_.size(); ++i) {
+    // A defined .grad makes autograd add in place (as long as the backward does not build a graph of its own).
+    tensors_[i].mutable_grad() = view_of(gradients_, ranges_[i]);
   }
 }
 

@@ -81,24 +81,26 @@ void ShardedAdamW::wait_for_parameters() {
   gathers_.clear();
 }
 
-at::Tensor ShardedAdamW::gathered(at::Tensor const& own) const {
-  if (group_.size() == 1) return own;
+void ShardedAdamW::gather(at::Tensor const& own, std::int64_t begin, std::int64_t end, at::Tensor const& into) const {
   at::NoGradGuard no_grad;
-  at::Tensor all = at::empty({buffer_.size()}, at::TensorOptions(own.scalar_type()));  // the device may have no room
   for (BucketRange const& bucket : buffer_.buckets()) {
-    std::int64_t const size = bucket.end - bucket.begin;
-    at::Tensor const gathered_bucket = at::empty({size}, own.options());
-    all_gather(group_, gathered_bucket, own.narrow(0, bucket.begin / group_.size(), size / group_.size())).wait();
-    all.narrow(0, bucket.begin, size).copy_(gathered_bucket);
+    std::int64_t const size = bucket.end - bucket.begin, share = size / group_.size();
+    at::Tensor const whole = at::empty({size}, own.options());  // of one bucket at a time: there may be little room
+    all_gather(group_, whole, own.narrow(0, bucket.begin / group_.size(), share)).wait();
+    std::int64_t const first = std::max(begin, bucket.begin), last = std::min(end, bucket.end);
+    if (first < last)
+      into.narrow(0, first - begin, last - first).copy_(whole.narrow(0, first - bucket.begin, last - first));
   }
-  return all;
 }
 
-void ShardedAdamW::restore(at::Tensor const& exp_avg, at::Tensor const& exp_avg_sq) {
+void ShardedAdamW::restore(at::Tensor const& own, std::int64_t begin, at::Tensor const& values) const {
   at::NoGradGuard no_grad;
+  at::Tensor const flat = values.reshape({-1});
   for (OwnedRange const& range : owned_) {
-    exp_avg_.narrow(0, range.own, range.numel).copy_(exp_avg.narrow(0, range.flat, range.numel));
-    exp_avg_sq_.narrow(0, range.own, range.numel).copy_(exp_avg_sq.narrow(0, range.flat, range.numel));
+    std::int64_t const first = std::max(begin, range.flat),
+                       last = std::min(begin + flat.numel(), range.flat + range.numel);
+    if (first < last)
+      own.narrow(0, range.own + first - range.flat, last - first).copy_(flat.narrow(0, first - begin, last - first));
   }
 }
 

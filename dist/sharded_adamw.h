@@ -9,6 +9,7 @@
 // Skips on the device: where `found_inf` is 1 parameters, moments and the update count keep their bits
 // (at::_fused_adamw_ neither advances nor reverts the count, so the count is advanced by 1 - found_inf here).
 
+#include <cstdint>
 #include <vector>
 
 #include <ATen/core/Tensor.h>
@@ -39,10 +40,12 @@ class ShardedAdamW {
   at::Tensor exp_avg_sq() const { return exp_avg_sq_; }
   at::Tensor update_count() const { return update_count_; }  // fp32 scalar: updates not skipped
 
-  // Owned values -> values laid out as the flat buffer, and back. For checkpoints: gathering is collective and gives
-  // host memory; without a group it gives the live tensor.
-  at::Tensor gathered(at::Tensor const& own) const;
-  void restore(at::Tensor const& exp_avg, at::Tensor const& exp_avg_sq);
+  // For checkpoints: [begin, end) of owned values (one of the moments) laid out as the flat buffer, copied into `into`
+  // on whatever device. Collective: every rank calls, each with the range that it wants.
+  void gather(at::Tensor const& own, std::int64_t begin, std::int64_t end, at::Tensor const& into) const;
+  // The way back: `values` lie at `begin` of the flat buffer; what of them is owned goes into `own`. Not collective.
+  void restore(at::Tensor const& own, std::int64_t begin, at::Tensor const& values) const;
+  Communicator const& shared_over() const { return group_; }
 
  private:
   void start_gather(BucketRange const& bucket);

@@ -159,11 +159,16 @@ void agree_on_data(dist::Communicator const& communicator, std::string const& ho
 void agree_on_weights(dist::Communicator const& communicator, std::string const& host, model::SceneModel const& model) {
   if (communicator.size() == 1) return;
   auto const hosts = dist::all_gather_strings(communicator, host);
-  auto const found = difference(communicator, hosts, dist::model_fingerprint(model_tensors(model)));
-  if (!found.empty())
-    throw ConfigError(fmt::format("the ranks start from different weights: their hash is {}; give all ranks the same "
-                                  "training.init_from, or checkpoint, with the same content",
-                                  found));
+  auto const tensors = model_tensors(model);
+  if (difference(communicator, hosts, dist::model_fingerprint(tensors)).empty()) return;
+  for (auto const& tensor : tensors) {  // the config is the same everywhere, so are the names
+    auto const found = difference(communicator, hosts, dist::model_fingerprint({tensor}));
+    if (!found.empty())
+      throw ConfigError(
+          fmt::format("the ranks start from different weights: the hash of {} is {}; give all ranks the same "
+                      "training.init_from, or checkpoint, with the same content",
+                      tensor.name, found));
+  }
 }
 
 }  // namespace duoflow::launch

@@ -34,8 +34,9 @@ void agree_on_run(dist::Runtime& runtime, Config const& config, TrainArguments c
 void agree_on_data(dist::Communicator const& communicator, std::string const& host, std::string const& directory,
                    std::string const& fingerprint);
 
-// Collective. Every tensor of the model, frozen ones and buffers too (those that train are rank 0's already): other
-// weights are ConfigError, since all ranks were told to start from the same.
+// Collective. Every tensor of the model, those that train, frozen ones and buffers: other weights are ConfigError
+// naming the first tensor that differs, since all ranks were told to start from the same. Before a flat buffer takes
+// rank 0's.
 void agree_on_weights(dist::Communicator const& communicator, std::string const& host, model::SceneModel const& model);
 
 }  // namespace duoflow::launch

@@ -45,13 +45,42 @@ std::vector<std::string> config_changes(std::string const& stored, Config const&
 
 }  // namespace
 
+namespace {
+
+// ZeRO-1: of the moments, which come first in `state`, a rank gathers those that it writes; the others stay shapes. The
+// memory is the gradient buffer's, in which nothing lies between two updates.
+void gather_written(std::vector<dist::NamedTensor>& state, RunTensors const& run) {
+  auto const& group = run.optimizer.shared_over();
+  std::vector<std::uint64_t> bytes;
+  for (auto const& [name, tensor] : state) bytes.push_back(static_cast<std::uint64_t>(tensor.nbytes()));
+  auto const [first, last] = dist::state_share(bytes, group.rank(), group.size());
+  auto const& ranges = run.buffer.ranges();
+  auto memory = run.buffer.gradients();
+  for (std::size_t const moment : {0, 1}) {  // tensor 2 p + moment of the state is parameter p's
+    auto const p = (first + 1 - moment) / 2, end_p = std::min((last + 1 - moment) / 2, ranges.size());
+    auto const begin = p < end_p ? ranges[p].offset : 0;
+    auto const end = p < end_p ? ranges[end_p - 1].offset + ranges[end_p - 1].numel : 0;
+    if (end - begin > memory.numel()) memory = at::empty({end - begin});  // one tensor is most of the model
+    auto const values = memory.narrow(0, 0, end - begin);
+    memory = memory.narrow(0, end - begin, memory.numel() - (end - begin));
+    run.optimizer.gather(moment == 0 ? run.optimizer.exp_avg() : run.optimizer.exp_avg_sq(), begin, end, values);
+    for (auto i = p; i < end_p; ++i)
+      state[2 * i + moment].tensor = values.narrow(0, ranges[i].offset - begin, ranges[i].numel).view(ranges[i].shape);
+  }
+}
+
+}  // namespace
+
 dist::CheckpointState pack_run(RunTensors const& run, Counters const& counters, Config const& config) {
   dist::CheckpointState state;
   state.step = counters.step;
   state.model = model_tensors(run.model);
-  add_moments(state.state, run.buffer, run.optimizer.gathered(run.optimizer.exp_avg()),
-              run.optimizer.gathered(run.optimizer.exp_avg_sq()));
+  bool const sharded = run.optimizer.shared_over().size() > 1;
+  auto const shapes = at::empty({run.buffer.size()}, at::TensorOptions(at::kFloat).device(at::kMeta));
+  add_moments(state.state, run.buffer, sharded ? shapes : run.optimizer.exp_avg(),
+              sharded ? shapes : run.optimizer.exp_avg_sq());
   add_small_state(state.state, run);
+  if (sharded) gather_written(state.state, run);
   state.counters_json = nlohmann::json{
       {"step", counters.step},
       {"samples", counters.samples},
@@ -97,21 +126,25 @@ Counters unpack_run(dist::CheckpointState const& state, RunTensors const& run, C
   bool const other_weighting = std::any_of(differences.begin(), differences.end(), [](std::string const& line) {
     return line.find(".weighting: ") != std::string::npos || line.find(".statistics: ") != std::string::npos;
   });
-  auto const exp_avg = at::zeros_like(run.buffer.parameters()), exp_avg_sq = at::zeros_like(exp_avg);
-  std::vector<dist::NamedTensor> wanted;
-  add_moments(wanted, run.buffer, exp_avg, exp_avg_sq);
-  add_small_state(wanted, run);
-  for (auto& [name, tensor] : wanted) {
+  auto const value_of = [&](std::string const& name, at::IntArrayRef shape) {
     auto const found = stored.find(name);
-    if (found == stored.end() && name.starts_with("weighting.") && other_weighting) continue;  // starts anew
-    if (found == stored.end() || found->second.sizes() != tensor.sizes())
+    if (found == stored.end() || found->second.sizes() != shape)
       throw dist::CheckpointError(
           fmt::format("the checkpoint of step {} has no {} of {} numbers (other trainable parts or another model); "
                       "resume with the config it was written with",
-                      counters.step, name, tensor.numel()));
-    tensor.copy_(found->second);
+                      counters.step, name, c10::multiply_integers(shape)));
+    return found->second;
+  };
+  for (auto const& range : run.buffer.ranges()) {
+    run.optimizer.restore(run.optimizer.exp_avg(), range.offset, value_of("exp_avg." + range.name, range.shape));
+    run.optimizer.restore(run.optimizer.exp_avg_sq(), range.offset, value_of("exp_avg_sq." + range.name, range.shape));
   }
-  run.optimizer.restore(exp_avg, exp_avg_sq);
+  std::vector<dist::NamedTensor> small;
+  add_small_state(small, run);
+  for (auto& [name, tensor] : small) {
+    bool const starts_anew = name.starts_with("weighting.") && other_weighting && stored.count(name) == 0;
+    if (!starts_anew) tensor.copy_(value_of(name, tensor.sizes()));
+  }
   auto const before = json.value("hardware", std::string()), now = hardware_of(run);
   if (!before.empty() && before != now)
     differences.push_back(fmt::format("hardware: {} -> {} (sums may differ in their last bits)", before, now));

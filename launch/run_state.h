@@ -19,8 +19,7 @@ struct Counters {
   std::string data_fingerprint;
 };
 
-// Views of live tensors; only the moments of ZeRO-1 are copied, to host memory. Optimizer moments are named by
-// parameter, so any layout or world size reads them.
+// Views of live tensors. Optimizer moments are named by parameter, so any layout or world size reads them.
 struct RunTensors {
   model::SceneModel& model;
   dist::FlatBuffer& buffer;
@@ -28,7 +27,9 @@ struct RunTensors {
   model::Weighting& weighting;
 };
 
-// Collective: the moments of ZeRO-1 are gathered from their owners.
+// Between two updates; the state is views of the run and good until the next one. Collective: the moments of ZeRO-1 are
+// gathered from their owners, by each rank those that it writes (dist::state_share), into the gradient buffer; the
+// others are on the meta device.
 dist::CheckpointState pack_run(RunTensors const& run, Counters const& counters, Config const& config);
 // Restores in place. CheckpointError: a tensor of the state missing or of another size, other data (fingerprints),
 // other objective; ConfigError: the config describes another model. Returns the counters; what differs between the

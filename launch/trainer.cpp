@@ -47,7 +47,7 @@ class Trainer : private StepSource {
         communicator_(runtime.communicator(device_.is_cuda() ? dist::Device::cuda : dist::Device::cpu)),
         checkpoints_(arguments.run + "/checkpoints"),
         resume_from_(find_checkpoint(communicator_, checkpoints_, arguments.resume)),
-        model_(make_model(config, device_, !resume_from_.empty())),
+        model_(starting_model()),
         plan_(plan_batches(config.training, config.dist, communicator_.rank(), communicator_.size())),
         update_(communicator_, model_, config, plan_, device_),
         records_(communicator_.size(), device_),
@@ -58,6 +58,7 @@ class Trainer : private StepSource {
   int run();
 
  private:
+  model::SceneModel starting_model() const;
   void open(TrainArguments const& arguments);
   void set_later_checkpoints_aside(std::int64_t step);
   void resume(std::string const& folder, std::string const& run);
@@ -108,6 +109,12 @@ class Trainer : private StepSource {
   Clock::time_point started_ = Clock::now();
 };
 
+model::SceneModel Trainer::starting_model() const {
+  auto model = make_model(config_, device_, !resume_from_.empty());
+  agree_on_weights(communicator_, runtime_.host(), model);
+  return model;
+}
+
 void Trainer::open(TrainArguments const& arguments) {
   auto const& folder = resume_from_;
   std::int64_t step = 0, samples = 0;
@@ -124,7 +131,7 @@ void Trainer::open(TrainArguments const& arguments) {
     set_latent_statistics(communicator_, model_, *data_);
   else
     resume(folder, arguments.run);
-  agree_on_weights(communicator_, runtime_.host(), model_);
+  agree_on_weights(communicator_, runtime_.host(), model_);  // also what a checkpoint or the data brought
   counters_.global_batch = plan_.global_batch;
   if (arguments.resume != "auto") set_later_checkpoints_aside(folder.empty() ? -1 : step);
   if (data_->pairs()) {

@@ -33,6 +33,7 @@
 
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <nlohmann/json_fwd.hpp>
@@ -45,9 +46,11 @@ namespace duoflow::dist {
 struct CheckpointState {
   std::int64_t step = 0;
   std::vector<NamedTensor> model;  // fp32 masters of all parts, frozen ones and buffers too; same on every rank
-  std::vector<NamedTensor> state;  // optimizer moments, EMA, weighting state...: same on every rank for now
-  std::string counters_json;       // step, samples, sampler, weighting, scaler: a JSON object
-  std::string config_yaml;         // effective config
+  // Optimizer moments, EMA, weighting state...: the same list on every rank. What another rank writes (state_share) may
+  // be on the meta device: type and shape without memory.
+  std::vector<NamedTensor> state;
+  std::string counters_json;  // step, samples, sampler, weighting, scaler: a JSON object
+  std::string config_yaml;    // effective config
 };
 
 struct CheckpointWriterOptions {
@@ -63,6 +66,9 @@ struct CheckpointWriterOptions {
 // or the pruning failed it throws as well and says that the checkpoint itself is complete.
 std::string write_checkpoint(Communicator const& communicator, CheckpointWriterOptions const& options,
                              CheckpointState const& state);
+
+// The tensors [first, second) of the state's list, of these sizes, are what a rank writes.
+std::pair<std::size_t, std::size_t> state_share(std::vector<std::uint64_t> const& bytes, int rank, int size);
 
 // Reads one checkpoint folder, verifying every hash; any number of ranks reads what any number wrote. Tensors are on
 // the CPU in own memory. Not collective. Throws CheckpointError naming file, tensor, expected and found.
@@ -80,8 +86,9 @@ std::string newest_valid_checkpoint(Communicator const& communicator, std::strin
 // The checkpoint folder meant by `path`: itself if it has a manifest (not verified, reading does that), else the newest
 // valid checkpoint of the run folder `path` or of its checkpoints/ folder. Not collective. Throws CheckpointError.
 std::string resolve_checkpoint(std::string const& path);
-// Moves the checkpoints of RUN/checkpoints beyond step `after` (-1: all) to RUN/checkpoints.old-N, so that none of a branch that a
-// run leaves is taken for its own later; returns that folder, "" when there were none. One rank calls. Throws CheckpointError.
+// Moves the checkpoints of RUN/checkpoints beyond step `after` (-1: all) to RUN/checkpoints.old-N, so that none of a
+// branch that a run leaves is taken for its own later; returns that folder, "" when there were none. One rank calls.
+// Throws CheckpointError.
 std::string set_checkpoints_aside(std::string const& directory, std::int64_t after);
 // Whether the folder's manifest is a checkpoint's (or the folder is named as one): nothing is verified.
 bool looks_like_checkpoint(std::string const& folder);

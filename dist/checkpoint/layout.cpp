@@ -5,6 +5,8 @@
 
 #include <fmt/format.h>
 
+#include "dist/checkpoint/checkpoint.h"
+
 namespace duoflow::dist {
 namespace {
 
@@ -46,6 +48,11 @@ std::vector<FilePlan> plan_files(std::vector<std::uint64_t> const& model_bytes,
         {fmt::format("state-{:05}-of-{:05}.safetensors", r, world), "state", static_cast<int>(r), state[r]});
   }
   return files;
+}
+
+std::pair<std::size_t, std::size_t> state_share(std::vector<std::uint64_t> const& bytes, int rank, int size) {
+  auto const mine = cut_by_bytes(bytes, static_cast<std::uint64_t>(size))[static_cast<std::size_t>(rank)];
+  return mine.empty() ? std::pair<std::size_t, std::size_t>() : std::pair(mine.front(), mine.back() + 1);
 }
 
 }  // namespace duoflow::dist

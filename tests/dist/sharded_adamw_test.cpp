@@ -181,10 +181,23 @@ TEST(ShardedAdamWTest, SharedOverRanksItHasTheBitsOfOne) {
       }
       EXPECT_TRUE(at::equal(buffer.parameters(), alone.parameters())) << ranks;
       EXPECT_EQ(optimizer.exp_avg().numel(), buffer.size() / ranks);
-      at::Tensor const average = optimizer.gathered(optimizer.exp_avg());
+      auto const gathered = [&](at::Tensor const& own, std::int64_t begin, std::int64_t end) {
+        at::Tensor const values = at::empty({end - begin});
+        optimizer.gather(own, begin, end, values);
+        return values;
+      };
+      at::Tensor const average = gathered(optimizer.exp_avg(), 0, buffer.size());
       EXPECT_TRUE(at::equal(average, expected.exp_avg())) << ranks;
+      std::int64_t const begin = 5 + group.rank(), end = buffer.size() - 7 * group.rank();  // each its own range
+      EXPECT_TRUE(
+          at::equal(gathered(optimizer.exp_avg_sq(), begin, end), expected.exp_avg_sq().narrow(0, begin, end - begin)));
+      EXPECT_EQ(gathered(optimizer.exp_avg(), 3, 3).numel(), 0);
       ShardedAdamW restored(buffer, options, group);
-      restored.restore(average, optimizer.gathered(optimizer.exp_avg_sq()));
+      for (std::int64_t first = 0; first < buffer.size(); first += 100) {  // pieces that begin and end anywhere
+        auto const count = std::min<std::int64_t>(100, buffer.size() - first);
+        restored.restore(restored.exp_avg(), first, average.narrow(0, first, count));
+        restored.restore(restored.exp_avg_sq(), first, expected.exp_avg_sq().narrow(0, first, count));
+      }
       EXPECT_TRUE(at::equal(restored.exp_avg(), optimizer.exp_avg()));
       EXPECT_TRUE(at::equal(restored.exp_avg_sq(), optimizer.exp_avg_sq()));
     });

@@ -1,13 +1,16 @@
 #include "launch/run_agreement.h"
 
 #include <filesystem>
+#include <map>
 
+#include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
 #include "data/error.h"
 #include "dist/error.h"
 #include "dist/thread_backend.h"
 #include "tests/launch/scratch_folder.h"
+#include "tests/launch/tiny_run.h"
 
 namespace duoflow::launch {
 namespace {
@@ -95,6 +98,32 @@ TEST(RunAgreementTest, OtherDataIsADataErrorButAnotherPathIsNot) {
   EXPECT_EQ(agree("f01"),
             "the ranks train on different data: /data0 (fingerprint f00) on rank 0 on host a, /data2 "
             "(fingerprint f01) on rank 2 on host b; give all ranks the same --data");
+}
+
+// The message when one tensor of rank 2's model differs in its last element.
+std::string message_if_rank_2_has_another(std::string const& name) {
+  return message<ConfigError>([&](dist::Communicator const& group) {
+    auto const model = tiny_model(/*train_renderer=*/false);
+    at::NoGradGuard const no_grad;
+    for (auto const& parameter : model.parameters())
+      if (group.rank() == 2 && parameter.name == name) parameter.tensor.view({-1})[-1].add_(1e-3);
+    agree_on_weights(group, group.rank() == 2 ? "b" : "a", model);
+  });
+}
+
+TEST(RunAgreementTest, OtherWeightsAreAConfigErrorThatNamesTheTensorWhetherItTrainsOrNot) {
+  EXPECT_EQ(message_if_rank_2_has_another(""), "");
+  auto const model = tiny_model(/*train_renderer=*/false);
+  std::map<std::string, std::string> examples;  // the last of each kind
+  for (auto const& parameter : model.parameters())
+    examples[parameter.trainable ? std::to_string(static_cast<int>(parameter.part)) : "buffer"] = parameter.name;
+  EXPECT_EQ(examples.size(), 4U);  // reconstructor, renderer (frozen here), editor, buffers
+  for (auto const& [kind, name] : examples) {
+    auto const text = message_if_rank_2_has_another(name);
+    EXPECT_NE(text.find("start from different weights: the hash of " + name + " is "), std::string::npos) << text;
+    EXPECT_NE(text.find(" on rank 0 on host a, "), std::string::npos) << text;
+    EXPECT_NE(text.find(" on rank 2 on host b; give all ranks the same training.init_from"), std::string::npos) << text;
+  }
 }
 
 TEST(RunAgreementTest, OneRankHasNothingToCompare) {

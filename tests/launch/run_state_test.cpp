@@ -1,11 +1,13 @@
 #include "launch/run_state.h"
 
 #include <algorithm>
+#include <numeric>
 
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
 #include "dist/error.h"
+#include "dist/thread_backend.h"
 #include "tests/launch/tiny_run.h"
 
 namespace duoflow::launch {
@@ -114,6 +116,49 @@ TEST(RunStateTest, TheCheckpointHoldsFrozenPartsAndNamesMomentsByParameter) {
       ASSERT_NE(found, saved.state.state.end()) << moment << range.name;
       EXPECT_EQ(found->tensor.sizes().vec(), range.shape);
     }
+}
+
+// What ZeRO-1 saves must not come back at a checkpoint.
+TEST(RunStateTest, ARankOfZeroBringsTheMomentsThatItWritesInMemoryThatItHas) {
+  constexpr int kRanks = 4;
+  auto shape = kShape;
+  shape.zero = 1;
+  std::vector<dist::CheckpointState> brought(kRanks);
+  std::vector<at::Tensor> exp_avg(kRanks), exp_avg_sq(kRanks);
+  std::vector<dist::FlatRange> ranges;
+  dist::run_ranks(kRanks, [&](dist::Communicator const& group) {
+    auto const rank = static_cast<std::size_t>(group.rank());
+    TinyRun run(group, shape);
+    for (int i = 0; i < 2; ++i) run.update(tiny_batch(4, i));
+    auto const state = pack_run(tensors_of(run), {2, 8, 0, 4, "data-a"}, tiny_config());
+    for (auto const& [name, tensor] : state.state)
+      EXPECT_TRUE(!name.starts_with("exp_avg") || tensor.is_meta() || tensor.is_alias_of(run.buffer().gradients()));
+    brought[rank] = copy_of(state);
+    exp_avg[rank] = at::empty({run.buffer().size()});
+    exp_avg_sq[rank] = at::empty({run.buffer().size()});
+    run.optimizer().gather(run.optimizer().exp_avg(), 0, run.buffer().size(), exp_avg[rank]);
+    run.optimizer().gather(run.optimizer().exp_avg_sq(), 0, run.buffer().size(), exp_avg_sq[rank]);
+    if (rank == 0) ranges = run.buffer().ranges();
+  });
+  std::vector<std::int64_t> elements(kRanks, 0);
+  for (std::size_t i = 0; i < 2 * ranges.size(); ++i) {
+    auto const& range = ranges[i / 2];
+    auto const& whole = (i % 2 == 0 ? exp_avg : exp_avg_sq).front();
+    int bringers = 0;
+    for (std::size_t rank = 0; rank < kRanks; ++rank) {
+      auto const& [name, tensor] = brought[rank].state[i];
+      EXPECT_EQ(name, (i % 2 == 0 ? "exp_avg." : "exp_avg_sq.") + range.name);
+      EXPECT_EQ(tensor.sizes().vec(), range.shape);
+      if (tensor.is_meta()) continue;
+      ++bringers;
+      elements[rank] += range.numel;
+      EXPECT_TRUE(at::equal(tensor.flatten(), whole.narrow(0, range.offset, range.numel))) << name;
+    }
+    EXPECT_EQ(bringers, 1) << range.name;
+  }
+  auto const all = std::accumulate(elements.begin(), elements.end(), std::int64_t{0});
+  for (auto const mine : elements)
+    EXPECT_NEAR(static_cast<double>(mine), static_cast<double>(all) / kRanks, 0.1 * static_cast<double>(all));
 }
 
 TEST(RunStateTest, OtherDataAreRefusedWithBothFingerprints) {

@@ -90,8 +90,10 @@ model::ModelOptions tiny_options() {
   return options;
 }
 
-model::SceneModel tiny_model(bool train_renderer, at::Device device) {
-  model::SceneModel result(tiny_options(), 5);
+model::SceneModel tiny_model(bool train_renderer, at::Device device, bool recompute) {
+  auto options = tiny_options();
+  options.checkpoint_blocks = recompute;
+  model::SceneModel result(options, 5);
   std::vector<std::pair<std::string, at::Tensor>> weights;
   for (auto const& parameter : result.parameters()) {
     auto const phase = static_cast<double>(weights.size());
@@ -118,7 +120,7 @@ Config tiny_config(TinyShape const& shape, int size) {
   auto const most = (shape.global_batch + size - 1) / size;
   t.batch_size_per_gpu = (most + shape.micro_steps - 1) / shape.micro_steps;
   t.lr = 1e-2;
-  t.warmup = 0;
+  t.warmup = shape.warmup;
   t.scheduler_type = "constant";
   t.grad_clip_norm = 1;
   t.allowed_gradnorm_factor = 0;
@@ -131,6 +133,7 @@ Config tiny_config(TinyShape const& shape, int size) {
   config.dist.bucket_mib = config.dist.first_bucket_mib = 0.001;
   config.dist.zero = shape.zero;
   config.dist.reproducible = shape.reproducible;
+  config.dist.gradient_dtype = shape.bf16 ? "bf16" : "f32";
   config.dist.virtual_shards = shape.reproducible ? size * shape.micro_steps : 0;
   return config;
 }
@@ -149,13 +152,23 @@ model::JointBatch tiny_batch(std::int64_t samples, std::int64_t update, at::Devi
   return batch;
 }
 
+WholeBatchLosses whole_batch_losses(model::SceneModel const& model, model::JointBatch const& batch) {
+  auto const x0 = model.to_flow_space(batch.x0), x1 = model.to_flow_space(batch.x1);
+  auto const t = batch.t.view({-1, 1, 1});
+  auto const x_t = (1 - t) * x0 + t * x1;
+  auto const v = model.velocity(x_t, batch.t, model.light_tokens(batch.env));
+  auto const image = model.render(model.from_flow_space(x_t + (1 - t) * v), batch.target_rays);
+  return {(v - (x1 - x0)).square().mean(), (image - batch.target_image).square().mean()};
+}
+
 // Adam's eps is large, so that a gradient that is only rounding does not become a whole step.
-TinyRun::TinyRun(dist::Communicator const& communicator, TinyShape const& shape)
+TinyRun::TinyRun(dist::Communicator const& communicator, TinyShape const& shape, std::int64_t first_step)
     : communicator_(traced(communicator, events_)),
       plan_(plan_batches(tiny_config(shape, communicator.size()).training, tiny_config(shape, communicator.size()).dist,
                          communicator.rank(), communicator.size())),
-      model_(tiny_model(shape.train_renderer, shape.device)),
-      update_(communicator_, model_, tiny_config(shape, communicator.size()), plan_, shape.device, 1e-3) {
+      model_(tiny_model(shape.train_renderer, shape.device, shape.recompute)),
+      update_(communicator_, model_, tiny_config(shape, communicator.size()), plan_, shape.device, 1e-3),
+      step_(first_step) {
   watch_gradients();
   events_->clear();
 }
@@ -174,22 +187,20 @@ std::pair<model::JointBatch, std::uint64_t> TinyRun::joint(std::int64_t k) {
   return {part_of(*batch_, first, count), static_cast<std::uint64_t>(first)};
 }
 
-// Forward and backward laps come once per micro-step's first half, then a backward lap for all second halves.
+// Forward and backward laps come once per micro-step's first half, then a backward lap for all second halves. Waits:
+// for the parameters, for the statistics, for the gradients (before the clipping), and with ZeRO-1 for the squares of
+// the norm.
 void TinyRun::lap(Stage stage, double) {
   if (stage == Stage::forward) events_->push_back(kForwardDone);
   if (stage == Stage::backward && halves_++ < plan_.micro_steps) events_->push_back(kCutReached);
-  if (stage == Stage::communication && halves_ > plan_.micro_steps) {  // before the clipping
-    if (!reduced_) gradients_ = update_.reducer().own_gradients().clone();
-    reduced_ = true;
-  }
+  if (stage == Stage::communication && ++waits_ == 3) gradients_ = update_.reducer().own_gradients().clone();
 }
 
 bool TinyRun::update(model::JointBatch const& global_batch) { return launch_update(global_batch).item<bool>(); }
 
 at::Tensor TinyRun::launch_update(model::JointBatch const& global_batch) {
   batch_ = &global_batch;
-  halves_ = 0;
-  reduced_ = false;
+  halves_ = waits_ = 0;
   result_ = update_.run(step_++, *this);
   statistics_ = result_.statistics.clone();
   update_.wait_for_parameters();

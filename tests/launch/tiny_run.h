@@ -32,18 +32,28 @@ struct TinyShape {
   int zero = 0;
   bool reproducible = false;  // with as many virtual shards as ranks x micro-steps
   std::string statistics = "current";
+  bool recompute = false;   // every block again in the backward
+  bool bf16 = false;        // gradients travel in bf16
+  std::int64_t warmup = 0;  // of the learning rate, which is constant then
 };
 
 model::ModelOptions tiny_options();
-model::SceneModel tiny_model(bool train_renderer,
-                             at::Device device = at::kCPU);  // no weight is zero, so every gradient is non-zero
-Config tiny_config(TinyShape const& shape, int size);        // normalized weighting with a state (EMA); clips
+model::SceneModel tiny_model(bool train_renderer, at::Device device = at::kCPU,
+                             bool recompute = false);  // no weight is zero, so every gradient is non-zero
+Config tiny_config(TinyShape const& shape, int size);  // normalized weighting with a state (EMA); clips
 model::JointBatch tiny_batch(std::int64_t samples, std::int64_t update = 0,
                              at::Device device = at::kCPU);  // other numbers in every update
 
+// The two losses of the whole batch, written down directly: one graph from the parameters to both.
+struct WholeBatchLosses {
+  at::Tensor velocity, render;
+};
+WholeBatchLosses whole_batch_losses(model::SceneModel const& model, model::JointBatch const& batch);
+
 class TinyRun : private StepSource {
  public:
-  TinyRun(dist::Communicator const& communicator, TinyShape const& shape);
+  // first_step: of a run that goes on from a checkpoint, whose state the caller restores.
+  TinyRun(dist::Communicator const& communicator, TinyShape const& shape, std::int64_t first_step = 0);
   // One update on this rank's part of the global batch. Returns whether it was skipped.
   bool update(model::JointBatch const& global_batch);
   // The same without asking the device: the flag stays there. The batch lies on the run's device.
@@ -56,6 +66,7 @@ class TinyRun : private StepSource {
   model::Weighting& weighting() { return update_.weighting(); }
   model::SceneModel& model() { return model_; }
   model::LossWeights const& weights() const { return result_.weights; }  // of the last update
+  at::Tensor rate() const { return result_.rate; }                       // of the last update
   at::Tensor gradients() const { return gradients_; }                    // of the last update, reduced, before clipping
   at::Tensor statistics() const { return statistics_; }                  // of the last update, reduced
   Events& events() { return *events_; }                                  // since construction, or since cleared
@@ -73,8 +84,7 @@ class TinyRun : private StepSource {
   model::SceneModel model_;
   Update update_;
   model::JointBatch const* batch_ = nullptr;
-  std::int64_t step_ = 0, halves_ = 0;
-  bool reduced_ = false;
+  std::int64_t step_ = 0, halves_ = 0, waits_ = 0;
   at::Tensor gradients_, statistics_;
   Update::Result result_;
 };

@@ -64,7 +64,14 @@ TEST(LayoutTest, EveryTensorIsWrittenOnceInListOrderByARankOfTheWorld) {
         std::iota(expected.begin(), expected.end(), std::size_t{0});
         EXPECT_EQ(seen, expected) << part << " " << world << " " << limit;
       }
-      EXPECT_EQ(part_of(files, "state").size(), static_cast<std::size_t>(world));
+      auto const state = part_of(files, "state");
+      ASSERT_EQ(state.size(), static_cast<std::size_t>(world));
+      for (int rank = 0; rank < world; ++rank) {
+        auto const [first, last] = state_share(bytes, rank, world);
+        Indices share(last - first);
+        std::iota(share.begin(), share.end(), first);
+        EXPECT_EQ(share, state[static_cast<std::size_t>(rank)].tensors) << rank << " of " << world;
+      }
     }
   }
 }

@@ -95,9 +95,10 @@ def launch(ranks, *arguments, code=0, timeout=150, environment=None):
     return run_command(command_line(ranks, arguments), code, timeout, environment)
 
 
-def launch_apart(per_rank, code=0, timeout=150):
-    """launch() of ranks that have an own command line each, in one job."""
-    lines = [["-n", "1", *command_line(0, arguments)] for arguments in per_rank]
+def launch_apart(per_rank, code=0, timeout=150, folders=None):
+    """launch() of ranks that have an own command line each, in one job; `folders`: the working directory of each."""
+    folders = [["-wdir", str(folder)] for folder in folders] if folders else [[]] * len(per_rank)
+    lines = [["-n", "1", *folder, *command_line(0, arguments)] for folder, arguments in zip(folders, per_rank, strict=True)]
     return run_command(["mpirun", *lines[0], *(word for line in lines[1:] for word in (":", *line))], code, timeout)
 
 

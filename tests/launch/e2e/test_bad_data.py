@@ -1,8 +1,10 @@
 """Damaged or unfitting data: the exit code says whose fault, one message names the place, and nothing half-made stays."""
 
 import json
+import shutil
 import unittest
 
+import h5py
 import numpy as np
 
 import damage
@@ -16,9 +18,9 @@ def setUpModule():
 
 
 class BadShardTest(RefusalTest):
-    def refuse_training(self, objective, data, *words, **options):
+    def refuse_training(self, objective, data, *words, overrides=()):
         run = self.folder / self._testMethodName
-        self.refuse(train_arguments(objective, run, data=data), 3, *words, **options)
+        self.refuse(train_arguments(objective, run, *overrides, data=data), 3, *words)
         self.assertFalse((run / "checkpoints").exists())
 
     def test_truncated_shard(self):
@@ -69,6 +71,37 @@ class BadShardTest(RefusalTest):
         self.refuse(["encode", "--checkpoint", samples() / "stage1", "--data", data, "--out", out], 3, "scenes-00001.h5", "images row")
         self.assertFalse((out / "manifest.json").exists())
         self.assertFalse((out / "pairs-00001.h5").exists(), "the shard of the damaged object")
+
+    def scenes_with_another_camera(self, dataset, frame, change):
+        """Valid scenes of one shard in which one frame of the object's last light has another camera."""
+        data = self.copy_of("scenes")
+        shard = data / "scenes-00000.h5"
+        with h5py.File(shard, "r") as file:
+            first = int(file["scene/first_frame"][-1])
+            scene = [file[f"scene/{part}"][-1].decode() for part in ("object", "light")]
+            values = file[dataset][first + frame].ravel()
+        change(values)
+        damage.overwrite(shard, damage.place(shard, dataset, first + frame)[0], values.astype("<f4").tobytes())
+        damage.rehash(data)
+        return data, scene
+
+    def test_lights_of_one_object_with_different_cameras(self):
+        """One frame index is one camera: else the picture under the new light would be compared from another place."""
+        def moved(c2w):
+            c2w[3] += 0.01
+
+        def zoomed(fxfycxcy):
+            fxfycxcy[:2] *= 1.01
+
+        for dataset, frame, change in (("c2w", 4, moved), ("fxfycxcy", 1, zoomed)):
+            data, (name, light) = self.scenes_with_another_camera(dataset, frame, change)
+            words = (f"object {name}: frame {frame} has another camera under light {light} than under ", "make the scenes again")
+            for ranks in (0, 2):
+                out = self.folder / f"encoded-{dataset}-{ranks}"
+                self.refuse(["encode", "--checkpoint", samples() / "stage1", "--data", data, "--out", out], 3, *words, ranks=ranks)
+                self.assertFalse((out / "manifest.json").exists())
+            self.refuse_training("joint", data, *words, overrides=["latents=online"])
+            shutil.rmtree(data)
 
     def test_fewer_samples_than_ranks(self):
         run = self.folder / "few"

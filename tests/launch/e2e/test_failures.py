@@ -9,7 +9,7 @@ import signal
 import time
 import unittest
 
-from common import EndToEndTest, Job, launch, launch_apart, metrics, needs_program, train_arguments
+from common import EndToEndTest, Job, checkpoint, launch, launch_apart, metrics, needs_program, samples, tensors, train_arguments
 
 RANKS = 3
 DEADLINE = 3.0
@@ -75,8 +75,8 @@ class FailureTest(EndToEndTest):
         self.assertRegex(outcome.err, r"process rank 1 .* on node \S+ exited on signal 9")  # mpirun's words
         self.assertLessEqual(seconds, DEADLINE + GRACE, outcome)  # mpirun needs two seconds, whatever the deadline
 
-    def refuse_apart(self, code, mine, other, *patterns):
-        outcome = launch_apart([mine, other], code=code)
+    def refuse_apart(self, code, mine, other, *patterns, folders=None):
+        outcome = launch_apart([mine, other], code=code, folders=folders)
         self.assertEqual(len(outcome.errors), 1, outcome)
         for pattern in patterns:
             self.assertRegex(outcome.errors[0], pattern)
@@ -104,6 +104,42 @@ class FailureTest(EndToEndTest):
         run, other = self.folder / "run", self.folder / "elsewhere"
         self.refuse_apart(2, train_arguments("joint", run), train_arguments("joint", other),
                           rf"what rank 0 on host \S+ wrote into {run} is not seen by rank 1 on host \S+ in {other};")
+
+    def other_weights(self, prefix):
+        """Two working directories; in the second `start.safetensors` has another number in one tensor named `prefix`..."""
+        from safetensors.numpy import save_file
+
+        folders = [self.folder / f"{self._testMethodName}-{rank}" for rank in range(2)]
+        weights = tensors(checkpoint(samples() / "stage1"), "model")
+        (name, *_) = [name for name in sorted(weights) if name.startswith(prefix)]
+        for rank, folder in enumerate(folders):
+            folder.mkdir()
+            weights[name].flat[0] += rank
+            save_file(weights, folder / "start.safetensors")
+        return folders, name
+
+    def refuse_other_weights(self, objective, prefix):
+        folders, name = self.other_weights(prefix)
+        run = self.folder / f"{self._testMethodName}-run"
+        arguments = train_arguments(objective, run, "training.init_from=start.safetensors", "training.train_steps=1")
+        self.refuse_apart(2, arguments, arguments,
+                          rf"start from different weights: the hash of {re.escape(name)} is \w+ on rank 0 on host \S+, \w+ on rank 1 on host ",
+                          folders=folders)
+        self.assertFalse((run / "checkpoints").exists())
+        launch_apart([arguments, arguments], folders=[folders[0]] * 2)  # the same file: it trains
+
+    def test_other_weights_in_a_part_that_trains(self):
+        self.refuse_other_weights("reconstruction", "transformer_decoder")
+
+    def test_other_weights_in_a_frozen_part(self):
+        self.refuse_other_weights("joint", "transformer_decoder")
+
+    def test_another_checkpoint_to_resume_from(self):
+        folders = [self.folder / f"{self._testMethodName}-{rank}" for rank in range(2)]
+        for rank, folder in enumerate(folders):
+            launch(0, *train_arguments("joint", folder / "before", f"training.train_steps={1 + rank}"))
+        arguments = train_arguments("joint", self.folder / "resumed", resume="before")
+        self.refuse_apart(2, arguments, arguments, r"start from different weights: .* or checkpoint, with the same content", folders=folders)
 
     def test_a_data_folder_that_one_rank_does_not_have(self):
         run = self.folder / "no-data"
