@@ -41,13 +41,20 @@ c10d::ReduceOp::RedOpType to_c10d(ReduceOp op) {
 
 char const* operation_name(c10d::OpType type) {
   switch (type) {
-    case c10d::OpType::ALLREDUCE: return "all_reduce";
-    case c10d::OpType::_REDUCE_SCATTER_BASE: return "reduce_scatter";
-    case c10d::OpType::_ALLGATHER_BASE: return "all_gather";
-    case c10d::OpType::ALLTOALL_BASE: return "all_to_all";
-    case c10d::OpType::BROADCAST: return "broadcast";
-    case c10d::OpType::BARRIER: return "barrier";
-    default: return "collective";
+    case c10d::OpType::ALLREDUCE:
+      return "all_reduce";
+    case c10d::OpType::_REDUCE_SCATTER_BASE:
+      return "reduce_scatter";
+    case c10d::OpType::_ALLGATHER_BASE:
+      return "all_gather";
+    case c10d::OpType::ALLTOALL_BASE:
+      return "all_to_all";
+    case c10d::OpType::BROADCAST:
+      return "broadcast";
+    case c10d::OpType::BARRIER:
+      return "barrier";
+    default:
+      return "collective";
   }
 }
 
@@ -60,6 +67,9 @@ auto as_peer_error(std::string const& backend, Call const& call) {
     throw;
   } catch (std::logic_error const&) {
     throw;
+  } catch (c10::Error const& error) {  // without LibTorch's backtrace
+    throw PeerError(fmt::format("communication over {} failed ({}), look at the first message of the other ranks",
+                                backend, error.what_without_backtrace()));
   } catch (std::exception const& error) {
     throw PeerError(fmt::format("communication over {} failed ({}), look at the first message of the other ranks",
                                 backend, error.what()));
@@ -81,8 +91,9 @@ class C10dPending : public Pending::Work {
 
 class C10dTransport : public Transport {
  public:
-  C10dTransport(c10::intrusive_ptr<c10d::Backend> backend, std::shared_ptr<Watchdog> watchdog)
-      : backend_(std::move(backend)), watchdog_(std::move(watchdog)) {}
+  C10dTransport(c10::intrusive_ptr<c10d::Backend> backend, std::shared_ptr<Watchdog> watchdog,
+                std::shared_ptr<KeyStore> store)
+      : store_(std::move(store)), backend_(std::move(backend)), watchdog_(std::move(watchdog)) {}
   ~C10dTransport() override {
     try {
       close();
@@ -137,12 +148,14 @@ class C10dTransport : public Transport {
     }
     auto work = as_peer_error(name(), call);
     if (watchdog_) {
-      auto const note = make_note(operation_name(work->retrieveOpType()), CollectiveLabel::current(), "", ++sequence_, 0);
+      auto const note =
+          make_note(operation_name(work->retrieveOpType()), CollectiveLabel::current(), "", ++sequence_, 0);
       watchdog_->issued(Group::nccl, note, [work] { return work->isCompleted(); });
     }
     return Pending(std::make_shared<C10dPending>(name(), std::move(work)));
   }
 
+  std::shared_ptr<KeyStore> store_;  // first: the backend uses it to the end
   c10::intrusive_ptr<c10d::Backend> backend_;
   std::shared_ptr<Watchdog> watchdog_;
   std::int64_t sequence_ = 0;
@@ -151,8 +164,9 @@ class C10dTransport : public Transport {
 
 }  // namespace
 
-std::shared_ptr<Transport> wrap_backend(c10::intrusive_ptr<c10d::Backend> backend, std::shared_ptr<Watchdog> watchdog) {
-  return std::make_shared<C10dTransport>(std::move(backend), std::move(watchdog));
+std::shared_ptr<Transport> wrap_backend(c10::intrusive_ptr<c10d::Backend> backend, std::shared_ptr<Watchdog> watchdog,
+                                        std::shared_ptr<KeyStore> store) {
+  return std::make_shared<C10dTransport>(std::move(backend), std::move(watchdog), std::move(store));
 }
 
 CollectiveNote Collective::note() const {

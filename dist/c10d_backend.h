@@ -1,6 +1,7 @@
 #pragma once
-// Private to dist/*_backend.cpp (the only files that see c10d): a c10d::Backend as a Transport, and what our own
-// backends share. c10d's class names change between releases of LibTorch; nothing else may depend on them.
+// Private to dist/*_backend.cpp (the only files that see c10d, with host_*.cpp and key_store.cpp): a c10d::Backend as a
+// Transport, and what our own backends share. c10d's class names change between releases of LibTorch; nothing else may
+// depend on them.
 
 #include <chrono>
 #include <exception>
@@ -15,10 +16,14 @@
 
 namespace duoflow::dist {
 
+class KeyStore;
+
 // Arguments are those of the free functions, already checked there. Errors of the backend come out as PeerError.
-// `watchdog`: is told of the collectives (of Group::nccl), for a backend that does not do so itself.
+// `watchdog`: is told of the collectives (of Group::nccl), for a backend that does not do so itself. `store`: lives as
+// long as the transport.
 std::shared_ptr<Transport> wrap_backend(c10::intrusive_ptr<c10d::Backend> backend,
-                                        std::shared_ptr<Watchdog> watchdog = nullptr);
+                                        std::shared_ptr<Watchdog> watchdog = nullptr,
+                                        std::shared_ptr<KeyStore> store = nullptr);
 
 enum class CollectiveKind { all_reduce, reduce_scatter, all_gather, all_to_all, broadcast, barrier };
 
@@ -34,7 +39,7 @@ struct Collective {
 
   CollectiveNote note() const;
   std::string describe() const { return note().describe(); }  // "all_reduce #12 (bucket 3) of 1024 Float"
-  std::string elapsed() const;   // "1.5 s"
+  std::string elapsed() const;                                // "1.5 s"
 };
 
 // A c10d::Backend whose collectives all arrive at one function.

@@ -48,4 +48,23 @@ void HostStaging::block_current_stream() {
   returned_.block(c10::impl::VirtualGuardImpl(device_.type()).getStream(device_));
 }
 
+bool HostWork::wait(std::chrono::milliseconds) {
+  std::unique_lock lock(mutex_);
+  cv_.wait(lock, [this] { return completed_; });
+  if (exception_) {
+    std::rethrow_exception(exception_);
+  }
+  if (staging_) {
+    staging_->block_current_stream();
+  }
+  return true;
+}
+
+void HostWork::complete() {
+  if (staging_) {
+    staging_->copy_back();
+  }
+  finish();
+}
+
 }  // namespace duoflow::dist

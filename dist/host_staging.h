@@ -1,8 +1,9 @@
 #pragma once
-// Private to the MPI backend: a collective on CUDA tensors through (pinned) host memory, without blocking the host
-// until someone waits. Written with c10's device-generic streams, so it needs no CUDA headers.
+// Private to the backends that move host memory: a collective on CUDA tensors through (pinned) host memory, without
+// blocking the host until someone waits. Written with c10's device-generic streams, so it needs no CUDA headers.
 //
-// caller's stream --event--> side stream: device to host --ready()--> MPI --copy_back()--> side stream: host to device
+// caller's stream --event--> side stream: device to host --ready()--> backend --copy_back()--> side stream: host to
+// device
 // --event--> the stream that is current where the result is waited for.
 
 #include <c10/core/Event.h>
@@ -25,6 +26,19 @@ class HostStaging {
   c10::Stream stream_;
   c10::Event filled_, returned_;
   at::Tensor device_output_, host_output_;
+};
+
+// A collective that a communication thread carries out: waited for by the caller, completed by that thread.
+class HostWork : public c10d::Work {
+ public:
+  explicit HostWork(std::unique_ptr<HostStaging> staging) : staging_(std::move(staging)) {}
+  bool wait(std::chrono::milliseconds) override;
+  bool ready() const { return !staging_ || staging_->ready(); }  // the collective's tensors hold their values
+  void complete();
+  void fail(std::exception_ptr exception) { finish(std::move(exception)); }
+
+ private:
+  std::unique_ptr<HostStaging> staging_;
 };
 
 }  // namespace duoflow::dist

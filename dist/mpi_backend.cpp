@@ -114,36 +114,9 @@ class Operations {
   MPI_Op bfloat16_sum_ = MPI_OP_NULL, bfloat16_max_ = MPI_OP_NULL, bfloat16_min_ = MPI_OP_NULL;
 };
 
-class MpiWork : public c10d::Work {
- public:
-  explicit MpiWork(std::unique_ptr<HostStaging> staging) : staging_(std::move(staging)) {}
-  bool wait(std::chrono::milliseconds) override {
-    std::unique_lock lock(mutex_);
-    cv_.wait(lock, [this] { return completed_; });
-    if (exception_) {
-      std::rethrow_exception(exception_);
-    }
-    if (staging_) {
-      staging_->block_current_stream();
-    }
-    return true;
-  }
-  void complete() {
-    if (staging_) {
-      staging_->copy_back();
-    }
-    finish();
-  }
-  void fail(std::exception_ptr exception) { finish(std::move(exception)); }
-  bool ready() const { return !staging_ || staging_->ready(); }
-
- private:
-  std::unique_ptr<HostStaging> staging_;
-};
-
 struct Task {
   Collective collective;
-  c10::intrusive_ptr<MpiWork> work;
+  c10::intrusive_ptr<HostWork> work;
   std::vector<MPI_Request> requests;
   std::unique_ptr<MpiExchange> exchange;  // a large sum
   bool gathering = false;                 // its second half
@@ -151,10 +124,13 @@ struct Task {
 
 class MpiBackend : public HostBackend {
  public:
-  MpiBackend(int rank, int size, MPI_Comm comm, MPI_Comm gather, std::shared_ptr<Watchdog> watchdog)
-      : HostBackend(rank, size), comm_(comm), gather_(gather), watchdog_(std::move(watchdog)), thread_([this] {
-          run();
-        }) {}
+  MpiBackend(int rank, int size, MPI_Comm comm, MPI_Comm gather, Session& session, std::shared_ptr<Watchdog> watchdog)
+      : HostBackend(rank, size),
+        comm_(comm),
+        gather_(gather),
+        session_(session),
+        watchdog_(std::move(watchdog)),
+        thread_([this] { run(); }) {}
   ~MpiBackend() override { shutdown(); }
   std::string const getBackendName() const override { return "mpi"; }
   c10::intrusive_ptr<c10d::Work> submit(Collective collective) override;
@@ -170,7 +146,8 @@ class MpiBackend : public HostBackend {
   at::Tensor take_scratch(std::int64_t numel);
   void fail_everything(std::exception_ptr const& exception);
 
-  MPI_Comm comm_, gather_;              // gather_: second halves of large sums
+  MPI_Comm comm_, gather_;  // gather_: second halves of large sums
+  Session& session_;
   std::shared_ptr<Watchdog> watchdog_;  // looks at the deadlines
   Operations operations_;
   std::mutex queue_mutex_;
@@ -205,7 +182,7 @@ c10::intrusive_ptr<c10d::Work> MpiBackend::submit(Collective collective) {
       staging = std::make_unique<HostStaging>(collective);
     }
   }
-  auto work = c10::make_intrusive<MpiWork>(std::move(staging));
+  auto work = c10::make_intrusive<HostWork>(std::move(staging));
   {
     std::lock_guard lock(queue_mutex_);
     collective.sequence = ++sequence_;
@@ -217,7 +194,7 @@ c10::intrusive_ptr<c10d::Work> MpiBackend::submit(Collective collective) {
       work->complete();
       return work;
     }
-    watchdog_->issued(Group::mpi, collective.note());
+    watchdog_->issued(Group::host, collective.note());
     submitted_.push_back(Task{std::move(collective), work, {}, nullptr});
   }
   queue_changed_.notify_one();
@@ -382,7 +359,7 @@ bool MpiBackend::complete_finished() {
       ++task;
       continue;
     }
-    watchdog_->completed(Group::mpi, task->collective.sequence);
+    watchdog_->completed(Group::host, task->collective.sequence);
     task->work->complete();
     task = under_way_.erase(task);
     completed = true;
@@ -391,7 +368,7 @@ bool MpiBackend::complete_finished() {
 }
 
 void MpiBackend::fail_everything(std::exception_ptr const& exception) {
-  mark_job_broken();
+  session_.mark_broken();
   std::lock_guard lock(queue_mutex_);
   failure_ = exception;
   for (auto* tasks : {&under_way_, &waiting_, &submitted_}) {
@@ -405,7 +382,7 @@ void MpiBackend::fail_everything(std::exception_ptr const& exception) {
 
 }  // namespace
 
-std::shared_ptr<Transport> make_mpi_transport(std::shared_ptr<Watchdog> watchdog) {
+std::shared_ptr<Transport> make_mpi_transport(Session& session, std::shared_ptr<Watchdog> watchdog) {
   MPI_Comm comm = MPI_COMM_NULL, gather = MPI_COMM_NULL;
   for (MPI_Comm* copy : {&comm, &gather}) {
     DUOFLOW_MPI_CHECK(MPI_Comm_dup(MPI_COMM_WORLD, copy));
@@ -414,7 +391,7 @@ std::shared_ptr<Transport> make_mpi_transport(std::shared_ptr<Watchdog> watchdog
   int rank = 0, size = 1;
   DUOFLOW_MPI_CHECK(MPI_Comm_rank(comm, &rank));
   DUOFLOW_MPI_CHECK(MPI_Comm_size(comm, &size));
-  return wrap_backend(c10::make_intrusive<MpiBackend>(rank, size, comm, gather, std::move(watchdog)));
+  return wrap_backend(c10::make_intrusive<MpiBackend>(rank, size, comm, gather, session, std::move(watchdog)));
 }
 
 }  // namespace duoflow::dist

@@ -1,5 +1,7 @@
 #include "dist/nccl_backend.h"
 
+#include <algorithm>
+#include <sstream>
 #include <stdexcept>
 
 #include <ATen/ATen.h>
@@ -7,85 +9,82 @@
 #include <c10/cuda/CUDAFunctions.h>
 #include <fmt/format.h>
 #include <nccl.h>
-#include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/ProcessGroupNCCL.hpp>
-#include <torch/csrc/distributed/c10d/TCPStore.hpp>
-#include <unistd.h>
 
 #include "dist/c10d_backend.h"
+#include "dist/key_store.h"
 
 namespace duoflow::dist {
 namespace {
 
-constexpr char const* this_host = "127.0.0.1";
+constexpr double alone_s = 60;  // for a store that nobody else joins
 
-std::string name_of_host() {
-  char name[256] = {};
-  if (gethostname(name, sizeof(name) - 1) != 0) {
-    throw std::runtime_error("the name of this host cannot be read (gethostname failed)");
+// Where the group meets. MPI has no keys: rank 0 serves some on a port that the system picks, and tells where over MPI.
+std::shared_ptr<KeyStore> meet(Session* session, double timeout_s) {
+  constexpr char const* prefix = "duoflow";
+  if (session == nullptr) return KeyStore::serve(0, prefix, alone_s);
+  if (auto store = session->key_store()) return store;
+  if (session->world().rank == 0) {
+    auto store = KeyStore::serve(0, prefix, timeout_s);
+    session->broadcast_string(fmt::format("{} {}", store->port(), session->address()));
+    return store;
   }
-  return name;
+  std::istringstream line(session->broadcast_string(""));
+  int port = 0;
+  std::string host;
+  line >> port >> host;
+  return KeyStore::join(host, port, prefix, timeout_s, fmt::format("rank 0 on host {}, port {}", host, port));
 }
 
-// Rank 0 serves on a port that the system picks; where it is travels over MPI.
-c10::intrusive_ptr<c10d::Store> meet(MpiSession const* session, std::chrono::milliseconds timeout) {
-  MpiWorld const world = session != nullptr ? session->world() : MpiWorld();
-  c10d::TCPStoreOptions options;
-  options.port = 0;
-  options.isServer = world.rank == 0;
-  options.numWorkers = static_cast<std::size_t>(world.size);
-  options.waitWorkers = false;
-  options.timeout = timeout;
-  c10::intrusive_ptr<c10d::TCPStore> store;
-  std::string address;
-  if (world.rank == 0) {
-    store = c10::make_intrusive<c10d::TCPStore>(this_host, options);
-    address = fmt::format("{} {}", world.local_size == world.size ? this_host : name_of_host(), store->getPort());
+c10::DeviceIndex device_of(int local_rank) {
+  return static_cast<c10::DeviceIndex>(local_rank % std::max<int>(1, c10::cuda::device_count()));
+}
+
+// Two ranks on one device: NCCL would say so in its own words, and only on some ranks. A rank that sees one device of
+// several (CUDA_VISIBLE_DEVICES, srun --gpus-per-task) may number it like its neighbour does another one.
+void refuse_shared_device(Session& session, c10::DeviceIndex device) {
+  auto const* const p = at::cuda::getDeviceProperties(device);
+  auto const mine = fmt::format("{} {:04x}:{:02x}:{:02x}", host_name(), p->pciDomainID, p->pciBusID, p->pciDeviceID);
+  auto const all = session.gather_strings(mine);
+  for (std::size_t rank = 0; rank < all.size(); ++rank) {
+    auto const twin = std::find(all.begin(), all.begin() + static_cast<std::ptrdiff_t>(rank), all[rank]);
+    if (*twin != all[rank] || twin == all.begin() + static_cast<std::ptrdiff_t>(rank)) continue;
+    throw std::runtime_error(fmt::format(
+        "ranks {} and {} have the same CUDA device ({}; NCCL wants one per rank): start fewer ranks there, or set "
+        "DUOFLOW_CUDA_TRANSPORT=staged",
+        twin - all.begin(), rank, all[rank]));
   }
-  if (session != nullptr) {
-    address = session->broadcast_string(address);
-  }
-  if (world.rank != 0) {
-    std::size_t const space = address.find(' ');
-    options.port = static_cast<std::uint16_t>(std::stoi(address.substr(space + 1)));
-    store = c10::make_intrusive<c10d::TCPStore>(address.substr(0, space), options);
-  }
-  return c10::make_intrusive<c10d::PrefixStore>("duoflow", store);
 }
 
 }  // namespace
 
 void bind_device(int local_rank) {
-  int const devices = c10::cuda::device_count();
-  if (devices > 0) {
+  if (c10::cuda::device_count() > 0) {
     // "Maybe": the context is only made when the device is first used.
-    static_cast<void>(c10::cuda::MaybeSetDevice(static_cast<c10::DeviceIndex>(local_rank % devices)));
+    static_cast<void>(c10::cuda::MaybeSetDevice(device_of(local_rank)));
   }
 }
 
-std::shared_ptr<Transport> make_nccl_transport(MpiSession const* session, double timeout_s,
-                                               std::shared_ptr<Watchdog> watchdog) {
-  MpiWorld const world = session != nullptr ? session->world() : MpiWorld();
-  int const devices = c10::cuda::device_count();
-  if (devices == 0) {
-    throw std::runtime_error("CUDA was asked for, but no device is visible: check nvidia-smi and CUDA_VISIBLE_DEVICES, "
-                             "or run on the cpu");
+std::shared_ptr<Transport> make_nccl_transport(Session* session, double timeout_s, std::shared_ptr<Watchdog> watchdog) {
+  World const world = session != nullptr ? session->world() : World();
+  if (c10::cuda::device_count() == 0) {
+    throw std::runtime_error(
+        "CUDA was asked for, but no device is visible: check nvidia-smi and CUDA_VISIBLE_DEVICES, "
+        "or run on the cpu");
   }
-  if (world.local_size > devices) {
-    throw std::runtime_error(fmt::format(
-        "{} ranks on a host with {} CUDA device(s) (NCCL wants one device per rank): start fewer ranks there, or set "
-        "DUOFLOW_CUDA_TRANSPORT=staged", world.local_size, devices));
-  }
+  at::Device const device(at::kCUDA, c10::cuda::current_device());  // bind_device has chosen it
+  if (session != nullptr) refuse_shared_device(*session, device.index());
+  // Streams of high priority: a bucket's sum starts beside the backward instead of behind what it has queued.
+  auto const options = c10d::ProcessGroupNCCL::Options::create(/*is_high_priority_stream=*/true);
   // LibTorch's own watchdog ends the process without naming the rank that is missing: ours comes first.
-  auto const timeout = std::chrono::milliseconds(static_cast<std::int64_t>((timeout_s + (watchdog ? 10 : 0)) * 1000));
-  auto const options = c10d::ProcessGroupNCCL::Options::create();
-  options->timeout = timeout;
-  auto group = c10::make_intrusive<c10d::ProcessGroupNCCL>(meet(session, timeout), world.rank, world.size, options);
-  // Connecting now rather than at the first collective: a broken set-up shows before any work is done.
-  at::Device const device(at::kCUDA, static_cast<c10::DeviceIndex>(world.local_rank));
+  options->timeout = std::chrono::milliseconds(static_cast<std::int64_t>((timeout_s + (watchdog ? 10 : 0)) * 1000));
+  auto const store = meet(session, timeout_s);
+  auto group = c10::make_intrusive<c10d::ProcessGroupNCCL>(store->for_group("nccl"), world.rank, world.size, options);
+  // Connecting now rather than at the first collective: a broken set-up shows before any work is done. With a bound
+  // device every collective, barriers too, uses this one communicator.
   group->setBoundDeviceId(device);
   group->eagerConnectSingleDevice(device);
-  return wrap_backend(group, std::move(watchdog));
+  return wrap_backend(group, std::move(watchdog), store);
 }
 
 std::string cuda_device_name() { return at::cuda::getCurrentDeviceProperties()->name; }

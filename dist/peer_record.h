@@ -11,8 +11,8 @@
 
 namespace duoflow::dist {
 
-// Collectives are numbered apart in each: set-up (blocking calls of start and end), the MPI group, the NCCL group.
-enum class Group : int { setup, mpi, nccl };
+// Collectives are numbered apart in each: set-up (blocking calls of start and end), the group for CPU tensors, the NCCL group.
+enum class Group : int { setup, host, nccl };
 inline constexpr std::size_t group_count = 3;
 
 inline constexpr std::size_t label_size = 24;  // with the final 0

@@ -22,8 +22,9 @@
 #include <unistd.h>
 
 #include "dist/error.h"
-#include "dist/mpi_session.h"
+#include "dist/host_group.h"
 #include "dist/nccl_backend.h"
+#include "dist/session.h"
 #include "dist/watchdog.h"
 
 namespace duoflow::dist {
@@ -34,13 +35,18 @@ static_assert(std::atomic<bool>::is_always_lock_free, "a signal handler may only
 
 void request_stop(int) { stop_flag = true; }
 
+// Whom end_by_signal asks for the last word; null: nobody else is there.
+std::atomic<HostGroup*> host_of_signals{nullptr};
+static_assert(std::atomic<HostGroup*>::is_always_lock_free, "a signal handler may only touch lock-free atomics");
+
 // What end_by_signal says, written beforehand: a signal handler may not format. Ends with a 0 byte.
 char term_message[512], usr2_message[512];
 
 // Installed with SA_RESETHAND: the signal raised here ends the process as it would have done without a handler.
 void end_by_signal(int signal) {
   char const* const message = signal == SIGTERM ? term_message : usr2_message;
-  if (claim_last_word()) {
+  HostGroup* const host = host_of_signals;
+  if (host == nullptr || host->claim_last_word()) {
     static_cast<void>(!write(STDERR_FILENO, message, std::strlen(message)));
   }
   raise(signal);
@@ -67,32 +73,10 @@ void prepare_message(char (&message)[size], char const* signal, int rank, std::s
        .out = 0;
 }
 
-// Open MPI's mpirun, PMIx (srun --mpi=pmix), PMI-1 and 2 (srun --mpi=pmi2, MPICH's mpiexec).
-bool under_launcher() {
-  constexpr char const* names[] = {"OMPI_COMM_WORLD_SIZE", "PMIX_RANK", "PMI_RANK", "PMI_SIZE"};
-  return std::any_of(std::begin(names), std::end(names), [](char const* name) { return std::getenv(name) != nullptr; });
-}
-
-// Launchers that start several processes without an MPI that joins them: each would believe to be alone, and all would
-// write the same files.
-void refuse_other_launchers() {
-  struct Launcher {
-    char const *name, *size;
-  };
-  for (auto const& [name, size] : {Launcher{"torchrun", "WORLD_SIZE"}, Launcher{"srun without --mpi", "SLURM_STEP_NUM_TASKS"}}) {
-    char const* const value = std::getenv(size);
-    if (value != nullptr && std::atoi(value) > 1) {
-      throw std::invalid_argument(fmt::format(
-          "{} = {} says that {} started {} ranks, but no MPI joins them (each would train alone into the same folder); "
-          "start them with mpirun or srun --mpi=pmix, or unset {} for one rank",
-          size, value, name, value, size));
-    }
-  }
-}
-
 // A launcher may have bound this rank to some of the host's cores; then there are no others to use.
 int default_threads(int ranks_on_host) {
-  if (char const* const wish = std::getenv("OMP_NUM_THREADS"); wish != nullptr && std::atoi(wish) > 0) return std::atoi(wish);
+  if (char const* const wish = std::getenv("OMP_NUM_THREADS"); wish != nullptr && std::atoi(wish) > 0)
+    return std::atoi(wish);
   int const cores = static_cast<int>(sysconf(_SC_NPROCESSORS_ONLN));
   int share = std::max(1, cores / ranks_on_host);
   cpu_set_t allowed;
@@ -112,40 +96,53 @@ bool staged_transport_asked_for() {
   return transport == "staged";
 }
 
+// The watchdog's report is the better one: what knows a deadline of its own has so much more time.
+constexpr double watchdog_comes_first_s = 10;
+
 }  // namespace
 
 struct Runtime::State {
-  std::optional<MpiSession> session;  // none: one rank
-  MpiWorld world;
+  std::unique_ptr<Session> session;  // null: one rank
+  World world;
   std::string host;
   double timeout_s = 0;
-  RecordSlot own_slot;                    // without MPI
-  std::optional<DatagramSocket> socket;   // none: all ranks are on this host
-  std::shared_ptr<Watchdog> watchdog;     // lives as long as the session, unless start-up fails
-  std::shared_ptr<Transport> mpi, nccl;   // made when first asked for
+  std::unique_ptr<HostGroup> host_group;
+  std::optional<DatagramSocket> socket;      // none: all ranks are on this host
+  std::shared_ptr<Watchdog> watchdog;        // lives as long as the session, unless start-up fails
+  std::shared_ptr<Transport> on_host, nccl;  // made when first asked for
 
   void start_watchdog();
+  void set_timeout(double seconds) {
+    timeout_s = seconds;
+    if (session) session->set_timeout(seconds + watchdog_comes_first_s);
+  }
+  ~State() { host_of_signals = nullptr; }
+  // The ranks of this host that cannot end by themselves, where no launcher does it.
+  void end_stopped_ranks() const;
+  [[noreturn]] void end_all_ranks(int exit_code) const;
+  // Another rank has said why the job ends.
+  [[noreturn]] void leave(int exit_code) const;
   // What the watchdog reports ends all ranks, whatever the other threads of this one do.
   void end_job(std::string const& report) const;
 
-  Communicator over_mpi() {
+  Communicator over_host_memory() {
     if (world.size == 1) {
       return Communicator();
     }
-    if (!mpi) {
+    if (!on_host) {
       Watchdog::Meeting const meeting(*watchdog, "making the group of all ranks");
-      mpi = make_mpi_transport(watchdog);
+      on_host = session->make_host_transport(watchdog);
     }
-    return Communicator(mpi);
+    return Communicator(on_host);
   }
   Communicator over_nccl() {
     if (!nccl) {
       Watchdog::Meeting const meeting(*watchdog, "connecting NCCL");
-      nccl = make_nccl_transport(session ? &*session : nullptr, timeout_s, watchdog);
+      nccl = make_nccl_transport(session.get(), timeout_s, watchdog);
     }
     return Communicator(nccl);
   }
-  // NCCL first, then a barrier so that rank 0's store outlives everyone's use of it, then MPI.
+  // NCCL first, then a barrier so that rank 0's store outlives everyone's use of it, then the rest.
   void close() {
     if (nccl) {
       Watchdog::Meeting const meeting(*watchdog, "closing NCCL");
@@ -155,11 +152,11 @@ struct Runtime::State {
       }
       nccl.reset();
     }
-    if (mpi) {
-      mpi->close();
-      mpi.reset();
+    if (on_host) {
+      on_host->close();
+      on_host.reset();
     }
-    if (session) {  // MPI's own end comes after the watchdog's: all ranks should be there
+    if (session) {  // the session's own end comes after the watchdog's: all ranks should be there
       Watchdog::Meeting const meeting(*watchdog, "the end of the job");
       session->barrier();
     }
@@ -169,22 +166,36 @@ struct Runtime::State {
 namespace {
 
 constexpr unsigned alarm_s = 3;
-
-// MPI_Abort asks the launcher, which may be gone or stuck: then the signal ends this process.
-[[noreturn]] void end_all_ranks(int exit_code) {
-  std::signal(SIGALRM, SIG_DFL);
-  alarm(alarm_s);
-  abort_all_ranks(exit_code);
-}
+// A rank that is silent for so long when the job ends is stopped; its watchdog gives a sign of life every 0.1 s.
+constexpr double stopped_s = 1.0;
 
 }  // namespace
 
+// The launcher is asked to end the others; it may be gone or stuck: then the signal ends this process. Without a
+// launcher that listens the others see in this rank's record that the job has ended, except those that are stopped.
+void Runtime::State::end_all_ranks(int exit_code) const {
+  std::signal(SIGALRM, SIG_DFL);
+  alarm(alarm_s);
+  end_stopped_ranks();
+  session->abort(exit_code);
+  std::_Exit(exit_code);  // the compiler does not take a virtual function's word that it does not return
+}
+
+void Runtime::State::end_stopped_ranks() const {
+  if (session && !session->ends_all_ranks()) host_group->kill(watchdog->silent_ranks(stopped_s));
+}
+
+void Runtime::State::leave(int exit_code) const {
+  end_stopped_ranks();
+  std::_Exit(exit_code);
+}
+
 void Runtime::State::end_job(std::string const& report) const {
-  bool const speaks = watchdog->take_last_word(/*is_echo=*/false) && claim_last_word();
+  bool const speaks = watchdog->take_last_word(/*is_echo=*/false) && host_group->claim_last_word();
   if (speaks) {
     write_message(fmt::format("rank {} on {}: {}", world.rank, host, report));
   } else if (watchdog->wait_for_last_word()) {
-    std::_Exit(peer_error_code);  // a second MPI_Abort would wait for the launcher, which is busy with the first
+    leave(peer_error_code);  // a second MPI_Abort would wait for the launcher, which is busy with the first
   }
   if (!session) std::_Exit(peer_error_code);
   end_all_ranks(peer_error_code);
@@ -197,27 +208,25 @@ void Runtime::State::start_watchdog() {
   options.collective_s = timeout_s;
   options.step_s = 10 * timeout_s;
   options.hosts = {host};
-  options.slots = {&own_slot};
   options.end_job = [this](std::string const& report) { end_job(report); };
-  options.hush = [] { claim_last_word(); };
-  options.leave = [] { std::_Exit(peer_error_code); };
+  options.hush = [this] { host_group->claim_last_word(); };
+  options.leave = [this] { leave(peer_error_code); };
+  for (int rank = 0; rank < world.size; ++rank) options.slots.push_back(host_group->slot(rank));
   if (session) {
-    if (world.local_size < world.size) socket.emplace();
-    std::string const job = session->broadcast_string(std::to_string(std::random_device()()) + std::to_string(std::random_device()()));
-    auto const lines = session->gather_strings(
-        fmt::format("{} {} {} {}", world.first_on_host, world.local_rank, socket ? socket->port() : 0, host));
+    if (host_group->size() < world.size) socket.emplace();
+    std::random_device random;
+    std::string const job = session->broadcast_string(fmt::format("{}{}", random(), random()));
+    auto const lines =
+        session->gather_strings(fmt::format("{} {} {}", socket ? socket->port() : 0, session->address(), host));
     options.hosts.clear();
-    options.slots.clear();
     std::vector<RemotePeer> remote;
-    for (std::string const& line : lines) {
-      std::istringstream text(line);
-      int first_on_host = 0, local_rank = 0, port = 0;
-      std::string name;
-      text >> first_on_host >> local_rank >> port >> name;
-      bool const is_here = first_on_host == world.first_on_host;
-      if (!is_here) remote.push_back({static_cast<int>(options.hosts.size()), name, port});
+    for (int rank = 0; rank < world.size; ++rank) {
+      std::istringstream text(lines[static_cast<std::size_t>(rank)]);
+      int port = 0;
+      std::string address, name;
+      text >> port >> address >> name;
+      if (host_group->slot(rank) == nullptr) remote.push_back({rank, address, port});
       options.hosts.push_back(name);
-      options.slots.push_back(is_here ? session->slot(local_rank) : nullptr);
     }
     if (socket) {
       options.link = std::make_unique<PeerLink>(*socket, world.rank, std::hash<std::string>()(job), std::move(remote));
@@ -228,24 +237,24 @@ void Runtime::State::start_watchdog() {
 
 Runtime::Runtime(RuntimeOptions const& options) : state_(nullptr) {
   if (options.timeout_s <= 0) {
-    throw std::invalid_argument(fmt::format("the deadline of a collective is {} s, it must be positive", options.timeout_s));
+    throw std::invalid_argument(
+        fmt::format("the deadline of a collective is {} s, it must be positive", options.timeout_s));
   }
   auto state = std::make_unique<State>();
-  if (under_launcher()) {
-    state->session.emplace(options.timeout_s);
-    state->world = state->session->world();
-  } else {
-    refuse_other_launchers();
-  }
-  char name[256] = {};
-  state->host = gethostname(name, sizeof(name) - 1) == 0 ? name : "unknown-host";
+  state->session = join_job(options.timeout_s);
+  if (state->session) state->world = state->session->world();
+  state->host = host_name();
   state->timeout_s = options.timeout_s;
+  state->host_group = std::make_unique<HostGroup>(state->session.get());
+  if (state->world.local_rank < 0) state->world.local_rank = state->host_group->place();
+  host_of_signals = state->host_group.get();
   state->start_watchdog();
+  state->set_timeout(options.timeout_s);
   prepare_message(term_message, "SIGTERM", state->world.rank, state->host);
   prepare_message(usr2_message, "SIGUSR2", state->world.rank, state->host);
   install_stop_signals(end_by_signal, SA_RESETHAND);
   bind_device(state->world.local_rank);
-  at::set_num_threads(options.threads > 0 ? options.threads : default_threads(state->world.local_size));
+  at::set_num_threads(options.threads > 0 ? options.threads : default_threads(state->host_group->size()));
   static bool const interop_threads_set = (at::set_num_interop_threads(1), true);  // LibTorch allows it once
   static_cast<void>(interop_threads_set);
   state_ = state.release();
@@ -257,10 +266,11 @@ Runtime::~Runtime() {
       state_->close();
     }
   } catch (std::exception const& error) {
-    mark_job_broken();
-    fmt::print(stderr, "duoflow: rank {} on {}: communication did not end cleanly ({})\n", rank(), host(), error.what());
+    if (state_->session) state_->session->mark_broken();
+    fmt::print(stderr, "duoflow: rank {} on {}: communication did not end cleanly ({})\n", rank(), host(),
+               error.what());
   }
-  state_->watchdog->stop();  // before MPI, whose memory it writes
+  state_->watchdog->stop();  // before the memory goes that it writes
   delete state_;
 }
 
@@ -270,16 +280,18 @@ int Runtime::local_rank() const { return state_->world.local_rank; }
 std::string const& Runtime::host() const { return state_->host; }
 void Runtime::set_timeout(double seconds, double step_seconds) {
   if (seconds <= 0 || step_seconds < 0) {
-    throw std::invalid_argument(fmt::format("the deadlines of a collective and of a step are {} and {} s, the first must be "
-                                            "positive, the second not negative", seconds, step_seconds));
+    throw std::invalid_argument(
+        fmt::format("the deadlines of a collective and of a step are {} and {} s, the first must be "
+                    "positive, the second not negative",
+                    seconds, step_seconds));
   }
-  state_->timeout_s = seconds;
+  state_->set_timeout(seconds);
   state_->watchdog->set_deadlines(seconds, step_seconds > 0 ? step_seconds : 10 * seconds);
 }
 void Runtime::at_step(std::int64_t step) { state_->watchdog->at_step(step); }
 
 void Runtime::set_threads(int threads) {
-  at::set_num_threads(threads > 0 ? threads : default_threads(state_->world.local_size));
+  at::set_num_threads(threads > 0 ? threads : default_threads(state_->host_group->size()));
 }
 // Interrupted reads and writes go on.
 void Runtime::catch_stop_signals() { install_stop_signals(request_stop, SA_RESTART); }
@@ -287,7 +299,7 @@ bool Runtime::stop_requested() const { return stop_flag; }
 
 Communicator Runtime::communicator(Device device) {
   if (device == Device::cpu || staged_transport_asked_for()) {
-    return state_->over_mpi();
+    return state_->over_host_memory();
   }
   return state_->over_nccl();
 }
@@ -296,13 +308,13 @@ Communicator Runtime::communicator(Device device) {
 // another rank's error and waits for it.
 int Runtime::fail_job(std::string const& message, bool is_echo, int exit_code) {
   bool const alone = size() == 1;
-  if (alone || (state_->watchdog->take_last_word(is_echo) && claim_last_word())) {
+  if (alone || (state_->watchdog->take_last_word(is_echo) && state_->host_group->claim_last_word())) {
     write_message(fmt::format("rank {} on {}: {}", rank(), host(), message));
     std::fflush(nullptr);
   } else if (state_->watchdog->wait_for_last_word()) {
-    std::_Exit(exit_code);
+    state_->leave(exit_code);
   }
-  if (!alone) end_all_ranks(exit_code);
+  if (!alone) state_->end_all_ranks(exit_code);
   return exit_code;
 }
 

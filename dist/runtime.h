@@ -1,8 +1,9 @@
 #pragma once
-// Runtime: MPI from start to end of the process, signals as flags, one clear message when a rank fails.
+// Runtime: the job from start to end of the process, signals as flags, one clear message when a rank fails.
 //
-// Under mpirun (or srun --mpi) rank and size come from MPI; without a launcher the world is one rank and MPI is not
-// started. Construct once, in main, before any tensor is made. Not copyable.
+// Under mpirun (or srun --mpi) rank and size come from MPI, under torchrun, or srun without MPI, from the environment
+// (launch_variables.h); without a launcher the world is one rank. Construct once, in main, before any tensor is made.
+// Not copyable.
 
 #include <cstdint>
 #include <functional>
@@ -15,14 +16,15 @@ namespace duoflow::dist {
 enum class Device { cpu, cuda };
 
 struct RuntimeOptions {
-  int threads = 0;            // compute threads per rank; 0: OMP_NUM_THREADS, else cores of this host / ranks on this host, at least 1
-  double timeout_s = 600;     // deadline of one collective
+  int threads =
+      0;  // compute threads per rank; 0: OMP_NUM_THREADS, else cores of this host / ranks on this host, at least 1
+  double timeout_s = 600;  // deadline of one collective, and of the ranks' start
 };
 
 class Runtime {
  public:
   explicit Runtime(RuntimeOptions const& options = {});
-  ~Runtime();  // finishes communication and MPI; only logs on trouble
+  ~Runtime();  // finishes communication; only logs on trouble
   Runtime(Runtime const&) = delete;
   Runtime& operator=(Runtime const&) = delete;
 
@@ -37,16 +39,18 @@ class Runtime {
   // A step begins: its deadline starts, the last one's ends. Before the first call there is none.
   void at_step(std::int64_t step);
 
-  // The group of all ranks for tensors of this device: MPI for CPU tensors; for CUDA tensors NCCL, or MPI staged
-  // through host memory when DUOFLOW_CUDA_TRANSPORT=staged (several ranks on one GPU). Null when the world is one
-  // rank, except that NCCL at size one is a real NCCL group.
+  // The group of all ranks for tensors of this device: MPI for CPU tensors, TCP where no MPI joins the ranks
+  // (tcp_backend.h: small messages); for CUDA tensors NCCL, or the former staged through host memory when
+  // DUOFLOW_CUDA_TRANSPORT=staged (several ranks on one GPU). Null when the world is one rank, except that NCCL at size
+  // one is a real NCCL group.
   // Collective: all ranks must call, in the same order.
   Communicator communicator(Device device);
 
   // From here on SIGUSR2 and SIGTERM only raise stop_requested(). For who looks at it: elsewhere they end the process
   // as ever, after one message for the job's ranks on this host.
   void catch_stop_signals();
-  // SIGUSR2 or SIGTERM arrived on this rank since. Ranks agree on it through the statistics vector, never from this alone.
+  // SIGUSR2 or SIGTERM arrived on this rank since. Ranks agree on it through the statistics vector, never from this
+  // alone.
   bool stop_requested() const;
 
  private:
@@ -60,7 +64,8 @@ class Runtime {
 
 // Runs body(); on an exception prints one message for the job (rank, host, what happened) and ends all ranks with
 // exit_code(exception). In a world of one it returns that code instead. Errors of Runtime's own constructor come before
-// it: main catches them itself. Several ranks failing for the same reason still print once. Returns body's value otherwise.
+// it: main catches them itself. Several ranks failing for the same reason still print once. Returns body's value
+// otherwise.
 int run_guarded(Runtime& runtime, std::function<int()> const& body,
                 std::function<int(std::exception const&)> const& exit_code);
 

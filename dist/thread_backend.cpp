@@ -14,6 +14,7 @@
 
 #include "dist/c10d_backend.h"
 #include "dist/error.h"
+#include "dist/host_collective.h"
 
 namespace duoflow::dist {
 namespace {
@@ -25,91 +26,6 @@ struct Meeting {
   bool done = false;
   std::string failure;  // why it cannot be completed
 };
-
-void reduce_into(at::Tensor const& sum, at::Tensor const& part, c10d::ReduceOp::RedOpType op) {
-  switch (op) {
-    case c10d::ReduceOp::SUM:
-      sum.add_(part);
-      return;
-    case c10d::ReduceOp::MAX:
-      at::maximum_out(const_cast<at::Tensor&>(sum), sum, part);
-      return;
-    case c10d::ReduceOp::MIN:
-      at::minimum_out(const_cast<at::Tensor&>(sum), sum, part);
-      return;
-    default:
-      throw std::logic_error("reduction that the interface does not have");
-  }
-}
-
-at::Tensor reduce_in_rank_order(Meeting const& meeting) {
-  Collective const& first = *meeting.arrived.front();
-  bool const scatters = first.kind == CollectiveKind::reduce_scatter;
-  at::Tensor const sum = (scatters ? first.input : first.output).clone();
-  for (std::size_t rank = 1; rank < meeting.arrived.size(); ++rank) {
-    Collective const& other = *meeting.arrived[rank];
-    reduce_into(sum, (scatters ? other.input : other.output).view_as(sum), first.op);
-  }
-  return sum;
-}
-
-// Piece r of every rank's input, in rank order, for rank r.
-void exchange_pieces(Meeting const& meeting) {
-  auto const ranks = static_cast<std::int64_t>(meeting.arrived.size());
-  std::vector<at::Tensor> inputs;
-  for (auto const& rank : meeting.arrived) {
-    inputs.push_back(rank->input.clone().view({ranks, rank->input.numel() / ranks}));
-  }
-  at::Tensor const all = at::stack(inputs);  // [from, to, piece]
-  for (std::int64_t rank = 0; rank < ranks; ++rank) {
-    at::Tensor const output = meeting.arrived[static_cast<std::size_t>(rank)]->output;
-    output.copy_(all.select(1, rank).reshape(output.sizes()));
-  }
-}
-
-void compute(Meeting const& meeting) {
-  at::NoGradGuard no_grad;
-  Collective const& first = *meeting.arrived.front();
-  auto const ranks = static_cast<std::int64_t>(meeting.arrived.size());
-  if (first.kind == CollectiveKind::barrier) {
-    return;
-  }
-  if (first.kind == CollectiveKind::all_to_all) {
-    exchange_pieces(meeting);
-    return;
-  }
-  at::Tensor result;
-  if (first.kind == CollectiveKind::broadcast) {
-    result = meeting.arrived[static_cast<std::size_t>(first.root)]->output.clone();
-  } else if (first.kind == CollectiveKind::all_gather) {
-    std::vector<at::Tensor> inputs;
-    for (auto const& rank : meeting.arrived) {
-      inputs.push_back(rank->input.view({-1}));
-    }
-    result = at::cat(inputs);
-  } else {
-    result = reduce_in_rank_order(meeting);
-  }
-  for (std::int64_t rank = 0; rank < ranks; ++rank) {
-    at::Tensor const output = meeting.arrived[static_cast<std::size_t>(rank)]->output;
-    bool const scatters = first.kind == CollectiveKind::reduce_scatter;
-    at::Tensor const mine = scatters ? result.view({-1}).narrow(0, rank * output.numel(), output.numel()) : result;
-    output.copy_(mine.view(output.sizes()));
-  }
-}
-
-// "" if the ranks asked for the same thing.
-std::string disagreement(Meeting const& meeting) {
-  Collective const& first = *meeting.arrived.front();
-  for (std::size_t rank = 1; rank < meeting.arrived.size(); ++rank) {
-    Collective const& other = *meeting.arrived[rank];
-    if (other.describe() != first.describe() || other.op != first.op || other.root != first.root) {
-      return fmt::format("rank 0 called {}, rank {} called {} (all ranks must make the same calls in the same order)",
-                         first.describe(), rank, other.describe());
-    }
-  }
-  return "";
-}
 
 }  // namespace
 
@@ -149,10 +65,14 @@ std::shared_ptr<Meeting> ThreadGroup::State::arrive(int rank, Collective& collec
   // Every rank issues in order, so meetings complete in order too: this one is the oldest.
   meetings.pop_front();
   ++first_sequence;
-  std::string problem = disagreement(*meeting);
+  std::vector<Collective> calls;
+  for (auto const& call : meeting->arrived) {
+    calls.push_back(*call);
+  }
+  std::string problem = disagreement(calls);
   try {
     if (problem.empty()) {
-      compute(*meeting);
+      compute(calls);
       meeting->done = true;
       meeting->arrived.clear();
     }

@@ -17,6 +17,7 @@ constexpr std::size_t ranks_per_tick = 16;
 constexpr double stopped_after_s = 2.0;
 
 constexpr milliseconds word_window{200}, echo_window{1000}, word_poll{10};
+constexpr int spoken_again = 4;
 constexpr milliseconds leave_after{300};  // since the last word was spoken: the speaker's abort comes first
 constexpr milliseconds longest_wait_for_word{3000};
 
@@ -214,6 +215,18 @@ bool Watchdog::wait_for_last_word() {
   return false;
 }
 
+std::vector<int> Watchdog::silent_ranks(double silent_s) {
+  auto const ranks = sightings();
+  std::int64_t const now = now_ns();
+  std::vector<int> silent;
+  for (std::size_t rank = 0; rank < ranks.size(); ++rank) {
+    PeerRecord const& record = ranks[rank].record;
+    bool const is_other = static_cast<int>(rank) != options_.rank && record.last_word != LastWord::spoken;
+    if (is_other && seconds(record.alive_ns, now) > silent_s) silent.push_back(static_cast<int>(rank));
+  }
+  return silent;
+}
+
 bool Watchdog::take_last_word(bool is_echo) {
   auto const say = [this](LastWord word) {
     PeerRecord record;
@@ -246,6 +259,10 @@ bool Watchdog::take_last_word(bool is_echo) {
     if (another_is_ahead(wish, /*lower_only=*/true)) return false;
   }
   say(LastWord::spoken);
+  for (int again = 0; options_.link && again < spoken_again; ++again) {  // datagrams get lost, and this process ends
+    std::this_thread::sleep_for(word_poll);
+    say(LastWord::spoken);
+  }
   return true;
 }
 

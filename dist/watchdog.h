@@ -4,8 +4,8 @@
 //
 // Every rank keeps a record of where it is (peer_record.h): in memory that the ranks of its host share, and in
 // datagrams to the ranks of other hosts. An own thread gives signs of life, reads the others' records and looks at the
-// deadlines; no collective, stuck MPI call or computation blocks it. The step path only writes a record: about 0.1 us a
-// collective. Any thread may call. One per process, ended before MPI is (the shared memory is MPI's).
+// deadlines; no collective, stuck call or computation blocks it. The step path only writes a record: about 0.1 us a
+// collective. Any thread may call. One per process, ended before the memory that it shares is.
 
 #include <condition_variable>
 #include <deque>
@@ -73,6 +73,9 @@ class Watchdog {
   // For a rank that did not get it: blocks until another one has spoken and had a moment to end the job (true), or for
   // 3 s (false).
   bool wait_for_last_word();
+
+  // The others that have given no sign of life for so long (stopped ones), except one that has said why the job ends.
+  std::vector<int> silent_ranks(double seconds);
 
  private:
   struct Outstanding {

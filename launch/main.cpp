@@ -49,6 +49,18 @@ void wait_passively(char** argv) {
   execv("/proc/self/exe", argv);  // returns only when it cannot: then they spin
 }
 
+// How long the ranks of a job wait for each other before the config says so (dist.timeout_s).
+double start_timeout_s() {
+  char const* const text = std::getenv("DUOFLOW_START_TIMEOUT_S");
+  if (text == nullptr) return dist::RuntimeOptions().timeout_s;
+  char* end = nullptr;
+  double const seconds = std::strtod(text, &end);
+  if (end == text || *end != '\0' || !(seconds > 0) || !(seconds < 1e6))
+    throw std::invalid_argument(
+        fmt::format("DUOFLOW_START_TIMEOUT_S = \"{}\" is no number of seconds above 0, correct or unset it", text));
+  return seconds;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -71,7 +83,7 @@ int main(int argc, char** argv) {
   mallopt(M_MMAP_THRESHOLD, 1 << 30);
   mallopt(M_TRIM_THRESHOLD, 1 << 30);
   try {
-    dist::Runtime runtime;
+    dist::Runtime runtime({.timeout_s = start_timeout_s()});
     launch::start_logging(runtime.rank(), runtime.size());
     return dist::run_guarded(
         runtime,
@@ -81,7 +93,7 @@ int main(int argc, char** argv) {
           return 2;
         },
         exit_code);
-  } catch (std::exception const& error) {  // before the ranks know each other: start-up of MPI or of the device
+  } catch (std::exception const& error) {  // before the ranks know each other: variables, MPI, the device
     std::fprintf(stderr, "duoflow: %s\n", error.what());
     return exit_code(error);
   }

@@ -27,7 +27,7 @@ RunIdentity run_identity(std::string const& host, Config const& config, TrainArg
 // writes and another rank does not see within `patience_s`, is ConfigError. Makes the run folder.
 void agree_on_run(dist::Communicator const& communicator, RunIdentity const& mine, double patience_s);
 
-// The same over MPI, whatever the device; what `train` begins with.
+// The same over the group for CPU tensors, whatever the device; what `train` begins with.
 void agree_on_run(dist::Runtime& runtime, Config const& config, TrainArguments const& arguments);
 
 // Collective. Folders with the same content may lie at different places; another content is data::DataError.

@@ -1,5 +1,5 @@
 #pragma once
-// Closed-form checks of every collective, run by threads (communicator_test) and under mpirun (mpi_backend_test).
+// Closed-form checks of every collective, run by threads (communicator_test) and by processes (world_test).
 // Element i of rank r holds 1000 r + i + 1, small enough to be exact in every type but bf16 and u8 (see value()).
 
 #include <chrono>

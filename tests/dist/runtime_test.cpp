@@ -1,4 +1,5 @@
-// Starts failing_rank under mpirun and looks at exit code and messages from outside.
+// Starts failing_rank under mpirun, and by environment variables alone, and looks at exit code and messages from
+// outside.
 
 #include <sys/wait.h>
 
@@ -16,7 +17,8 @@ struct Outcome {
 
   int messages() const {  // lines of ours, not of mpirun
     int count = 0;
-    for (std::size_t at = output.find("duoflow: rank "); at != std::string::npos; at = output.find("duoflow: rank ", at + 1)) {
+    for (std::size_t at = output.find("duoflow: rank "); at != std::string::npos;
+         at = output.find("duoflow: rank ", at + 1)) {
       ++count;
     }
     return count;
@@ -39,12 +41,19 @@ Outcome run(std::string const& command) {
   return outcome;
 }
 
-Outcome run_on(int ranks, std::string const& behaviour) {
-  return run(DUOFLOW_MPIEXEC " --allow-run-as-root --oversubscribe -n " + std::to_string(ranks) + " " DUOFLOW_FAILING_RANK " " +
-             behaviour);
-}
+// How the ranks are started.
+class RuntimeTest : public testing::TestWithParam<std::string> {
+ protected:
+  static Outcome run_on(int ranks, std::string const& behaviour) {
+    auto const count = std::to_string(ranks);
+    bool const by_mpi = GetParam() == "mpirun";
+    return run((by_mpi ? DUOFLOW_MPIEXEC " --allow-run-as-root --oversubscribe -n " + count
+                       : DUOFLOW_START_RANKS " " + GetParam() + " " + count) +
+               " " DUOFLOW_FAILING_RANK " " + behaviour);
+  }
+};
 
-TEST(RuntimeTest, AGoodJobEndsSilentlyWithZero) {
+TEST_P(RuntimeTest, AGoodJobEndsSilentlyWithZero) {
   for (int ranks : {1, 3}) {
     Outcome const outcome = run_on(ranks, "nothing");
     EXPECT_EQ(outcome.exit_code, 0) << outcome.output;
@@ -52,14 +61,14 @@ TEST(RuntimeTest, AGoodJobEndsSilentlyWithZero) {
   }
 }
 
-TEST(RuntimeTest, WithoutALauncherTheWorldIsOneRank) {
+TEST(LauncherlessTest, TheWorldIsOneRank) {
   EXPECT_EQ(run(DUOFLOW_FAILING_RANK " nothing").exit_code, 0);
   Outcome const outcome = run(DUOFLOW_FAILING_RANK " all-throw");
   EXPECT_EQ(outcome.exit_code, 7);
   EXPECT_EQ(outcome.messages(), 1);
 }
 
-TEST(RuntimeTest, ARankThatThrowsEndsTheJobWithItsExitCodeAndOneMessage) {
+TEST_P(RuntimeTest, ARankThatThrowsEndsTheJobWithItsExitCodeAndOneMessage) {
   Outcome const outcome = run_on(3, "last-throws");
   EXPECT_EQ(outcome.exit_code, 7) << outcome.output;
   EXPECT_EQ(outcome.messages(), 1) << outcome.output;
@@ -67,14 +76,14 @@ TEST(RuntimeTest, ARankThatThrowsEndsTheJobWithItsExitCodeAndOneMessage) {
   EXPECT_TRUE(outcome.says("the last rank gives up"));
 }
 
-TEST(RuntimeTest, RanksThatFailAlikeSpeakOnce) {
+TEST_P(RuntimeTest, RanksThatFailAlikeSpeakOnce) {
   Outcome const outcome = run_on(4, "all-throw");
   EXPECT_EQ(outcome.exit_code, 7) << outcome.output;
   EXPECT_EQ(outcome.messages(), 1) << outcome.output;
   EXPECT_TRUE(outcome.says("everyone gives up"));
 }
 
-TEST(RuntimeTest, ADeadlineEndsTheJobNamingTheCollective) {
+TEST_P(RuntimeTest, ADeadlineEndsTheJobNamingTheCollective) {
   Outcome const outcome = run_on(3, "last-hangs");
   EXPECT_EQ(outcome.exit_code, 4) << outcome.output;
   EXPECT_EQ(outcome.messages(), 1) << outcome.output;
@@ -84,7 +93,7 @@ TEST(RuntimeTest, ADeadlineEndsTheJobNamingTheCollective) {
   EXPECT_TRUE(outcome.says("(alive, so busy elsewhere)")) << outcome.output;
 }
 
-TEST(RuntimeTest, AStoppedRankEndsTheJobAndIsNamed) {
+TEST_P(RuntimeTest, AStoppedRankEndsTheJobAndIsNamed) {
   Outcome const outcome = run_on(3, "last-stops");
   EXPECT_EQ(outcome.exit_code, 4) << outcome.output;
   EXPECT_EQ(outcome.messages(), 1) << outcome.output;
@@ -94,7 +103,7 @@ TEST(RuntimeTest, AStoppedRankEndsTheJobAndIsNamed) {
   EXPECT_TRUE(outcome.says("no sign of life for ")) << outcome.output;
 }
 
-TEST(RuntimeTest, ARankStoppedBeforeItsFirstCollectiveEndsTheJob) {
+TEST_P(RuntimeTest, ARankStoppedBeforeItsFirstCollectiveEndsTheJob) {
   Outcome const outcome = run_on(3, "last-stops-before-the-group");
   EXPECT_EQ(outcome.exit_code, 4) << outcome.output;
   EXPECT_EQ(outcome.messages(), 1) << outcome.output;
@@ -102,18 +111,24 @@ TEST(RuntimeTest, ARankStoppedBeforeItsFirstCollectiveEndsTheJob) {
   EXPECT_TRUE(outcome.says("not arrived: rank 2 on host ")) << outcome.output;
 }
 
-TEST(RuntimeTest, ARankStoppedBeforeMpiHasStartedEndsTheJob) {
-  Outcome const outcome = run_on(3, "last-stops-before-mpi");
+TEST(MpirunTest, ARankStoppedBeforeMpiHasStartedEndsTheJob) {
+  Outcome const outcome =
+      run(DUOFLOW_MPIEXEC " --allow-run-as-root --oversubscribe -n 3 " DUOFLOW_FAILING_RANK " last-stops-before-mpi");
   EXPECT_EQ(outcome.exit_code, 4) << outcome.output;
   EXPECT_TRUE(outcome.says("MPI has not started within 2 s")) << outcome.output;
 }
 
-TEST(RuntimeTest, AKilledRankEndsTheJob) {
+TEST_P(RuntimeTest, AKilledRankEndsTheJob) {
   Outcome const outcome = run_on(3, "last-is-killed");
-  EXPECT_EQ(outcome.exit_code, 137) << outcome.output;
+  bool const by_mpi = GetParam() == "mpirun";  // which ends the others by itself
+  EXPECT_EQ(outcome.exit_code, by_mpi ? 137 : 4) << outcome.output;
+  if (by_mpi) return;
+  EXPECT_EQ(outcome.messages(), 1) << outcome.output;
+  EXPECT_TRUE(outcome.says("rank 2 on host ")) << outcome.output;
+  EXPECT_TRUE(outcome.says(" has left all_reduce #2 (bucket 3) of 1000 Float")) << outcome.output;
 }
 
-TEST(RuntimeTest, RanksThatHangOutsideAnyCollectiveEndByTheDeadlineOfTheStep) {
+TEST_P(RuntimeTest, RanksThatHangOutsideAnyCollectiveEndByTheDeadlineOfTheStep) {
   for (int ranks : {1, 3}) {
     Outcome const outcome = run_on(ranks, "all-hang-in-a-step");
     EXPECT_EQ(outcome.exit_code, 4) << outcome.output;
@@ -122,13 +137,16 @@ TEST(RuntimeTest, RanksThatHangOutsideAnyCollectiveEndByTheDeadlineOfTheStep) {
   }
 }
 
-TEST(RuntimeTest, DeadlinesDoNotRunWhileAllRanksAreStopped) {
+TEST_P(RuntimeTest, DeadlinesDoNotRunWhileAllRanksAreStopped) {
   EXPECT_EQ(run_on(2, "all-stop-and-go-on").exit_code, 0);
 }
 
-TEST(RuntimeTest, AStopSignalOnlySetsAFlag) {
+TEST_P(RuntimeTest, AStopSignalOnlySetsAFlag) {
   EXPECT_EQ(run_on(2, "stop-signal").exit_code, 75);
   EXPECT_EQ(run(DUOFLOW_FAILING_RANK " stop-signal").exit_code, 75);
 }
+
+INSTANTIATE_TEST_SUITE_P(Launchers, RuntimeTest, testing::Values("mpirun", "plain", "slurm"),
+                         [](auto const& launcher) { return launcher.param; });
 
 }  // namespace

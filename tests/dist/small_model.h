@@ -16,11 +16,11 @@ namespace duoflow::dist {
 struct SmallModel {
   std::vector<TrainableParameter> parameters;
 
-  SmallModel() {
-    auto const add = [this](std::string const& name, std::vector<std::int64_t> const& shape, int group) {
+  explicit SmallModel(at::Device device = at::kCPU) {
+    auto const add = [&](std::string const& name, std::vector<std::int64_t> const& shape, int group) {
       std::int64_t const numel = c10::multiply_integers(shape);
       at::Tensor const steps = at::arange(numel, at::kFloat) + static_cast<double>(parameters.size());
-      parameters.push_back({name, (steps * 0.37).sin().view(shape).requires_grad_(), group});
+      parameters.push_back({name, (steps * 0.37).sin().view(shape).to(device).requires_grad_(), group});
     };
     add("first", {6, 5}, 0);
     add("norm", {6}, 1);

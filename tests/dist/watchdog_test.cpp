@@ -70,11 +70,11 @@ TEST(WatchdogTest, ADeadlineNamesTheCollectiveWhoArrivedAndWhereTheOthersAre) {
   for (int rank : {1, 2, 3}) {
     Watchdog& other = ranks.start(rank, never_s);
     other.at_step(57);
-    other.issued(Group::mpi, bucket(811, 2));
-    other.completed(Group::mpi, 811);
-    if (rank != 2) other.issued(Group::mpi, bucket(812, 3));
+    other.issued(Group::host, bucket(811, 2));
+    other.completed(Group::host, 811);
+    if (rank != 2) other.issued(Group::host, bucket(812, 3));
   }
-  reporter.issued(Group::mpi, bucket(812, 3));
+  reporter.issued(Group::host, bucket(812, 3));
   std::string const report = ranks.first_report();
   EXPECT_SAYS(report, "all_reduce #812 (bucket 3) of 4 Float is not complete on rank 0 after 0.");
   EXPECT_SAYS(
@@ -89,11 +89,11 @@ TEST(WatchdogTest, ARankWithoutASignOfLifeIsSilentWhetherItArrivedOrNot) {
   for (int rank : {1, 2}) {  // as a stopped process leaves them
     PeerRecord record;
     record.alive_ns = now_ns() - 10'000'000'000;
-    record.last[static_cast<std::size_t>(Group::mpi)] = bucket(6 + rank, 1);
-    record.last[static_cast<std::size_t>(Group::mpi)].issued_ns = record.alive_ns;
+    record.last[static_cast<std::size_t>(Group::host)] = bucket(6 + rank, 1);
+    record.last[static_cast<std::size_t>(Group::host)].issued_ns = record.alive_ns;
     ranks.slot(rank).write(record);
   }
-  ranks.start(0, 0.2).issued(Group::mpi, bucket(8, 2));
+  ranks.start(0, 0.2).issued(Group::host, bucket(8, 2));
   std::string const report = ranks.first_report();
   EXPECT_SAYS(report, "not arrived: rank 1 on host a, last seen in all_reduce #7 (bucket 1) 10.");
   EXPECT_SAYS(report, "arrived, then silent: rank 2 on host b, last seen in all_reduce #8 (bucket 1) 10.");
@@ -102,8 +102,8 @@ TEST(WatchdogTest, ARankWithoutASignOfLifeIsSilentWhetherItArrivedOrNot) {
 
 TEST(WatchdogTest, ARankThatCalledSomethingElseIsNamed) {
   Ranks ranks(2);
-  ranks.start(1, never_s).issued(Group::mpi, make_note("broadcast", "", "Long", 8, 1));
-  ranks.start(0, 0.2).issued(Group::mpi, bucket(8, 0));
+  ranks.start(1, never_s).issued(Group::host, make_note("broadcast", "", "Long", 8, 1));
+  ranks.start(0, 0.2).issued(Group::host, bucket(8, 0));
   EXPECT_SAYS(ranks.first_report(), "arrived: rank 0; called something else: rank 1 on host a, broadcast #8 of 1 Long");
 }
 
@@ -111,8 +111,8 @@ TEST(WatchdogTest, AStepHasADeadlineToo) {
   Ranks ranks(2);
   ranks.start(0, never_s);
   Watchdog& slow = ranks.start(1, never_s, 0.3);
-  slow.issued(Group::mpi, bucket(3, 0));
-  slow.completed(Group::mpi, 3);
+  slow.issued(Group::host, bucket(3, 0));
+  slow.completed(Group::host, 3);
   slow.at_step(7);
   std::string const report = ranks.first_report();
   EXPECT_SAYS(report, "step 7 is not complete on rank 1 after 0.");
@@ -127,10 +127,10 @@ TEST(WatchdogTest, WhatIsInTimeIsNotReported) {
   watchdog.issued(Group::nccl, make_note("all_gather", "", "", 1, 0), [&] { return done.load(); });
   for (std::int64_t i = 1; i <= 50; ++i) {
     watchdog.at_step(i);
-    watchdog.issued(Group::mpi, bucket(2 * i, 0));
-    watchdog.issued(Group::mpi, bucket(2 * i + 1, 1));
-    watchdog.completed(Group::mpi, 2 * i + 1);  // out of order
-    watchdog.completed(Group::mpi, 2 * i);
+    watchdog.issued(Group::host, bucket(2 * i, 0));
+    watchdog.issued(Group::host, bucket(2 * i + 1, 1));
+    watchdog.completed(Group::host, 2 * i + 1);  // out of order
+    watchdog.completed(Group::host, 2 * i);
     done = i > 5;
     Watchdog::Meeting const meeting(watchdog, "a meeting");
     std::this_thread::sleep_for(milliseconds(10));
@@ -191,8 +191,8 @@ TEST(WatchdogTest, RanksOfOtherHostsAreHeardOfByDatagrams) {
     options.leave = [] {};
     watchdogs.push_back(std::make_unique<Watchdog>(std::move(options)));
   }
-  watchdogs[1]->issued(Group::mpi, bucket(1, 0));
-  watchdogs[0]->issued(Group::mpi, bucket(2, 1));
+  watchdogs[1]->issued(Group::host, bucket(1, 0));
+  watchdogs[0]->issued(Group::host, bucket(2, 1));
   for (int i = 0; i < 300; ++i) {
     std::this_thread::sleep_for(milliseconds(10));
     std::lock_guard lock(mutex);

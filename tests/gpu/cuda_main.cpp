@@ -4,6 +4,8 @@
 
 #include <ATen/ATen.h>
 #include <ATen/Context.h>
+#include <ATen/cuda/Sleep.h>
+#include <c10/cuda/CUDAFunctions.h>
 #include <gtest/gtest.h>
 
 #include "dist/nccl_backend.h"
@@ -27,6 +29,15 @@ dist::Communicator nccl_of_one() {
 double relative_distance(at::Tensor const& a, at::Tensor const& b) {
   auto const x = a.detach().cpu().to(at::kDouble), y = b.detach().cpu().to(at::kDouble);
   return ((x - y).abs().max() / y.abs().max()).item<double>();
+}
+
+void keep_busy(double seconds) { at::cuda::sleep(static_cast<std::int64_t>(seconds * 2.5e9)); }
+
+NoHostSynchronisation::NoHostSynchronisation() {
+  c10::cuda::warning_state().set_sync_debug_mode(c10::cuda::SyncDebugMode::L_ERROR);
+}
+NoHostSynchronisation::~NoHostSynchronisation() {
+  c10::cuda::warning_state().set_sync_debug_mode(c10::cuda::SyncDebugMode::L_DISABLED);
 }
 
 }  // namespace duoflow

@@ -19,12 +19,15 @@ TEST_P(NcclOfOne, EveryCollectiveLeavesTheNumbersAsTheyAre) {
   auto const group = nccl_of_one();
   auto const numbers = at::arange(100, on_cuda(GetParam()));
   auto reduced = numbers.clone(), broadcasted = numbers.clone();
-  auto scattered = at::zeros_like(numbers), gathered = at::zeros_like(numbers);
+  auto scattered = at::zeros_like(numbers), gathered = at::zeros_like(numbers), exchanged = at::zeros_like(numbers);
   all_reduce(group, reduced).wait();
   broadcast(group, broadcasted).wait();
   reduce_scatter(group, scattered, numbers).wait();
   all_gather(group, gathered, numbers).wait();
-  for (auto const& result : {reduced, broadcasted, scattered, gathered}) EXPECT_TRUE(at::equal(result, numbers));
+  all_to_all(group, exchanged, numbers).wait();
+  barrier(group);
+  for (auto const& result : {reduced, broadcasted, scattered, gathered, exchanged})
+    EXPECT_TRUE(at::equal(result, numbers));
 }
 
 INSTANTIATE_TEST_SUITE_P(Types, NcclOfOne,

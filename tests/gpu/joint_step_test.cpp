@@ -2,7 +2,6 @@
 
 #include <ATen/ATen.h>
 #include <c10/cuda/CUDACachingAllocator.h>
-#include <c10/cuda/CUDAFunctions.h>
 #include <gtest/gtest.h>
 
 #include "tests/gpu/cuda_world.h"
@@ -11,14 +10,25 @@
 namespace duoflow::launch {
 namespace {
 
-TinyShape shape(std::int64_t micro_steps, at::Device device) {
+struct Case {
+  std::string name;
+  std::int64_t micro_steps = 1;
+  std::string statistics = "current";
+  int zero = 0;
+  bool reproducible = false;
+};
+
+TinyShape shape(Case const& options, at::Device device) {
   TinyShape result;
-  result.micro_steps = micro_steps;
+  result.micro_steps = options.micro_steps;
+  result.statistics = options.statistics;
+  result.zero = options.zero;
+  result.reproducible = options.reproducible;
   result.device = device;
   return result;
 }
 
-class CudaJointStep : public ::testing::TestWithParam<std::int64_t> {};
+class CudaJointStep : public ::testing::TestWithParam<Case> {};
 
 TEST_P(CudaJointStep, FiveUpdatesFollowTheCpu) {
   TinyRun cpu(dist::Communicator(), shape(GetParam(), at::kCPU));
@@ -32,12 +42,6 @@ TEST_P(CudaJointStep, FiveUpdatesFollowTheCpu) {
   }
   EXPECT_LT(relative_distance(cuda.buffer().parameters(), cpu.buffer().parameters()), 1e-4);
 }
-
-// LibTorch itself throws at every host synchronisation while this lives.
-struct NoHostSynchronisation {
-  NoHostSynchronisation() { c10::cuda::warning_state().set_sync_debug_mode(c10::cuda::SyncDebugMode::L_ERROR); }
-  ~NoHostSynchronisation() { c10::cuda::warning_state().set_sync_debug_mode(c10::cuda::SyncDebugMode::L_DISABLED); }
-};
 
 TEST_P(CudaJointStep, LaunchesWithoutWaitingForTheDevice) {
   TinyRun run(nccl_of_one(), shape(GetParam(), at::kCUDA));
@@ -80,7 +84,12 @@ TEST_P(CudaJointStep, MemoryIsFlat) {
   EXPECT_EQ(allocated(), early);
 }
 
-INSTANTIATE_TEST_SUITE_P(MicroSteps, CudaJointStep, ::testing::Values(1, 2));
+INSTANTIATE_TEST_SUITE_P(Options, CudaJointStep,
+                         ::testing::Values(Case{"one_micro_step"}, Case{"two_micro_steps", 2},
+                                           Case{"lagged", 1, "lagged"}, Case{"lagged_two_micro_steps", 2, "lagged"},
+                                           Case{"zero", 1, "current", 1}, Case{"reproducible", 2, "current", 0, true},
+                                           Case{"reproducible_lagged_zero", 2, "lagged", 1, true}),
+                         [](auto const& tested) { return tested.param.name; });
 
 }  // namespace
 }  // namespace duoflow::launch

@@ -29,6 +29,7 @@ class TracingTransport : public dist::Transport {
   int rank() const override { return inner_.rank(); }
   int size() const override { return inner_.size(); }
   std::string name() const override { return "traced " + inner_.transport()->name(); }
+  bool moves_host_memory() const override { return inner_.transport()->moves_host_memory(); }
   dist::Pending all_reduce(at::Tensor tensor, dist::ReduceOp op) override {
     bool const statistics = tensor.scalar_type() == at::kDouble;
     events_->push_back(statistics ? kStatisticsStarted : kBucketStarted);

@@ -2,8 +2,7 @@
 
 import unittest
 
-from common import (WEIGHTING, EndToEndTest, command_line, launch, needs_program, run_command, samples,
-                    train_arguments)
+from common import WEIGHTING, launch, needs_program, samples, train_arguments
 from refusal import RefusalTest
 
 
@@ -64,17 +63,6 @@ class BadConfigTest(RefusalTest):
         for arguments in ([], ["trian"], ["train"], ["train", "--config", "a"], ["synth", "--size", "big", "--out", self.folder / "x"]):
             outcome = launch(0, *arguments, code=2)
             self.assertIn("--help", outcome.out + outcome.err)
-
-
-class LauncherTest(EndToEndTest):
-    def test_ranks_that_no_mpi_joins_are_refused_before_they_write_one_folder_each_for_itself(self):
-        run = self.folder / "alone"
-        for name, size in (("torchrun", "WORLD_SIZE"), ("srun", "SLURM_STEP_NUM_TASKS")):
-            refused = run_command(command_line(0, train_arguments("joint", run)), 2, 60, {size: "2"})
-            self.assertEqual(len(refused.errors), 1, refused)
-            for word in (f"{size} = 2", name, "mpirun or srun --mpi=pmix"):
-                self.assertIn(word, refused.errors[0])
-            self.assertFalse(run.exists())
 
 
 if __name__ == "__main__":

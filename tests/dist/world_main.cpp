@@ -1,4 +1,4 @@
-// main of test programs that run under mpirun. Rank 0 reports as usual, the others only failures; a failure on any
+// main of test programs that run as several ranks. Rank 0 reports as usual, the others only failures; a failure on any
 // rank, or no test at all, fails every rank.
 
 #include <cstdio>
@@ -6,7 +6,7 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
-#include "tests/dist/mpi_world.h"
+#include "tests/dist/world.h"
 
 namespace duoflow::dist {
 namespace {

@@ -1,5 +1,5 @@
 #pragma once
-// The Runtime of a test program under mpirun; mpi_main.cpp owns it.
+// The Runtime of a test program of several ranks; world_main.cpp owns it.
 
 #include "dist/runtime.h"
 

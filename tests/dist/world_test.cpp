@@ -1,4 +1,5 @@
-// Under mpirun, at the rank counts that CMakeLists.txt names.
+// The group of all ranks for CPU tensors, over MPI or TCP: under mpirun, and started by environment variables, at the
+// rank counts that CMakeLists.txt names.
 
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
@@ -6,23 +7,23 @@
 #include "dist/error.h"
 #include "dist/statistics.h"
 #include "tests/dist/collective_cases.h"
-#include "tests/dist/mpi_world.h"
 #include "tests/dist/reduction_cases.h"
+#include "tests/dist/world.h"
 
 namespace duoflow::dist {
 namespace {
 
 Communicator group() { return world().communicator(Device::cpu); }
 
-TEST(MpiBackendTest, EveryCollectiveFollowsItsClosedForm) { expect_all_collectives(group()); }
+TEST(WorldTest, EveryCollectiveFollowsItsClosedForm) { expect_all_collectives(group()); }
 
-TEST(MpiBackendTest, LargeTensorsToo) { expect_collectives_follow_closed_forms(group(), at::kLong, 300001); }
+TEST(WorldTest, LargeTensorsToo) { expect_collectives_follow_closed_forms(group(), at::kLong, 300001); }
 
-TEST(MpiBackendTest, LargeSumsKeepTheirOrderWhenRanksAreLate) { expect_large_sums_keep_their_order(group()); }
+TEST(WorldTest, LargeSumsKeepTheirOrderWhenRanksAreLate) { expect_large_sums_keep_their_order(group()); }
 
-TEST(MpiBackendTest, StringsOfAnyLengthAreGathered) { expect_strings_are_gathered(group()); }
+TEST(WorldTest, StringsOfAnyLengthAreGathered) { expect_strings_are_gathered(group()); }
 
-TEST(MpiBackendTest, ManyCollectivesUnderWayKeepTheirOrder) {
+TEST(WorldTest, ManyCollectivesUnderWayKeepTheirOrder) {
   std::vector<at::Tensor> tensors;
   std::vector<Pending> pending;
   for (int i = 0; i < 40; ++i) {
@@ -39,7 +40,7 @@ TEST(MpiBackendTest, ManyCollectivesUnderWayKeepTheirOrder) {
   }
 }
 
-TEST(MpiBackendTest, ATensorMayBeDroppedBeforeItsCollectiveIsComplete) {
+TEST(WorldTest, ATensorMayBeDroppedBeforeItsCollectiveIsComplete) {
   Pending pending;
   {
     at::Tensor const tensor = at::ones({100000});
@@ -48,21 +49,21 @@ TEST(MpiBackendTest, ATensorMayBeDroppedBeforeItsCollectiveIsComplete) {
   pending.wait();
 }
 
-TEST(MpiBackendTest, SummedGradientEqualsFullBatchGradient) {
+TEST(WorldTest, SummedGradientEqualsFullBatchGradient) {
   for (int micro_steps : {1, 3}) {
     expect_sum_over_ranks_equals_full_batch(group(), micro_steps, 1e-6);
     expect_sum_over_ranks_equals_full_batch(group(), micro_steps, 25);
   }
 }
 
-TEST(MpiBackendTest, StatisticsAreSummed) {
+TEST(WorldTest, StatisticsAreSummed) {
   StatisticsExchange exchange(group(), 2, at::kCPU);
   exchange.start(at::full({2}, group().rank() + 0.25, at::kDouble));
   double const ranks = group().size();
   EXPECT_EQ(exchange.await()[1].item<double>(), ranks * (ranks - 1) / 2 + 0.25 * ranks);
 }
 
-TEST(MpiBackendTest, DifferentParametersAreNamedOnEveryRank) {
+TEST(WorldTest, DifferentParametersAreNamedOnEveryRank) {
   bool const differs = group().rank() == 1;
   std::vector<TrainableParameter> parameters{{"weight", at::zeros({differs ? 3 : 2}).requires_grad_(), 0}};
   FlatBuffer buffer(parameters);

@@ -1,0 +1,116 @@
+#include "dist/key_store.h"
+
+#include <fmt/format.h>
+#include <torch/csrc/distributed/c10d/PrefixStore.hpp>
+#include <torch/csrc/distributed/c10d/TCPStore.hpp>
+
+#include "dist/error.h"
+#include "dist/tcp_socket.h"
+
+namespace duoflow::dist {
+
+struct KeyStore::State {
+  c10::intrusive_ptr<c10d::TCPStore> tcp;
+  c10::intrusive_ptr<c10d::Store> keys;  // tcp behind the prefix
+};
+
+namespace {
+
+constexpr char const* this_host = "127.0.0.1";
+
+template <typename Call>
+auto as_peer_error(Call const& call) {
+  auto const fail = [](char const* reason) {
+    return PeerError(
+        fmt::format("the key store of the job does not answer ({}): the process that holds it has ended, "
+                    "look at the first message of the other ranks",
+                    reason));
+  };
+  try {
+    return call();
+  } catch (c10::Error const& error) {
+    throw fail(error.what_without_backtrace());
+  } catch (std::exception const& error) {
+    throw fail(error.what());
+  }
+}
+
+c10d::TCPStoreOptions options(int port, double timeout_s) {
+  c10d::TCPStoreOptions result;
+  result.port = static_cast<std::uint16_t>(port);
+  result.waitWorkers = false;
+  result.timeout = std::chrono::milliseconds(static_cast<std::int64_t>(timeout_s * 1000));
+  return result;
+}
+
+}  // namespace
+
+KeyStore::KeyStore(std::unique_ptr<State> state) : state_(std::move(state)) {}
+KeyStore::~KeyStore() = default;
+
+std::shared_ptr<KeyStore> KeyStore::serve(int port, std::string const& prefix, double timeout_s) {
+  auto state = std::make_unique<State>();
+  auto wish = options(port, timeout_s);
+  wish.isServer = true;
+  try {
+    state->tcp = c10::make_intrusive<c10d::TCPStore>(this_host, wish);
+  } catch (c10::Error const& error) {
+    throw PeerError(
+        fmt::format("rank 0 cannot serve on port {} ({}), choose another MASTER_PORT on all ranks, or end what "
+                    "uses that port (another rank 0, for one)",
+                    port, error.what_without_backtrace()));
+  }
+  state->keys = c10::make_intrusive<c10d::PrefixStore>(prefix, state->tcp);
+  return std::shared_ptr<KeyStore>(new KeyStore(std::move(state)));
+}
+
+std::shared_ptr<KeyStore> KeyStore::join(std::string const& host, int port, std::string const& prefix, double timeout_s,
+                                         std::string const& address) {
+  // c10d tries again too, but with a warning for every try.
+  try {
+    connect_to(host, port, timeout_s);
+  } catch (PeerError const& error) {
+    throw PeerError(
+        fmt::format("{} does not answer within {:g} s ({}): nobody serves there, or it cannot be reached; start "
+                    "rank 0 on that host, and give all ranks the same address",
+                    address, timeout_s, error.what()));
+  }
+  auto state = std::make_unique<State>();
+  as_peer_error([&] { state->tcp = c10::make_intrusive<c10d::TCPStore>(host, options(port, timeout_s)); });
+  state->keys = c10::make_intrusive<c10d::PrefixStore>(prefix, state->tcp);
+  return std::shared_ptr<KeyStore>(new KeyStore(std::move(state)));
+}
+
+void KeyStore::set(std::string const& key, std::string const& value) {
+  as_peer_error([&] { state_->keys->set(key, std::vector<std::uint8_t>(value.begin(), value.end())); });
+}
+
+bool KeyStore::has(std::string const& key) {
+  return as_peer_error([&] { return state_->keys->check({key}); });
+}
+
+std::string KeyStore::get(std::string const& key) {
+  auto const value = as_peer_error([&] { return state_->keys->get(key); });
+  return std::string(value.begin(), value.end());
+}
+
+std::vector<std::string> KeyStore::get_all(std::vector<std::string> const& keys) {
+  auto const values = as_peer_error([&] { return state_->keys->multiGet(keys); });
+  std::vector<std::string> result;
+  for (auto const& value : values) result.emplace_back(value.begin(), value.end());
+  return result;
+}
+
+std::int64_t KeyStore::add(std::string const& key) {
+  return as_peer_error([&] { return state_->keys->add(key, 1); });
+}
+
+int KeyStore::port() const { return state_->tcp->getPort(); }
+
+c10::intrusive_ptr<c10d::Store> KeyStore::for_group(std::string const& prefix) const {
+  return as_peer_error([&] {
+    return c10::make_intrusive<c10d::PrefixStore>(prefix, c10::intrusive_ptr<c10d::Store>(state_->keys->clone()));
+  });
+}
+
+}  // namespace duoflow::dist
