@@ -58,6 +58,7 @@ dist::CheckpointState pack_run(RunTensors const& run, Counters const& counters, 
       {"skips_in_a_row", counters.skips_in_a_row},
       {"global_batch", counters.global_batch},
       {"data_fingerprint", counters.data_fingerprint},
+      {"schedule_ahead", counters.schedule_ahead},
       {"seed", config.training.seed},
       {"objective", config.objective},
       {"producer", producer_of(run.model)},
@@ -71,7 +72,9 @@ Counters unpack_run(dist::CheckpointState const& state, RunTensors const& run, C
                     std::string const& data_fingerprint, std::vector<std::string>* changes) {
   auto const json = nlohmann::json::parse(state.counters_json);
   Counters counters{json.at("step"), json.at("samples"), json.at("skips_in_a_row"), json.at("global_batch"),
-                    json.at("data_fingerprint")};
+                    json.at("data_fingerprint"), json.value("schedule_ahead", std::int64_t{0})};
+  bool const imported = json.value("imported", false);
+  if (imported) counters.data_fingerprint = data_fingerprint;
   if (counters.data_fingerprint != data_fingerprint)
     throw dist::CheckpointError(
         fmt::format("the checkpoint of step {} was trained on other data (fingerprint {}, this folder's is {}); give "
@@ -103,7 +106,7 @@ Counters unpack_run(dist::CheckpointState const& state, RunTensors const& run, C
   add_small_state(wanted, run);
   for (auto& [name, tensor] : wanted) {
     auto const found = stored.find(name);
-    if (found == stored.end() && name.starts_with("weighting.") && other_weighting) continue;  // starts anew
+    if (found == stored.end() && name.starts_with("weighting.") && (other_weighting || imported)) continue;  // anew
     if (found == stored.end() || found->second.sizes() != tensor.sizes())
       throw dist::CheckpointError(
           fmt::format("the checkpoint of step {} has no {} of {} numbers (other trainable parts or another model); "
