@@ -31,7 +31,8 @@ InputPictures input_pictures(data::Batch const& batch, data::BatchSource const& 
 at::Tensor starting_noise(model::ModelOptions const& options, std::uint64_t seed, std::uint64_t position);
 
 // x0, x1 keep renderer space (pair shards), or the pictures they are encoded from are there (scene pairs); t and noise
-// from (seed, position), t zero for an editor that knows no time. May start copies that read the batch's memory asynchronously (CUDA).
+// from (seed, position), t zero for an editor that knows no time. May start copies that read the batch's memory
+// asynchronously (CUDA).
 model::JointBatch joint_batch(data::Batch const& batch, data::BatchSource const& source,
                               model::ModelOptions const& options, model::LightEncoding encoding, std::uint64_t seed,
                               at::Device device);

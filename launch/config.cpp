@@ -69,7 +69,10 @@ class Loader {
   explicit Loader(Config& config) : config_(config), keys_(config_keys(config)) {}
 
   void apply(Leaf const& leaf) {
-    if (leaf.spelling == "training.skip_renderer" && leaf.value.as<bool>(false)) return set_render_loss_off(leaf);
+    if (leaf.spelling == "training.skip_renderer" && leaf.value.as<bool>(false))
+      return set(key_ending_with(".render_loss_weight"), {leaf.spelling, YAML::Node(0), leaf.where});
+    if (leaf.spelling == "training.recon_only" && leaf.value.as<bool>(false))
+      return set(key_ending_with("objective"), {leaf.spelling, YAML::Node("reconstruction"), leaf.where});
     auto name = leaf.spelling;
     for (auto const& [alias, key] : kAliases)
       if (leaf.spelling == alias) name = key;
@@ -113,15 +116,17 @@ class Loader {
     config_.written.insert(key.name);
   }
 
-  // skip_renderer: true is another spelling of a render loss of weight 0.
-  void set_render_loss_off(Leaf const& leaf) {
-    auto const is_weight = [](ConfigKey const& k) { return k.name.ends_with(".render_loss_weight"); };
-    set(*std::find_if(keys_.begin(), keys_.end(), is_weight), {leaf.spelling, YAML::Node(0), leaf.where});
+  ConfigKey const& key_ending_with(std::string const& end) const {
+    return *std::find_if(keys_.begin(), keys_.end(), [&](ConfigKey const& k) { return k.name.ends_with(end); });
   }
 
   // Unused keys whose value asks for another objective than the one that would run.
   static void refuse_dropped_request(Leaf const& leaf) {
     bool const noise = leaf.spelling == "training.flow_match.noise_scale" && leaf.value.as<double>(0) != 0;
+    bool const dpt = leaf.spelling == "model.decoder_head.type" && leaf.value.as<std::string>("") != "mlp";
+    if (dpt)
+      throw ConfigError(fmt::format("{}: {} = {} (violated: mlp, the plain head is the one there is)", leaf.where,
+                                    leaf.spelling, YAML::Dump(leaf.value)));
     if (noise)
       throw ConfigError(fmt::format("{}: {} = {} (violated: 0, noisy paths are not in this version)", leaf.where,
                                     leaf.spelling, YAML::Dump(leaf.value)));
@@ -153,6 +158,8 @@ std::vector<std::pair<std::string, std::string>> const kReferenceClasses = {
     {"model.LVSM_flow_match_editor_noise2relit.FlowMatchEditor", "noise_to_relit"},
     {"model.LVSM_scene_encoder_decoder_wEditor.LatentSceneEditor", "one_step"},
     {"model.LVSM_scene_encoder_decoder_wEditor_residual.LatentSceneEditor", "one_step"},
+    {"model.LVSM_scene_encoder_decoder_wEditor_stanfordORB.LatentSceneEditor", "one_step"},
+    {"model.LVSM_scene_encoder_decoder_wEditor_obj-with-light.LatentSceneEditor", "one_step"},
     {"model.LVSM_scene_encoder_decoder.Images2LatentScene", ""},
 };
 constexpr double kReferenceNoiseLatentScale = 0.136;
@@ -163,8 +170,9 @@ std::string const& reference_editor(std::string const& class_name) {
     if (name == class_name) return editor;
     names.push_back(name);
   }
-  throw ConfigError(fmt::format("model.class_name = {} is not a class of the LVSM family that this version has; it has {}",
-                                class_name, fmt::join(names, ", ")));
+  throw ConfigError(
+      fmt::format("model.class_name = {} is not a class of the LVSM family that this version has; it has {}",
+                  class_name, fmt::join(names, ", ")));
 }
 
 // What a YAML that names a class of the reference gets unless it says otherwise.
@@ -217,8 +225,9 @@ void validate_model(Config const& c) {
           "a positive multiple of patch_size");
   require(m.latent_scale > 0, "model.transformer.editor.latent_scale", m.latent_scale, "> 0");
   require(m.editor_init_scale >= 0, "model.transformer.editor.init_scale", m.editor_init_scale, ">= 0");
-  require(model::knows_time(m.editor) || c.flow.num_ode_steps == 1, "model.transformer.editor.flow_matching.num_ode_steps",
-          c.flow.num_ode_steps, "1 with an editor that knows no time: it edits at once");
+  require(model::knows_time(m.editor) || c.flow.num_ode_steps == 1,
+          "model.transformer.editor.flow_matching.num_ode_steps", c.flow.num_ode_steps,
+          "1 with an editor that knows no time: it edits at once");
   require(c.target_image_size == 0 || c.target_image_size == m.image_size, "model.target_pose_tokenizer.image_size",
           c.target_image_size, "equal to image_tokenizer.image_size");
   require(m.n_latent_vectors > 0, "model.transformer.n_latent_vectors", m.n_latent_vectors, "> 0");
@@ -326,8 +335,8 @@ void note_what_has_no_effect(Config& c) {
   note(!c.dist.reproducible && c.dist.virtual_shards > 0, "dist.virtual_shards", "dist.reproducible is false");
   note(c.objective == "joint" && c.latents == "cached" && !c.data.exclude_lights.empty(), "data.exclude_lights",
        "the lights of cached latents were chosen when they were encoded");
-  note(c.flow.weighting != "normalized" && c.flow.statistics != "current", "model.transformer.editor.flow_matching.statistics",
-       "the weighting does not follow the losses");
+  note(c.flow.weighting != "normalized" && c.flow.statistics != "current",
+       "model.transformer.editor.flow_matching.statistics", "the weighting does not follow the losses");
   double const unscaled = model::ModelOptions().editor_init_scale;
   if (!model::knows_time(c.model.editor) || c.model.editor_init_scale == unscaled) return;
   note(true, "model.transformer.editor.init_scale",

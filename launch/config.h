@@ -105,7 +105,10 @@ std::vector<ConfigKey> config_keys(Config& config);
 std::vector<std::pair<std::string, std::string>> const& unused_keys();
 
 // Reads a file, applies `key=value` overrides, resolves aliases and reference behaviour, validates. Throws ConfigError.
-enum class MissingLosses { error, off };  // a weight on a loss that this version lacks: ConfigError, or a note and weight 0
+enum class MissingLosses {
+  error,
+  off
+};  // a weight on a loss that this version lacks: ConfigError, or a note and weight 0
 Config load_config(std::string const& path, std::vector<std::string> const& overrides,
                    MissingLosses missing = MissingLosses::error);
 Config parse_config(std::string const& yaml, std::string const& origin, std::vector<std::string> const& overrides,

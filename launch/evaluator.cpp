@@ -112,7 +112,8 @@ class Evaluation {
     }
     auto const light =
         light_tensor(at::stack(env), at::stack(to_norm), loaded_.config.env_image_size, encoding_, device_);
-    auto const moved = edit_latents(loaded_.model, at::stack(x0), light, editing_noise(loaded_.config, pairs), solver_, steps_);
+    auto const moved =
+        edit_latents(loaded_.model, at::stack(x0), light, editing_noise(loaded_.config, pairs), solver_, steps_);
     return render(moved, at::stack(rays)).unbind(0);
   }
 

@@ -27,12 +27,13 @@ void refuse_departures(Config const& config, std::string const& origin) {
   }
   if (config.objective == "joint" && m.normalize_latents) keys.push_back(e + "normalize_latents: true");
   double const scale = m.editor == model::EditorKind::noise_to_relit ? 0.136 : 1;
-  if (config.objective == "joint" && m.latent_scale != scale) keys.push_back(fmt::format("{}latent_scale: {}", e, m.latent_scale));
+  if (config.objective == "joint" && m.latent_scale != scale)
+    keys.push_back(fmt::format("{}latent_scale: {}", e, m.latent_scale));
   if (!keys.empty())
-    throw dist::CheckpointError(
-        fmt::format("{}: its model departs from the LVSM family's classes, which could not load it or would compute something else "
-                    "({}); train with model.class_name set, or export safetensors",
-                    origin, fmt::join(keys, ", ")));
+    throw dist::CheckpointError(fmt::format(
+        "{}: its model departs from the LVSM family's classes, which could not load it or would compute something else "
+        "({}); train with model.class_name set, or export safetensors",
+        origin, fmt::join(keys, ", ")));
 }
 
 bool is_own(std::string const& name) {
@@ -54,7 +55,8 @@ model::ReferenceOptimizer make_optimizer(model::NamedTensors const& trained, Nam
   auto const& t = config.training;
   auto const rate = learning_rate({t.lr, t.warmup, t.train_steps, t.scheduler_type, ahead}, count).item<double>();
   model::ReferenceOptimizer optimizer;
-  for (double const decay : {t.weight_decay, 0.0}) optimizer.groups.push_back({rate, t.lr, t.beta1, t.beta2, 1e-8, decay, false, false, {}});
+  for (double const decay : {t.weight_decay, 0.0})
+    optimizer.groups.push_back({rate, t.lr, t.beta1, t.beta2, 1e-8, decay, false, false, {}});
   std::int64_t index = 0;
   for (auto const& name : model::optimizer_order(trained)) {
     auto const average = state.at("exp_avg." + name);
@@ -67,7 +69,8 @@ model::ReferenceOptimizer make_optimizer(model::NamedTensors const& trained, Nam
 }  // namespace
 
 model::ReferenceCheckpoint export_reference(dist::CheckpointState const& checkpoint, Config const& config,
-                                            std::vector<dist::NamedTensor> const& set_aside, std::string const& origin) {
+                                            std::vector<dist::NamedTensor> const& set_aside,
+                                            std::string const& origin) {
   refuse_departures(config, origin);
   Named state;
   for (auto const& [name, tensor] : checkpoint.state) state.emplace(name, tensor);

@@ -50,24 +50,33 @@ class Import {
   // Which parameters the optimizer numbers: all, or the editor's (freeze_reconstructor_and_renderer).
   void find_trained() {
     auto const& groups = checkpoint_.optimizer->groups;
-    if (groups.size() != 2) refuse(fmt::format("its optimizer has {} groups of parameters, the family's has 2; import it with --weights-only", groups.size()));
+    if (groups.size() != 2)
+      refuse(fmt::format("its optimizer has {} groups of parameters, the family's has 2; import it with --weights-only",
+                         groups.size()));
     auto const fits = [&](model::NamedTensors const& parameters) {
-      auto const flat = std::count_if(parameters.begin(), parameters.end(), [](auto const& p) { return p.second.dim() == 1; });
-      return std::ssize(groups[0].parameters) == std::ssize(parameters) - flat && std::ssize(groups[1].parameters) == flat;
+      auto const flat =
+          std::count_if(parameters.begin(), parameters.end(), [](auto const& p) { return p.second.dim() == 1; });
+      return std::ssize(groups[0].parameters) == std::ssize(parameters) - flat &&
+             std::ssize(groups[1].parameters) == flat;
     };
     model::NamedTensors editor;
     for (auto const& named : layout_.parameters)
       if (is_editor_parameter(named.first)) editor.push_back(named);
     if (!fits(layout_.parameters) && !fits(editor))
-      refuse(fmt::format("its optimizer has {} + {} parameters; the state dict has {}, {} of them the editor's (neither fits); "
-                         "import it with --weights-only",
-                         groups[0].parameters.size(), groups[1].parameters.size(), layout_.parameters.size(), editor.size()));
+      refuse(fmt::format(
+          "its optimizer has {} + {} parameters; the state dict has {}, {} of them the editor's (neither fits); "
+          "import it with --weights-only",
+          groups[0].parameters.size(), groups[1].parameters.size(), layout_.parameters.size(), editor.size()));
     editor_alone_ = !fits(layout_.parameters);
     order_ = model::optimizer_order(editor_alone_ ? editor : layout_.parameters);
     std::int64_t expected = 0;
     for (auto const& group : groups)
       for (auto const index : group.parameters)
-        if (index != expected++) refuse(fmt::format("its optimizer numbers its parameters in another order ({} where {} belongs); import it with --weights-only", index, expected - 1));
+        if (index != expected++)
+          refuse(
+              fmt::format("its optimizer numbers its parameters in another order ({} where {} belongs); import it with "
+                          "--weights-only",
+                          index, expected - 1));
   }
 
   // The file's YAML, or the class that the tensors tell; then what the optimizer was saved with; then the overrides.
@@ -103,15 +112,19 @@ class Import {
     check_names(model, report);
     for (auto const& [name, tensor] : layout_.model)
       if (!at::isfinite(tensor).all().item<bool>())
-        refuse(fmt::format("{} holds numbers that are not finite (the run had diverged); give an earlier checkpoint", name));
+        refuse(fmt::format("{} holds numbers that are not finite (the run had diverged); give an earlier checkpoint",
+                           name));
   }
 
   void check_names(model::SceneModel const& model, model::SceneModel::LoadReport const& report) {
-    bool const has_editor = std::any_of(layout_.model.begin(), layout_.model.end(), [](auto const& p) { return p.first.starts_with("transformer_editor."); });
+    bool const has_editor = std::any_of(layout_.model.begin(), layout_.model.end(),
+                                        [](auto const& p) { return p.first.starts_with("transformer_editor."); });
     std::vector<std::string> missing;
     std::int64_t initial = 0;
     for (auto const& parameter : model.parameters()) {
-      if (std::find(report.missing.begin(), report.missing.end(), parameter.name) == report.missing.end() || !parameter.trainable) continue;
+      if (std::find(report.missing.begin(), report.missing.end(), parameter.name) == report.missing.end() ||
+          !parameter.trainable)
+        continue;
       if (parameter.part == model::Part::editor && !has_editor)
         ++initial;
       else
@@ -122,13 +135,16 @@ class Import {
       return near.empty() ? std::string() : fmt::format(" (the nearest is {})", near);
     };
     if (!missing.empty())
-      refuse(fmt::format("{} tensors of the model are missing, the first is {}{}; give a whole checkpoint, or the config it was trained with",
-                         missing.size(), missing.front(), like(missing.front(), report.unexpected)));
+      refuse(
+          fmt::format("{} tensors of the model are missing, the first is {}{}; give a whole checkpoint, or the config "
+                      "it was trained with",
+                      missing.size(), missing.front(), like(missing.front(), report.unexpected)));
     if (!report.unexpected.empty()) {
       std::vector<std::string> names;
       for (auto const& parameter : model.parameters()) names.push_back(parameter.name);
-      refuse(fmt::format("{} tensors are not of this model, the first is {}{}; give a checkpoint of {}", report.unexpected.size(),
-                         report.unexpected.front(), like(report.unexpected.front(), names), layout_.class_name));
+      refuse(fmt::format("{} tensors are not of this model, the first is {}{}; give a checkpoint of {}",
+                         report.unexpected.size(), report.unexpected.front(), like(report.unexpected.front(), names),
+                         layout_.class_name));
     }
     if (initial > 0) note(fmt::format("it has no editor: {} tensors keep their initial values", initial));
   }
@@ -137,14 +153,19 @@ class Import {
     auto const& optimizer = *checkpoint_.optimizer;
     for (auto const& group : optimizer.groups)
       if (group.amsgrad || group.maximize || group.eps != 1e-8)
-        refuse("its optimizer uses amsgrad, maximize or an eps other than 1e-8 (AdamW's plain form is used here); import it with --weights-only");
+        refuse(
+            "its optimizer uses amsgrad, maximize or an eps other than 1e-8 (AdamW's plain form is used here); import "
+            "it with --weights-only");
     std::set<double> steps;
     std::vector<std::string> without;
     std::int64_t foreign = 0;
     for (std::size_t i = 0; i < order_.size(); ++i) {
-      auto const value = std::find_if(layout_.parameters.begin(), layout_.parameters.end(), [&](auto const& p) { return p.first == order_[i]; })->second;
+      auto const value = std::find_if(layout_.parameters.begin(), layout_.parameters.end(), [&](auto const& p) {
+                           return p.first == order_[i];
+                         })->second;
       auto const found = optimizer.state.find(static_cast<std::int64_t>(i));
-      bool const ours = std::any_of(layout_.model.begin(), layout_.model.end(), [&](auto const& p) { return p.first == order_[i]; });
+      bool const ours =
+          std::any_of(layout_.model.begin(), layout_.model.end(), [&](auto const& p) { return p.first == order_[i]; });
       auto average = at::zeros(value.sizes(), at::TensorOptions(at::kFloat)), square = at::zeros_like(average);
       if (found == optimizer.state.end()) {
         without.push_back(order_[i]);
@@ -161,24 +182,34 @@ class Import {
       result_.state.state.push_back({"exp_avg_sq." + order_[i], square});
     }
     if (steps.size() > 1)
-      refuse(fmt::format("Adam's step differs between parameters, from {} to {} (here one count holds for all); import it with --weights-only",
-                         *steps.begin(), *steps.rbegin()));
+      refuse(
+          fmt::format("Adam's step differs between parameters, from {} to {} (here one count holds for all); import it "
+                      "with --weights-only",
+                      *steps.begin(), *steps.rbegin()));
     updates_ = steps.empty() ? checkpoint_.updates : static_cast<std::int64_t>(*steps.begin());
     if (!without.empty() && !steps.empty())
-      note(fmt::format("{} parameters have no moments (they never had a gradient), the first is {}; theirs are zero", without.size(), without.front()));
+      note(fmt::format("{} parameters have no moments (they never had a gradient), the first is {}; theirs are zero",
+                       without.size(), without.front()));
     if (foreign > 0) note(fmt::format("moments of {} parameters that no model here has are left out", foreign));
     for (auto const part : {model::Part::reconstructor, model::Part::renderer})
       if (editor_alone_ && trains(result_.config, part)) {
-        note("it trained the editor alone, the config trains more: to go on from it set training.freeze_reconstructor_renderer: true");
+        note(
+            "it trained the editor alone, the config trains more: to go on from it set "
+            "training.freeze_reconstructor_renderer: true");
         break;
       }
   }
 
-  at::Tensor moment(at::Tensor const& tensor, std::string const& name, char const* which, at::Tensor const& value) const {
+  at::Tensor moment(at::Tensor const& tensor, std::string const& name, char const* which,
+                    at::Tensor const& value) const {
     if (tensor.sizes() != value.sizes())
-      refuse(fmt::format("the optimizer's {} of {} has shape {}, the tensor {}; import it with --weights-only", which, name, shape(tensor), shape(value)));
+      refuse(fmt::format("the optimizer's {} of {} has shape {}, the tensor {}; import it with --weights-only", which,
+                         name, shape(tensor), shape(value)));
     if (!at::isfinite(tensor).all().item<bool>())
-      refuse(fmt::format("the optimizer's {} of {} holds numbers that are not finite (the run had diverged); give an earlier checkpoint, or import it with --weights-only", which, name));
+      refuse(
+          fmt::format("the optimizer's {} of {} holds numbers that are not finite (the run had diverged); give an "
+                      "earlier checkpoint, or import it with --weights-only",
+                      which, name));
     return tensor.to(at::kFloat).contiguous();
   }
 
@@ -188,22 +219,25 @@ class Import {
     auto const& t = result_.config.training;
     auto const batch = t.global_batch_size > 0 ? t.global_batch_size : t.batch_size_per_gpu * t.grad_accum_steps;
     result_.state.step = steps;
-    result_.state.state.push_back({"update_count", at::full({}, static_cast<double>(updates_), at::TensorOptions(at::kFloat))});
+    result_.state.state.push_back(
+        {"update_count", at::full({}, static_cast<double>(updates_), at::TensorOptions(at::kFloat))});
     // No data fingerprint: what the family's code has seen is not known here. Any data are gone on with.
-    result_.state.counters_json = nlohmann::json{{"step", steps},
-                                                 {"samples", steps * batch},
-                                                 {"skips_in_a_row", 0},
-                                                 {"global_batch", batch},
-                                                 {"data_fingerprint", ""},
-                                                 {"schedule_ahead", steps - updates_},
-                                                 {"imported", true},
-                                                 {"forward_passes", trained ? checkpoint_.forward_passes : 0},
-                                                 {"seed", t.seed},
-                                                 {"objective", result_.config.objective},
-                                                 {"producer", producer_of(model)}}
-                                      .dump();
+    result_.state.counters_json = nlohmann::json{
+        {"step", steps},
+        {"samples", steps * batch},
+        {"skips_in_a_row", 0},
+        {"global_batch", batch},
+        {"data_fingerprint", ""},
+        {"schedule_ahead", steps - updates_},
+        {"imported", true},
+        {"forward_passes", trained ? checkpoint_.forward_passes : 0},
+        {"seed", t.seed},
+        {"objective", result_.config.objective},
+        {"producer",
+         producer_of(model)}}.dump();
     if (trained)
-      note(fmt::format("updates {}, learning rate's schedule at {}, forward passes {}", updates_, steps, checkpoint_.forward_passes));
+      note(fmt::format("updates {}, learning rate's schedule at {}, forward passes {}", updates_, steps,
+                       checkpoint_.forward_passes));
     else
       note("weights only: to train on, name it in training.init_from");
   }

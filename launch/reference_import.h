@@ -1,6 +1,6 @@
 #pragma once
-// From a checkpoint of the LVSM family's training code to one of duoflow, as far as training goes on from it as there: weights,
-// Adam's moments and step, the position in the learning rate's schedule, counters. No file is opened here.
+// From a checkpoint of the LVSM family's training code to one of duoflow, as far as training goes on from it as there:
+// weights, Adam's moments and step, the position in the learning rate's schedule, counters. No file is opened here.
 
 #include <string>
 #include <vector>
@@ -25,8 +25,8 @@ struct Imported {
   std::vector<std::string> notes;            // what a user should know, one line each
 };
 
-// CheckpointError naming the tensor: missing (with the nearest there is), unknown, of another shape, not finite; sizes other than
-// the config's; an optimizer that does not fit the parameters.
+// CheckpointError naming the tensor: missing (with the nearest there is), unknown, of another shape, not finite; sizes
+// other than the config's; an optimizer that does not fit the parameters.
 Imported import_reference(model::ReferenceCheckpoint const& checkpoint, ImportRequest const& request);
 
 }  // namespace duoflow::launch

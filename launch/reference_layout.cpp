@@ -32,18 +32,21 @@ bool any_with(model::NamedTensors const& tensors, std::string const& prefix) {
 std::int64_t blocks(model::NamedTensors const& tensors, std::string const& prefix) {
   std::set<std::string> numbers;
   for (auto const& [name, tensor] : tensors)
-    if (name.starts_with(prefix)) numbers.insert(name.substr(prefix.size(), name.find('.', prefix.size()) - prefix.size()));
+    if (name.starts_with(prefix))
+      numbers.insert(name.substr(prefix.size(), name.find('.', prefix.size()) - prefix.size()));
   return std::ssize(numbers);
 }
 
 // A part that no model here has, if the rest does without it.
 bool is_extra(std::string const& name, bool has_light_maps) {
-  return name.starts_with("transformer_decoder_albedo.") || (has_light_maps && name.starts_with("point_light_tokenizer."));
+  return name.starts_with("transformer_decoder_albedo.") ||
+         (has_light_maps && name.starts_with("point_light_tokenizer."));
 }
 
 std::string class_of(model::NamedTensors const& tensors) {
   if (!any_with(tensors, "transformer_editor.")) return "model.LVSM_scene_encoder_decoder.Images2LatentScene";
-  if (any_with(tensors, "editor_residual_head.")) return "model.LVSM_scene_encoder_decoder_wEditor_residual.LatentSceneEditor";
+  if (any_with(tensors, "editor_residual_head."))
+    return "model.LVSM_scene_encoder_decoder_wEditor_residual.LatentSceneEditor";
   if (!any_with(tensors, "time_embedder.")) return "model.LVSM_scene_encoder_decoder_wEditor.LatentSceneEditor";
   return find(tensors, kBuffer) != nullptr ? "model.LVSM_flow_match_editor_noise2relit.FlowMatchEditor"
                                            : "model.LVSM_flow_match_editor.FlowMatchEditor";
@@ -83,7 +86,8 @@ void add_sizes(ReferenceLayout& layout) {
 }  // namespace
 
 bool is_editor_parameter(std::string const& name) {
-  for (auto const* prefix : {"env_tokenizer.", "point_light_tokenizer.", "transformer_editor.", "time_embedder.", "editor_residual_head."})
+  for (auto const* prefix :
+       {"env_tokenizer.", "point_light_tokenizer.", "transformer_editor.", "time_embedder.", "editor_residual_head."})
     if (name.starts_with(prefix)) return true;
   return false;
 }

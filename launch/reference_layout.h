@@ -1,6 +1,6 @@
 #pragma once
-// What a state dict of the LVSM family is of: the class and its sizes, told from the names and shapes in it, and which of its
-// tensors are the model's.
+// What a state dict of the LVSM family is of: the class and its sizes, told from the names and shapes in it, and which
+// of its tensors are the model's.
 
 #include <string>
 #include <vector>

@@ -71,8 +71,9 @@ dist::CheckpointState pack_run(RunTensors const& run, Counters const& counters, 
 Counters unpack_run(dist::CheckpointState const& state, RunTensors const& run, Config const& config,
                     std::string const& data_fingerprint, std::vector<std::string>* changes) {
   auto const json = nlohmann::json::parse(state.counters_json);
-  Counters counters{json.at("step"), json.at("samples"), json.at("skips_in_a_row"), json.at("global_batch"),
-                    json.at("data_fingerprint"), json.value("schedule_ahead", std::int64_t{0})};
+  Counters counters{
+      json.at("step"),         json.at("samples"),          json.at("skips_in_a_row"),
+      json.at("global_batch"), json.at("data_fingerprint"), json.value("schedule_ahead", std::int64_t{0})};
   bool const imported = json.value("imported", false);
   if (imported) counters.data_fingerprint = data_fingerprint;
   if (counters.data_fingerprint != data_fingerprint)

@@ -33,8 +33,8 @@ struct RunTensors {
 dist::CheckpointState pack_run(RunTensors const& run, Counters const& counters, Config const& config);
 // Restores in place. CheckpointError: a tensor of the state missing or of another size, other data (fingerprints),
 // other objective; ConfigError: the config describes another model. An imported checkpoint knows no data and no
-// weighting's state: it goes on with any data, the weighting starts anew. Returns the counters; what differs between the
-// stored and the present config goes to *changes, one line each.
+// weighting's state: it goes on with any data, the weighting starts anew. Returns the counters; what differs between
+// the stored and the present config goes to *changes, one line each.
 Counters unpack_run(dist::CheckpointState const& state, RunTensors const& run, Config const& config,
                     std::string const& data_fingerprint, std::vector<std::string>* changes);
 

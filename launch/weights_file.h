@@ -1,5 +1,6 @@
 #pragma once
-// Files of weights: .safetensors, and the .pt files of the LVSM family's code. What opens a file for model/reference_checkpoint.
+// Files of weights: .safetensors, and the .pt files of the LVSM family's code. What opens a file for
+// model/reference_checkpoint.
 
 #include <string>
 #include <vector>

@@ -119,7 +119,8 @@ struct SceneModel::Impl {
       if (knows_time(o.editor))
         add_adaln_block_slots(slots, editor.blocks[i], prefix, o, Part::editor);
       else
-        add_block_slots(slots, editor.blocks[i], prefix, o, o.editor_init_scale * block_std(o, i, layers), Part::editor);
+        add_block_slots(slots, editor.blocks[i], prefix, o, o.editor_init_scale * block_std(o, i, layers),
+                        Part::editor);
     }
     if (o.editor == EditorKind::residual) {
       slots.push_back(
@@ -127,7 +128,8 @@ struct SceneModel::Impl {
     }
     if (!knows_time(o.editor)) return;
     add_condition_mlp_slots(slots, editor.time_mlp, "time_embedder.", o.d, Part::editor);
-    // The reference's class carries it in its state dict and never uses it: kept so that a checkpoint goes back as it came.
+    // The reference's class carries it in its state dict and never uses it: kept so that a checkpoint goes back as it
+    // came.
     if (o.editor == EditorKind::noise_to_relit)
       slots.push_back({"noise_scale_ema", &noise_scale_ema, {}, Initial::one(), Part::editor, false});
   }
@@ -139,7 +141,8 @@ struct SceneModel::Impl {
       slots.push_back({"editor_velocity_head.0.weight", &editor.head_norm_D, {d}, Initial::one(), Part::editor});
       slots.push_back({"editor_velocity_head.1.weight", &editor.head_DxD, {d, d}, Initial::zero(), Part::editor});
     }
-    if (with_time && options.light_in_adaln) add_condition_mlp_slots(slots, editor.light_mlp, "light_embedder.", d, Part::editor);
+    if (with_time && options.light_in_adaln)
+      add_condition_mlp_slots(slots, editor.light_mlp, "light_embedder.", d, Part::editor);
     slots.push_back({"latent_mean", &latent_mean_D, {d}, Initial::zero(), Part::editor, false});
     slots.push_back({"latent_std", &latent_std_D, {d}, Initial::one(), Part::editor, false});
   }
@@ -170,8 +173,10 @@ std::vector<ModelParameter> SceneModel::parameters() const {
 // State-dict order is another one: the editor's embedders condition every block and stand behind them.
 std::vector<ModelParameter> SceneModel::forward_order() const {
   auto const stage = [](ModelParameter const& parameter) {
-    if (parameter.name.starts_with("image_token_decoder.") || parameter.name.starts_with("editor_velocity_head.")) return 2;
-    bool const in_block = parameter.name.starts_with("transformer_encoder.") || parameter.name.starts_with("transformer_decoder.") ||
+    if (parameter.name.starts_with("image_token_decoder.") || parameter.name.starts_with("editor_velocity_head."))
+      return 2;
+    bool const in_block = parameter.name.starts_with("transformer_encoder.") ||
+                          parameter.name.starts_with("transformer_decoder.") ||
                           parameter.name.starts_with("transformer_editor.");
     return in_block ? 1 : 0;
   };

@@ -64,7 +64,8 @@ int export_for_reference(Arguments const& arguments) {
     std::filesystem::create_directories(parent);
   try {
     dist::OutputFile file(temporary);
-    model::write_reference_checkpoint(reference, [&file](void const* data, std::size_t bytes) { file.write(data, bytes); });
+    model::write_reference_checkpoint(reference,
+                                      [&file](void const* data, std::size_t bytes) { file.write(data, bytes); });
     file.finish();
     std::filesystem::rename(temporary, arguments.out);
   } catch (...) {
@@ -73,8 +74,10 @@ int export_for_reference(Arguments const& arguments) {
     throw;
   }
   if (set_aside.empty())
-    log_info("no loss networks in it: a family's model with an LPIPS or VGG loss has them in its state dict and loads strictly only "
-             "with them (--set-aside FILE, as import wrote it)");
+    log_info(
+        "no loss networks in it: a family's model with an LPIPS or VGG loss has them in its state dict and loads "
+        "strictly only "
+        "with them (--set-aside FILE, as import wrote it)");
   log_info(fmt::format("{} tensors of {}{} in {}", reference.model.size(), folder,
                        reference.optimizer ? ", optimizer and schedule," : ", no optimizer,", arguments.out));
   return 0;
@@ -84,7 +87,8 @@ int export_for_reference(Arguments const& arguments) {
 
 Command add_export(CLI::App& root) {
   auto arguments = std::make_shared<Arguments>();
-  auto* app = root.add_subcommand("export", "write a checkpoint to one file: weights as safetensors, or the LVSM family's .pt");
+  auto* app =
+      root.add_subcommand("export", "write a checkpoint to one file: weights as safetensors, or the LVSM family's .pt");
   app->add_option("checkpoint", arguments->checkpoint, "checkpoint or run folder")->required();
   app->add_option("out", arguments->out, "file to write")->required();
   app->add_option("--parts", arguments->parts, "comma-separated parts of the model")
@@ -96,7 +100,8 @@ Command add_export(CLI::App& root) {
   app->add_option("--format", arguments->format, "safetensors, or reference: a .pt with optimizer and counters")
       ->check(CLI::IsMember({"safetensors", "reference"}))
       ->capture_default_str();
-  app->add_option("--set-aside", arguments->set_aside, "reference: what import had set aside, to go back into the state dict");
+  app->add_option("--set-aside", arguments->set_aside,
+                  "reference: what import had set aside, to go back into the state dict");
   return {app, [arguments, app](dist::Runtime&) {
             bool const reference = arguments->format == "reference";
             if (reference && (app->count("--parts") > 0 || app->count("--dtype") > 0))

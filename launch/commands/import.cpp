@@ -23,7 +23,8 @@ struct Arguments {
 
 void refuse_existing(std::string const& path) {
   if (dist::path_exists(path))
-    throw dist::CheckpointError(fmt::format("{} is there already (nothing is written over); give another name, or move it away", path));
+    throw dist::CheckpointError(
+        fmt::format("{} is there already (nothing is written over); give another name, or move it away", path));
 }
 
 // The checkpoint folder has its name only when it is complete.
@@ -63,11 +64,12 @@ int import_checkpoint(Arguments arguments) {
   if (!imported.set_aside.empty() && !arguments.loss_networks.empty())
     write_output_file(arguments.loss_networks, imported.set_aside, {{"made_by", "duoflow import"}});
   if (!imported.set_aside.empty())
-    log_info(fmt::format("{} tensors set aside, the first is {}: {}", imported.set_aside.size(), imported.set_aside.front().name,
-                         arguments.loss_networks.empty() ? "left out (--set-aside FILE keeps them)" : "in " + arguments.loss_networks));
+    log_info(fmt::format(
+        "{} tensors set aside, the first is {}: {}", imported.set_aside.size(), imported.set_aside.front().name,
+        arguments.loss_networks.empty() ? "left out (--set-aside FILE keeps them)" : "in " + arguments.loss_networks));
   write_folder(arguments.out, imported);
-  log_info(fmt::format("{}: {} tensors at step {} in {}, its config in {}/config.yaml", arguments.in, imported.state.model.size(),
-                       imported.state.step, arguments.out, arguments.out));
+  log_info(fmt::format("{}: {} tensors at step {} in {}, its config in {}/config.yaml", arguments.in,
+                       imported.state.model.size(), imported.state.step, arguments.out, arguments.out));
   return 0;
 }
 
@@ -75,10 +77,12 @@ int import_checkpoint(Arguments arguments) {
 
 Command add_import(CLI::App& root) {
   auto arguments = std::make_shared<Arguments>();
-  auto* app = root.add_subcommand("import", "make a checkpoint of one of the LVSM family's .pt files, optimizer and counters included");
+  auto* app = root.add_subcommand(
+      "import", "make a checkpoint of one of the LVSM family's .pt files, optimizer and counters included");
   app->add_option("in", arguments->in, ".pt file: a checkpoint, or a state dict")->required();
   app->add_option("out", arguments->out, "checkpoint folder to write")->required();
-  app->add_option("--config", arguments->request.config, "the YAML it was trained with (default: told from the tensors)");
+  app->add_option("--config", arguments->request.config,
+                  "the YAML it was trained with (default: told from the tensors)");
   app->add_option("--set-aside", arguments->loss_networks,
                   "safetensors file for what no model here holds: the loss networks (VGG, LPIPS) in its state dict");
   app->add_flag("--weights-only", arguments->request.weights_only, "leave optimizer, schedule and counters behind");

@@ -331,7 +331,9 @@ Command add_step(CLI::App& root) {
   auto* app =
       root.add_subcommand("step", "run one training step on given tensors and write every intermediate and gradient");
   app->add_option("--config", arguments->config, "YAML file")->required();
-  app->add_option("--weights", arguments->weights, "safetensors or .pt file with the model's state dict, or a checkpoint or run folder, whose optimizer goes on")
+  app->add_option(
+         "--weights", arguments->weights,
+         "safetensors or .pt file with the model's state dict, or a checkpoint or run folder, whose optimizer goes on")
       ->required();
   app->add_option("--batch", arguments->batch, "safetensors file with the batch")->required();
   app->add_option("--out", arguments->out, "safetensors file to write")->required();

@@ -42,14 +42,16 @@ bool is_allowed(std::string const& global) {
 }
 
 [[noreturn]] void malformed(std::string const& what, std::size_t position) {
-  throw FormatError(
-      fmt::format("the pickle is malformed at byte {}: {} (the file is damaged or no checkpoint); copy or save it again", position, what));
+  throw FormatError(fmt::format(
+      "the pickle is malformed at byte {}: {} (the file is damaged or no checkpoint); copy or save it again", position,
+      what));
 }
 
 }  // namespace
 
 char const* kind_name(Kind kind) {
-  constexpr std::array names{"None", "bool", "int", "float", "str", "tuple", "list", "dict", "class or function", "storage", "tensor"};
+  constexpr std::array names{"None",    "bool",  "int", "float", "str", "tuple", "list", "dict", "class or function",
+                             "storage", "tensor"};
   return names[static_cast<std::size_t>(kind)];
 }
 
@@ -128,7 +130,8 @@ class PickleMachine {
     return stack_.back();
   }
   void expect(PickleNode const& node, Kind kind) const {
-    if (node.kind != kind) malformed(fmt::format("a {} where a {} belongs", kind_name(node.kind), kind_name(kind)), at_);
+    if (node.kind != kind)
+      malformed(fmt::format("a {} where a {} belongs", kind_name(node.kind), kind_name(kind)), at_);
   }
   // What lies above the last mark.
   std::vector<PickleNode const*> pop_marked() {
@@ -153,10 +156,11 @@ class PickleMachine {
   void push_global(std::string name) {
     if (!is_allowed(name)) {
       auto const dot = name.find(' ');
-      throw FormatError(fmt::format(
-          "it refers to {}.{} (code that loading it in Python may run; here only tensors and plain containers are read); load it where "
-          "it is trusted and save its tensors: torch.save({{'model': model.state_dict()}}, 'NEW.pt')",
-          name.substr(0, dot), dot == std::string::npos ? "" : name.substr(dot + 1)));
+      throw FormatError(
+          fmt::format("it refers to {}.{} (code that loading it in Python may run; here only tensors and plain "
+                      "containers are read); load it where "
+                      "it is trusted and save its tensors: torch.save({{'model': model.state_dict()}}, 'NEW.pt')",
+                      name.substr(0, dot), dot == std::string::npos ? "" : name.substr(dot + 1)));
     }
     auto* node = make(Kind::global);
     node->text = std::move(name);
@@ -220,7 +224,8 @@ class PickleMachine {
     tensor->offset = argument(arguments, 1, Kind::integer).integer;
     tensor->sizes = integers(argument(arguments, 2, Kind::tuple));
     tensor->strides = integers(argument(arguments, 3, Kind::tuple));
-    if (tensor->offset < 0 || tensor->sizes.size() != tensor->strides.size()) malformed("a tensor that contradicts itself", at_);
+    if (tensor->offset < 0 || tensor->sizes.size() != tensor->strides.size())
+      malformed("a tensor that contradicts itself", at_);
     push(tensor);
   }
 
@@ -254,7 +259,8 @@ class PickleMachine {
     std::uint64_t value = 0;
     for (std::size_t i = 0; i < digits.size(); ++i)
       value |= static_cast<std::uint64_t>(static_cast<unsigned char>(digits[i])) << (8 * i);
-    if (bytes > 0 && bytes < 8 && (static_cast<unsigned char>(digits.back()) & 0x80) != 0) value |= ~std::uint64_t{0} << (8 * bytes);
+    if (bytes > 0 && bytes < 8 && (static_cast<unsigned char>(digits.back()) & 0x80) != 0)
+      value |= ~std::uint64_t{0} << (8 * bytes);
     push_integer(static_cast<std::int64_t>(value));
   }
 
@@ -284,62 +290,125 @@ class PickleMachine {
 bool PickleMachine::step() {
   auto const code = take_number<std::uint8_t>();
   switch (code) {
-    case 0x80: take(1); return false;                                     // PROTO
-    case 0x95: take(8); return false;                                     // FRAME
-    case '.': return true;                                                // STOP
-    case '(': marks_.push_back(stack_.size()); return false;              // MARK
-    case 'N': push(make(Kind::none)); return false;                       // NONE
-    case 0x88: case 0x89: {                                               // NEWTRUE, NEWFALSE
+    case 0x80:
+      take(1);
+      return false;  // PROTO
+    case 0x95:
+      take(8);
+      return false;  // FRAME
+    case '.':
+      return true;  // STOP
+    case '(':
+      marks_.push_back(stack_.size());
+      return false;  // MARK
+    case 'N':
+      push(make(Kind::none));
+      return false;  // NONE
+    case 0x88:
+    case 0x89: {  // NEWTRUE, NEWFALSE
       auto* node = make(Kind::boolean);
       node->integer = code == 0x88;
       push(node);
       return false;
     }
-    case 'K': push_integer(take_number<std::uint8_t>()); return false;    // BININT1
-    case 'M': push_integer(take_number<std::uint16_t>()); return false;   // BININT2
-    case 'J': push_integer(take_number<std::int32_t>()); return false;    // BININT
-    case 0x8a: push_long(take_number<std::uint8_t>()); return false;      // LONG1
-    case 'G': push_real(); return false;                                  // BINFLOAT
-    case 0x8c: push_text(take_number<std::uint8_t>()); return false;      // SHORT_BINUNICODE
-    case 'X': push_text(take_number<std::uint32_t>()); return false;      // BINUNICODE
-    case 0x8d: push_text(take_number<std::uint64_t>()); return false;     // BINUNICODE8
-    case ')': push_tuple({}); return false;                               // EMPTY_TUPLE
-    case 0x85: push_last(1); return false;                                // TUPLE1
-    case 0x86: push_last(2); return false;                                // TUPLE2
-    case 0x87: push_last(3); return false;                                // TUPLE3
-    case 't': push_tuple(pop_marked()); return false;                     // TUPLE
-    case ']': push(make(Kind::list)); return false;                       // EMPTY_LIST
-    case 'a': append({pop()}); return false;                              // APPEND
-    case 'e': append(pop_marked()); return false;                         // APPENDS
-    case '}': push(make(Kind::dict)); return false;                       // EMPTY_DICT
-    case 's': {                                                           // SETITEM
+    case 'K':
+      push_integer(take_number<std::uint8_t>());
+      return false;  // BININT1
+    case 'M':
+      push_integer(take_number<std::uint16_t>());
+      return false;  // BININT2
+    case 'J':
+      push_integer(take_number<std::int32_t>());
+      return false;  // BININT
+    case 0x8a:
+      push_long(take_number<std::uint8_t>());
+      return false;  // LONG1
+    case 'G':
+      push_real();
+      return false;  // BINFLOAT
+    case 0x8c:
+      push_text(take_number<std::uint8_t>());
+      return false;  // SHORT_BINUNICODE
+    case 'X':
+      push_text(take_number<std::uint32_t>());
+      return false;  // BINUNICODE
+    case 0x8d:
+      push_text(take_number<std::uint64_t>());
+      return false;  // BINUNICODE8
+    case ')':
+      push_tuple({});
+      return false;  // EMPTY_TUPLE
+    case 0x85:
+      push_last(1);
+      return false;  // TUPLE1
+    case 0x86:
+      push_last(2);
+      return false;  // TUPLE2
+    case 0x87:
+      push_last(3);
+      return false;  // TUPLE3
+    case 't':
+      push_tuple(pop_marked());
+      return false;  // TUPLE
+    case ']':
+      push(make(Kind::list));
+      return false;  // EMPTY_LIST
+    case 'a':
+      append({pop()});
+      return false;  // APPEND
+    case 'e':
+      append(pop_marked());
+      return false;  // APPENDS
+    case '}':
+      push(make(Kind::dict));
+      return false;  // EMPTY_DICT
+    case 's': {      // SETITEM
       auto const* value = pop();
       set_items({pop(), value});
       return false;
     }
-    case 'u': set_items(pop_marked()); return false;                      // SETITEMS
-    case 'c': {                                                           // GLOBAL
+    case 'u':
+      set_items(pop_marked());
+      return false;  // SETITEMS
+    case 'c': {      // GLOBAL
       std::string module(take_line());
       push_global(module + " " + std::string(take_line()));
       return false;
     }
-    case 0x93: {                                                          // STACK_GLOBAL
+    case 0x93: {  // STACK_GLOBAL
       auto const name = pop(Kind::text)->text;
       push_global(pop(Kind::text)->text + " " + name);
       return false;
     }
-    case 'Q': push_storage(); return false;                               // BINPERSID
-    case 'R': reduce(); return false;                                     // REDUCE
-    case 'b': build(); return false;                                      // BUILD
-    case 'q': put(take_number<std::uint8_t>()); return false;             // BINPUT
-    case 'r': put(take_number<std::uint32_t>()); return false;            // LONG_BINPUT
-    case 0x94: put(memo_.size()); return false;                           // MEMOIZE
-    case 'h': get(take_number<std::uint8_t>()); return false;             // BINGET
-    case 'j': get(take_number<std::uint32_t>()); return false;            // LONG_BINGET
+    case 'Q':
+      push_storage();
+      return false;  // BINPERSID
+    case 'R':
+      reduce();
+      return false;  // REDUCE
+    case 'b':
+      build();
+      return false;  // BUILD
+    case 'q':
+      put(take_number<std::uint8_t>());
+      return false;  // BINPUT
+    case 'r':
+      put(take_number<std::uint32_t>());
+      return false;  // LONG_BINPUT
+    case 0x94:
+      put(memo_.size());
+      return false;  // MEMOIZE
+    case 'h':
+      get(take_number<std::uint8_t>());
+      return false;  // BINGET
+    case 'j':
+      get(take_number<std::uint32_t>());
+      return false;  // LONG_BINGET
     default:
-      throw FormatError(fmt::format("the pickle has the operation 0x{:02x} at byte {} (not one that tensors and plain containers need); "
-                                    "load it where it is trusted and save its tensors alone",
-                                    code, at_ - 1));
+      throw FormatError(fmt::format(
+          "the pickle has the operation 0x{:02x} at byte {} (not one that tensors and plain containers need); "
+          "load it where it is trusted and save its tensors alone",
+          code, at_ - 1));
   }
 }
 

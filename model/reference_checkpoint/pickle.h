@@ -1,7 +1,7 @@
 #pragma once
-// Reads the pickle in a torch.save file without running it: plain containers, numbers, texts and references to tensors, which is
-// all that a checkpoint needs. Whatever else a pickle can ask for - any other class or function - is an error that names it.
-// Opcodes as in CPython's Lib/pickletools.py.
+// Reads the pickle in a torch.save file without running it: plain containers, numbers, texts and references to tensors,
+// which is all that a checkpoint needs. Whatever else a pickle can ask for - any other class or function - is an error
+// that names it. Opcodes as in CPython's Lib/pickletools.py.
 
 #include <deque>
 #include <string>
@@ -21,10 +21,10 @@ struct PickleNode {
   std::int64_t integer = 0;  // boolean too
   double real = 0;           // integers too
   std::string text;          // of a global: "module name"; of a storage or a tensor: the name of the data's record
-  std::vector<PickleNode const*> items;                                 // tuple, list
+  std::vector<PickleNode const*> items;                                  // tuple, list
   std::vector<std::pair<PickleNode const*, PickleNode const*>> entries;  // dict, in the order they were put in
   c10::ScalarType dtype = c10::ScalarType::Float;                        // storage, tensor
-  std::int64_t numel = 0, offset = 0;                                    // of the storage; the tensor's first element in it
+  std::int64_t numel = 0, offset = 0;  // of the storage; the tensor's first element in it
   std::vector<std::int64_t> sizes, strides;
 
   // The value of a dict's text key; null: not there, or no dict.

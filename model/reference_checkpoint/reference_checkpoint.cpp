@@ -11,11 +11,13 @@ namespace {
 using Kind = PickleNode::Kind;
 
 [[noreturn]] void unexpected(std::string const& what, PickleNode const* node, char const* wanted) {
-  throw FormatError(fmt::format("{} is {} ({} belongs there); give a checkpoint of the LVSM family's training code or a state dict", what,
-                                node == nullptr ? "missing" : fmt::format("a {}", kind_name(node->kind)), wanted));
+  throw FormatError(
+      fmt::format("{} is {} ({} belongs there); give a checkpoint of the LVSM family's training code or a state dict",
+                  what, node == nullptr ? "missing" : fmt::format("a {}", kind_name(node->kind)), wanted));
 }
 
-PickleNode const& part(PickleNode const& parent, std::string const& name, std::string const& where, Kind kind, char const* wanted) {
+PickleNode const& part(PickleNode const& parent, std::string const& name, std::string const& where, Kind kind,
+                       char const* wanted) {
   auto const* node = parent.get(name);
   if (node == nullptr || node->kind != kind) unexpected(fmt::format("{}[\"{}\"]", where, name), node, wanted);
   return *node;
@@ -56,7 +58,8 @@ NamedTensors read_state_dict(TorchFile& file) {
     if (key->kind != Kind::text) unexpected("a key of the state dict", key, "a name");
     auto const name = without_wrapper(key->text);
     if (!names.insert(name).second)
-      throw FormatError(fmt::format("{} is twice in the state dict, with and without \"module.\"; save it again from one model", name));
+      throw FormatError(fmt::format(
+          "{} is twice in the state dict, with and without \"module.\"; save it again from one model", name));
     tensors.emplace_back(name, file.tensor(*value, name));
   }
   if (tensors.empty()) throw FormatError("the state dict is empty; give a checkpoint that holds a model");
@@ -86,7 +89,8 @@ ReferenceOptimizer::Group read_group(PickleNode const& node, std::string const& 
 ReferenceOptimizer read_optimizer(TorchFile& file, PickleNode const& node) {
   ReferenceOptimizer optimizer;
   for (auto const* group : part(node, "param_groups", "optimizer", Kind::list, "a list").items)
-    optimizer.groups.push_back(read_group(*group, fmt::format("optimizer[\"param_groups\"][{}]", optimizer.groups.size())));
+    optimizer.groups.push_back(
+        read_group(*group, fmt::format("optimizer[\"param_groups\"][{}]", optimizer.groups.size())));
   for (auto const& [key, value] : part(node, "state", "optimizer", Kind::dict, "a dict").entries) {
     if (key->kind != Kind::integer) unexpected("a key of optimizer[\"state\"]", key, "a parameter's number");
     auto const where = fmt::format("optimizer[\"state\"][{}]", key->integer);
@@ -100,7 +104,8 @@ ReferenceOptimizer read_optimizer(TorchFile& file, PickleNode const& node) {
       state.step = number(*value, "step", where);
     }
     state.exp_avg = file.tensor(part(*value, "exp_avg", where, Kind::tensor, "a tensor"), where + "[\"exp_avg\"]");
-    state.exp_avg_sq = file.tensor(part(*value, "exp_avg_sq", where, Kind::tensor, "a tensor"), where + "[\"exp_avg_sq\"]");
+    state.exp_avg_sq =
+        file.tensor(part(*value, "exp_avg_sq", where, Kind::tensor, "a tensor"), where + "[\"exp_avg_sq\"]");
     optimizer.state[key->integer] = std::move(state);
   }
   return optimizer;
@@ -164,7 +169,7 @@ void write_optimizer(TorchWriter& out, ReferenceOptimizer const& optimizer) {
 
 // What LambdaLR.state_dict() holds, two groups with a callable each.
 void write_scheduler(TorchWriter& out, std::vector<ReferenceOptimizer::Group> const& groups, std::int64_t steps) {
-  auto const reals = [&](char const* name, double ReferenceOptimizer::Group::* member) {
+  auto const reals = [&](char const* name, double ReferenceOptimizer::Group::*member) {
     out.text(name);
     out.begin_list();
     for (auto const& group : groups) out.real(group.*member);

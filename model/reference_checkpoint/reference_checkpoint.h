@@ -1,10 +1,11 @@
 #pragma once
 // Checkpoints of the LVSM family's training code (reference/method.md 1.1; its train_flowmatch_editor.py writes them):
 //
-//   {"model": state dict, "optimizer": AdamW's, "lr_scheduler": LambdaLR's, "fwdbwd_pass_step": int, "param_update_step": int}
+//   {"model": state dict, "optimizer": AdamW's, "lr_scheduler": LambdaLR's, "fwdbwd_pass_step": int,
+//   "param_update_step": int}
 //
-// or a bare state dict. The optimizer numbers its parameters: those with dim != 1 in the order of named_parameters, then those
-// with dim 1; and a state dict lists parameters in that order.
+// or a bare state dict. The optimizer numbers its parameters: those with dim != 1 in the order of named_parameters,
+// then those with dim 1; and a state dict lists parameters in that order.
 
 #include <map>
 #include <optional>

@@ -25,7 +25,8 @@ std::string read_record(ZipArchive const& archive, std::string const& name) {
   auto const* entry = archive.find(name);
   if (entry == nullptr) return "";
   if (entry->bytes > kMostPickleBytes)
-    throw FormatError(fmt::format("{} has {} bytes (the tensors should not be in it); save the file again", name, entry->bytes));
+    throw FormatError(
+        fmt::format("{} has {} bytes (the tensors should not be in it); save the file again", name, entry->bytes));
   std::string bytes(static_cast<std::size_t>(entry->bytes), '\0');
   archive.read(*entry, bytes.data());
   return bytes;
@@ -33,10 +34,13 @@ std::string read_record(ZipArchive const& archive, std::string const& name) {
 
 std::string checked_pickle(ZipArchive const& archive, std::string const& folder) {
   if (archive.find(folder + "constants.pkl") != nullptr)
-    throw FormatError("the file is a TorchScript program (it has constants.pkl), not a checkpoint; save the model's state dict instead");
+    throw FormatError(
+        "the file is a TorchScript program (it has constants.pkl), not a checkpoint; save the model's state dict "
+        "instead");
   auto const order = read_record(archive, folder + "byteorder");
   if (!order.empty() && order != "little")
-    throw FormatError(fmt::format("its numbers are stored in byte order '{}' (little-endian is read); save it again on such a machine", order));
+    throw FormatError(fmt::format(
+        "its numbers are stored in byte order '{}' (little-endian is read); save it again on such a machine", order));
   return read_record(archive, folder + "data.pkl");
 }
 
@@ -55,15 +59,24 @@ std::int64_t extent(std::vector<std::int64_t> const& sizes, std::vector<std::int
 
 char const* storage_class(at::ScalarType dtype) {
   switch (dtype) {
-    case at::kFloat: return "torch FloatStorage";
-    case at::kHalf: return "torch HalfStorage";
-    case at::kBFloat16: return "torch BFloat16Storage";
-    case at::kDouble: return "torch DoubleStorage";
-    case at::kLong: return "torch LongStorage";
-    case at::kInt: return "torch IntStorage";
-    case at::kByte: return "torch ByteStorage";
-    case at::kBool: return "torch BoolStorage";
-    default: break;
+    case at::kFloat:
+      return "torch FloatStorage";
+    case at::kHalf:
+      return "torch HalfStorage";
+    case at::kBFloat16:
+      return "torch BFloat16Storage";
+    case at::kDouble:
+      return "torch DoubleStorage";
+    case at::kLong:
+      return "torch LongStorage";
+    case at::kInt:
+      return "torch IntStorage";
+    case at::kByte:
+      return "torch ByteStorage";
+    case at::kBool:
+      return "torch BoolStorage";
+    default:
+      break;
   }
   throw std::logic_error(fmt::format("no torch storage class is written for {}", c10::toString(dtype)));
 }
@@ -79,26 +92,32 @@ at::Tensor TorchFile::storage(PickleNode const& node, std::string const& what) {
   auto const item = static_cast<std::int64_t>(c10::elementSize(node.dtype));
   if (!kept.defined()) {
     auto const* entry = archive_.find(name);
-    if (entry == nullptr) throw FormatError(fmt::format("{} is missing: its record {} is not in the file; copy the file again", what, name));
-    if (entry->bytes % static_cast<std::uint64_t>(item) != 0 || entry->bytes / static_cast<std::uint64_t>(item) != static_cast<std::uint64_t>(node.numel))
-      throw FormatError(fmt::format("{} should have {} numbers of {} bytes, its record {} has {} bytes; save the file again", what,
-                                    node.numel, item, name, entry->bytes));
+    if (entry == nullptr)
+      throw FormatError(
+          fmt::format("{} is missing: its record {} is not in the file; copy the file again", what, name));
+    if (entry->bytes % static_cast<std::uint64_t>(item) != 0 ||
+        entry->bytes / static_cast<std::uint64_t>(item) != static_cast<std::uint64_t>(node.numel))
+      throw FormatError(
+          fmt::format("{} should have {} numbers of {} bytes, its record {} has {} bytes; save the file again", what,
+                      node.numel, item, name, entry->bytes));
     auto const values = at::empty({node.numel}, at::TensorOptions(node.dtype));
     archive_.read(*entry, values.mutable_data_ptr());
     kept = values;
   }
   if (kept.scalar_type() != node.dtype || kept.numel() != node.numel)
-    throw FormatError(fmt::format("{} and another tensor disagree about their record {}; save the file again", what, name));
+    throw FormatError(
+        fmt::format("{} and another tensor disagree about their record {}; save the file again", what, name));
   return kept;
 }
 
 at::Tensor TorchFile::tensor(PickleNode const& node, std::string const& what) {
   if (node.kind != PickleNode::Kind::tensor)
-    throw FormatError(fmt::format("{} is a {} (a tensor belongs there); give a checkpoint or a state dict", what, kind_name(node.kind)));
+    throw FormatError(fmt::format("{} is a {} (a tensor belongs there); give a checkpoint or a state dict", what,
+                                  kind_name(node.kind)));
   auto const span = extent(node.sizes, node.strides);
   if (span < 0 || node.offset > node.numel - span)
-    throw FormatError(fmt::format("{} of shape [{}] does not fit into its record of {} numbers; save the file again", what,
-                                  fmt::join(node.sizes, ","), node.numel));
+    throw FormatError(fmt::format("{} of shape [{}] does not fit into its record of {} numbers; save the file again",
+                                  what, fmt::join(node.sizes, ","), node.numel));
   return storage(node, what).as_strided(node.sizes, node.strides, node.offset);
 }
 

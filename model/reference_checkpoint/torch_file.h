@@ -1,6 +1,6 @@
 #pragma once
-// What torch.save writes: a zip archive of one pickle and one record per tensor storage. Read without running the pickle; written
-// so that torch.load(weights_only=True) reads it.
+// What torch.save writes: a zip archive of one pickle and one record per tensor storage. Read without running the
+// pickle; written so that torch.load(weights_only=True) reads it.
 
 #include <functional>
 #include <map>
@@ -19,8 +19,8 @@ class TorchFile {
   explicit TorchFile(ByteSource const& source);  // must outlive this. FormatError
 
   PickleNode const& root() const { return pickle_.root(); }
-  // In own memory; tensors of one storage share it. The node must be a tensor. FormatError: `what` is not in the file, lies outside
-  // its storage, or has another hash than was stored with it.
+  // In own memory; tensors of one storage share it. The node must be a tensor. FormatError: `what` is not in the file,
+  // lies outside its storage, or has another hash than was stored with it.
   at::Tensor tensor(PickleNode const& node, std::string const& what);
 
  private:

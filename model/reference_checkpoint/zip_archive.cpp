@@ -57,7 +57,8 @@ T number_at(unsigned char const* data) {
   if (std::equal(before_1_6.begin(), before_1_6.end(), head.begin() + 2))
     throw FormatError(
         "the file is in torch's old format, of before version 1.6, which is a program rather than data; save it again: "
-        "python -c \"import torch; torch.save(torch.load('OLD.pt', map_location='cpu', weights_only=True), 'NEW.pt')\"");
+        "python -c \"import torch; torch.save(torch.load('OLD.pt', map_location='cpu', weights_only=True), "
+        "'NEW.pt')\"");
   if (bytes >= 4 && number_at<std::uint32_t>(head.data()) == kLocalHeader) damaged("the zip archive has no end record");
   throw FormatError("the file is not a zip archive (what torch.save writes is one); give a .pt file");
 }
@@ -88,14 +89,16 @@ ZipArchive::Directory ZipArchive::find_directory() const {
   while (at >= 0 && number_at<std::uint32_t>(tail.data() + at) != kEndRecord) --at;
   if (at < 0) no_zip(source_);
   auto const* end = tail.data() + at;
-  Directory directory{number_at<std::uint32_t>(end + 16), number_at<std::uint32_t>(end + 12), number_at<std::uint16_t>(end + 10)};
+  Directory directory{number_at<std::uint32_t>(end + 16), number_at<std::uint32_t>(end + 12),
+                      number_at<std::uint16_t>(end + 10)};
   auto const end_offset = size - tail_bytes + static_cast<std::uint64_t>(at);
   std::array<unsigned char, kEndRecord64Bytes> record{};
   if (end_offset >= kEndLocator64Bytes) {
     source_.read(end_offset - kEndLocator64Bytes, record.data(), kEndLocator64Bytes);
     if (number_at<std::uint32_t>(record.data()) == kEndLocator64) {
       auto const offset64 = number_at<std::uint64_t>(record.data() + 8);
-      if (size < kEndRecord64Bytes || offset64 > size - kEndRecord64Bytes) damaged("the zip archive's end record lies outside it");
+      if (size < kEndRecord64Bytes || offset64 > size - kEndRecord64Bytes)
+        damaged("the zip archive's end record lies outside it");
       source_.read(offset64, record.data(), kEndRecord64Bytes);
       if (number_at<std::uint32_t>(record.data()) != kEndRecord64) damaged("the zip archive has no zip64 end record");
       directory = {number_at<std::uint64_t>(record.data() + 48), number_at<std::uint64_t>(record.data() + 40),
@@ -121,15 +124,17 @@ void ZipArchive::read_directory(Directory const& directory) {
     if (table.size() - at - kDirectoryEntryBytes < name + extra + comment)
       damaged("the zip archive's table of contents ends early");
     Entry entry{std::string(reinterpret_cast<char const*>(fixed) + kDirectoryEntryBytes, name),
-                number_at<std::uint32_t>(fixed + 24), number_at<std::uint32_t>(fixed + 42), number_at<std::uint32_t>(fixed + 16)};
+                number_at<std::uint32_t>(fixed + 24), number_at<std::uint32_t>(fixed + 42),
+                number_at<std::uint32_t>(fixed + 16)};
     auto const method = number_at<std::uint16_t>(fixed + 10), flags = number_at<std::uint16_t>(fixed + 8);
     if (method != 0 || (flags & 1) != 0)
-      throw FormatError(fmt::format("{} is compressed or encrypted (torch.save stores as it is); unpack the file and save it again",
-                                    entry.name));
+      throw FormatError(fmt::format(
+          "{} is compressed or encrypted (torch.save stores as it is); unpack the file and save it again", entry.name));
     auto const* field = fixed + kDirectoryEntryBytes + name;
     for (auto const* const last = field + extra; last - field >= 4;) {
       auto const bytes = number_at<std::uint16_t>(field + 2);
-      if (bytes > last - field - 4) damaged(fmt::format("the entry {} of the zip archive contradicts itself", entry.name));
+      if (bytes > last - field - 4)
+        damaged(fmt::format("the entry {} of the zip archive contradicts itself", entry.name));
       if (number_at<std::uint16_t>(field) == kZip64Extra) {  // only the numbers that did not fit, in this order
         auto const *next = field + 4, *const end = next + bytes;
         auto const take = [&](std::uint64_t& value) {
@@ -145,7 +150,8 @@ void ZipArchive::read_directory(Directory const& directory) {
       field += 4 + bytes;
     }
     at += kDirectoryEntryBytes + name + extra + comment;
-    if (!by_name_.emplace(entry.name, entries_.size()).second) damaged(fmt::format("{} is twice in the zip archive", entry.name));
+    if (!by_name_.emplace(entry.name, entries_.size()).second)
+      damaged(fmt::format("{} is twice in the zip archive", entry.name));
     entries_.push_back(std::move(entry));
   }
 }
@@ -158,7 +164,8 @@ ZipArchive::Entry const* ZipArchive::find(std::string const& name) const {
 void ZipArchive::read(Entry const& entry, void* data) const {
   auto const size = source_.size();
   std::array<unsigned char, kLocalHeaderBytes> header{};
-  if (size < kLocalHeaderBytes || entry.header_offset > size - kLocalHeaderBytes) damaged(fmt::format("{} lies outside the file", entry.name));
+  if (size < kLocalHeaderBytes || entry.header_offset > size - kLocalHeaderBytes)
+    damaged(fmt::format("{} lies outside the file", entry.name));
   source_.read(entry.header_offset, header.data(), header.size());
   if (number_at<std::uint32_t>(header.data()) != kLocalHeader) damaged(fmt::format("{} has no header", entry.name));
   auto const offset = entry.header_offset + kLocalHeaderBytes + number_at<std::uint16_t>(header.data() + 26) +

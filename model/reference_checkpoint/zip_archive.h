@@ -1,6 +1,7 @@
 #pragma once
 // Reads the zip files that torch.save writes: entries stored as they are, not compressed; zip64 where they are large.
-// https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT (4.3). Every number of the file is checked before it is used.
+// https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT (4.3). Every number of the file is checked before it is
+// used.
 
 #include <map>
 #include <string>
@@ -18,7 +19,8 @@ class ZipArchive {
     std::uint32_t crc = 0;
   };
 
-  // `source` must outlive this. FormatError: no zip (the format of torch before 1.6 is named), cut short, or contradicting itself.
+  // `source` must outlive this. FormatError: no zip (the format of torch before 1.6 is named), cut short, or
+  // contradicting itself.
   explicit ZipArchive(ByteSource const& source);
 
   std::vector<Entry> const& entries() const { return entries_; }

@@ -76,8 +76,19 @@ TEST(ConfigFamilyTest, AnEditorThatKnowsNoTimeEditsInOneStep) {
   std::string const once = "model.transformer.editor.kind=one_step";
   EXPECT_EQ(parse("", {once}).flow.num_ode_steps, 1);
   expect_error({"num_ode_steps = 4", "1 with an editor"}, "", {once, kFlow + "num_ode_steps=4"});
-  expect_error({"model.transformer.editor.kind = two_step", "one_step"}, "", {"model.transformer.editor.kind=two_step"});
+  expect_error({"model.transformer.editor.kind = two_step", "one_step"}, "",
+               {"model.transformer.editor.kind=two_step"});
   expect_error({"latent_scale"}, "", {"model.transformer.editor.latent_scale=0"});
+}
+
+TEST(ConfigFamilyTest, ReconOnlyIsTheObjectiveReconstruction) {
+  EXPECT_EQ(parse("training: {recon_only: true}").objective, "reconstruction");
+  EXPECT_EQ(parse("training: {recon_only: false}").objective, "joint");
+}
+
+TEST(ConfigFamilyTest, ADecoderHeadOtherThanThePlainOneIsAnError) {
+  EXPECT_EQ(parse("model: {decoder_head: {type: mlp, mlp: {use_sigmoid: true}}}").notes.size(), 2u);
+  expect_error({"model.decoder_head.type = dpt", "mlp"}, "model: {decoder_head: {type: dpt}}");
 }
 
 TEST(ConfigFamilyTest, SkippingTheRendererIsARenderLossOfWeightZero) {
@@ -232,7 +243,16 @@ TEST(ConfigFamilyTest, KeysThatTheFamilysCodeReadsBesideThatYamlAreKnown) {
                                          "compute_hungarian_loss",
                                          "resume_ckpt",
                                          "log_grad_norm_details",
-                                         "recon_only",
+                                         "single_view_input_mode",
+                                         "load_all_max_target_views",
+                                         "context_dataset_path",
+                                         "cross_split_relight",
+                                         "cross_split_context_env_mode",
+                                         "cross_split_envmap_h",
+                                         "cross_split_envmap_w",
+                                         "cross_split_fix_envmap_size",
+                                         "editor_condition_source",
+                                         "point_light_plucker_method",
                                          "load_all_frames",
                                          "dynamic_input_view_num",
                                          "whiteEnvInput",

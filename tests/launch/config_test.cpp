@@ -95,11 +95,18 @@ std::vector<std::pair<std::string, std::string>> other_values() {
           {"dist.device", "\"cpu\""}};
 }
 
-// Keys whose one value (with the other values above) is the default; model.class_name, which changes others, has tests of
-// its own.
+// Keys whose one value (with the other values above) is the default; model.class_name, which changes others, has tests
+// of its own.
 std::set<std::string> keys_of_one_value() {
-  return {"model.transformer.editor.init_scale", "model.class_name",           kFlow + "time_sampling",           kFlow + "ode_solver", "training.amp_dtype",
-          "training.lpips_loss_weight", "training.perceptual_loss_weight", "dist.reproducible",  "dist.virtual_shards"};
+  return {"model.transformer.editor.init_scale",
+          "model.class_name",
+          kFlow + "time_sampling",
+          kFlow + "ode_solver",
+          "training.amp_dtype",
+          "training.lpips_loss_weight",
+          "training.perceptual_loss_weight",
+          "dist.reproducible",
+          "dist.virtual_shards"};
 }
 
 TEST(ConfigTest, EveryKeyRoundTripsThroughTheEffectiveConfig) {

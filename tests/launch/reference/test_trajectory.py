@@ -55,6 +55,8 @@ class TrajectoryTest(ReferenceTest):
                 with self.subTest(gradient=names[id(value)]):
                     self.assertLess(relative_error(out["grad." + names[id(value)]], gradient), 3e-5)
         expected = torch.stack([run.step() for _ in range(AFTER)]).double().numpy()
+        if run.training["flow_loss_weight"] == 0:
+            expected[:, 1] = 0  # not computed
         for column, number in enumerate(("total_loss", "velocity_loss", "render_loss", "psnr", "gradient norm")):
             with self.subTest(trajectory=number):
                 np.testing.assert_allclose(out["trajectory"][:, column], expected[:, column], rtol=5e-6, atol=1e-12)
@@ -92,7 +94,7 @@ class TrajectoryTest(ReferenceTest):
         self.assert_continues(run, out)
 
     def test_editor_alone(self):
-        self.assert_imported_run_continues(Run(config("flow", freeze_reconstructor_renderer=True) | {}, frozen=True))
+        self.assert_imported_run_continues(Run(config("flow", freeze=True), frozen=True))
 
     def test_a_skipped_update_moves_the_schedule_but_not_adam(self):
         run = Run(config("flow"))
@@ -103,9 +105,7 @@ class TrajectoryTest(ReferenceTest):
         self.assert_continues(run, out)
 
     def test_a_run_that_never_rendered(self):
-        values = config("flow")
-        values["model"]["transformer"]["editor"]["flow_matching"] = {"render_loss_weight": 0.0}
-        run = Run(values)
+        run = Run(config("flow", skip_renderer=True))
         for _ in range(BEFORE):
             run.step()
         out = self.imported(run)
@@ -177,9 +177,9 @@ class TrajectoryTest(ReferenceTest):
             other.optimizer.load_state_dict(back["optimizer"])
             other.scheduler.load_state_dict(back["lr_scheduler"])
             self.assertEqual((back["fwdbwd_pass_step"], back["param_update_step"]), (3, 2))
-            for _ in range(AFTER):
-                np.testing.assert_array_equal(other.step(), run.step())
             self.assert_same_state(other, run)
+            for _ in range(AFTER):  # in last bits a product depends on where in memory its factors lie
+                np.testing.assert_allclose(other.step(), run.step(), rtol=3e-6)
             (self.folder / "exported.pt").unlink()
             __import__("shutil").rmtree(self.folder / "imported")
 
@@ -199,7 +199,8 @@ class TrajectoryTest(ReferenceTest):
         for _ in range(BEFORE):
             run.step()
         back, ours = self.exported(self.imported(run)), run.checkpoint()
-        self.assertEqual(list(back["model"]), list(ours["model"]))
+        parameters = lambda state_dict: [name for name in state_dict if name != "noise_scale_ema"]  # a buffer: its place is free
+        self.assertEqual(parameters(back["model"]), parameters(ours["model"]))
         for name, value in ours["model"].items():
             self.assertTrue(torch.equal(back["model"][name], value), name)
         self.assertEqual(back["optimizer"]["state"].keys(), ours["optimizer"]["state"].keys())

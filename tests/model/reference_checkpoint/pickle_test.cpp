@@ -17,7 +17,8 @@ std::string error_of(std::string const& bytes) {
 // pickle.dumps({"a": [1, 300, -7, 70000, 2**40, -2**40, 1.5], "b": (True, None, "x"), "c": {}}, protocol=2)
 std::string const kPlain =
     "\x80\x02}q\x00(X\x01\x00\x00\x00"
-    "aq\x01]q\x02(K\x01M,\x01J\xf9\xff\xff\xffJp\x11\x01\x00\x8a\x06\x00\x00\x00\x00\x00\x01\x8a\x06\x00\x00\x00\x00\x00\xff"
+    "aq\x01]q\x02(K\x01M,"
+    "\x01J\xf9\xff\xff\xffJp\x11\x01\x00\x8a\x06\x00\x00\x00\x00\x00\x01\x8a\x06\x00\x00\x00\x00\x00\xff"
     "G?\xf8\x00\x00\x00\x00\x00\x00"
     "eX\x01\x00\x00\x00"
     "bq\x03\x88NX\x01\x00\x00\x00xq\x04\x87q\x05X\x01\x00\x00\x00"
@@ -44,8 +45,12 @@ TEST(PickleTest, PlainContainersAreRead) {
 }
 
 TEST(PickleTest, ClassesAndFunctionsOtherThanTensorsAreNamedAndNotCalled) {
-  for (std::string const global : {"os\nsystem\n"s, "builtins\neval\n"s, "torch\nload\n"s, "numpy.core.multiarray\nscalar\n"s}) {
-    auto const said = error_of("\x80\x02" "c"s + global + "X\x02\x00\x00\x00ls\x85R."s);
+  for (auto const& global :
+       {"os\nsystem\n"s, "builtins\neval\n"s, "torch\nload\n"s, "numpy.core.multiarray\nscalar\n"s}) {
+    auto const said = error_of(
+        "\x80\x02"
+        "c"s +
+        global + "X\x02\x00\x00\x00ls\x85R."s);
     EXPECT_NE(said.find("it refers to " + global.substr(0, global.find('\n')) + "."), std::string::npos) << said;
   }
   // The newer way to name one.
@@ -59,14 +64,35 @@ TEST(PickleTest, OperationsThatTensorsDoNotNeedAreErrors) {
 }
 
 TEST(PickleTest, WhatIsMalformedIsAnError) {
-  for (auto const& bytes : {""s, "\x80"s, "\x80\x02"s, "."s, "}"s, "a."s, "(u."s, "}(K\x01u."s, "]K\x01."s, "h\x05."s, "R."s, ")R."s,
-                            "t."s, "e."s, "\x8a\x09\x01\x01\x01\x01\x01\x01\x01\x01\x01."s, "X\xff\xff\xff\xff" "abc."s, "cos."s,
-                            "}b."s, "K\x01]s."s, "K\x01Q."s, "((."s})
+  for (auto const& bytes : {""s,
+                            "\x80"s,
+                            "\x80\x02"s,
+                            "."s,
+                            "}"s,
+                            "a."s,
+                            "(u."s,
+                            "}(K\x01u."s,
+                            "]K\x01."s,
+                            "h\x05."s,
+                            "R."s,
+                            ")R."s,
+                            "t."s,
+                            "e."s,
+                            "\x8a\x09\x01\x01\x01\x01\x01\x01\x01\x01\x01."s,
+                            "X\xff\xff\xff\xff"
+                            "abc."s,
+                            "cos."s,
+                            "}b."s,
+                            "K\x01]s."s,
+                            "K\x01Q."s,
+                            "((."s})
     EXPECT_NE(error_of(bytes), "") << bytes;
 }
 
 TEST(PickleTest, CyclesAndDeepNestingDoNoHarm) {
-  Pickle const cycle("]q\x00h\x00" "a."s);  // a list that holds itself
+  Pickle const cycle(
+      "]q\x00h\x00"
+      "a."s);  // a list that holds itself
   EXPECT_EQ(cycle.root().items[0], &cycle.root());
   std::string deep;
   for (int i = 0; i < 100'000; ++i) deep += "]";

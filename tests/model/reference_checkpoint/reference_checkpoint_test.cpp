@@ -13,7 +13,9 @@ namespace {
 
 std::string written(ReferenceCheckpoint const& checkpoint) {
   std::string bytes;
-  write_reference_checkpoint(checkpoint, [&bytes](void const* data, std::size_t count) { bytes.append(static_cast<char const*>(data), count); });
+  write_reference_checkpoint(checkpoint, [&bytes](void const* data, std::size_t count) {
+    bytes.append(static_cast<char const*>(data), count);
+  });
   return bytes;
 }
 
@@ -23,7 +25,8 @@ ReferenceCheckpoint example() {
   ReferenceCheckpoint checkpoint;
   checkpoint.model = {{"a", at::arange(6, at::kFloat).view({2, 3})}, {"b", at::ones({3})}, {"c", at::full({}, 0.25)}};
   ReferenceOptimizer optimizer;
-  optimizer.groups = {{0.01, 0.1, 0.9, 0.95, 1e-8, 0.05, false, false, {0, 1}}, {0.01, 0.1, 0.9, 0.95, 1e-8, 0, false, false, {2}}};
+  optimizer.groups = {{0.01, 0.1, 0.9, 0.95, 1e-8, 0.05, false, false, {0, 1}},
+                      {0.01, 0.1, 0.9, 0.95, 1e-8, 0, false, false, {2}}};
   optimizer.state[0] = {3, at::rand({2, 3}), at::rand({2, 3})};
   optimizer.state[2] = {3, at::rand({3}), at::rand({3})};
   checkpoint.optimizer = optimizer;
@@ -56,7 +59,8 @@ TEST(ReferenceCheckpointTest, WhatIsWrittenIsRead) {
 
 TEST(ReferenceCheckpointTest, TheOptimizerNumbersOneDimensionalParametersLast) {
   auto const two = at::zeros({2, 2}), one = at::zeros({2}), none = at::zeros({});
-  EXPECT_EQ(optimizer_order({{"a", one}, {"b", two}, {"c", one}, {"d", none}}), (std::vector<std::string>{"b", "d", "a", "c"}));
+  EXPECT_EQ(optimizer_order({{"a", one}, {"b", two}, {"c", one}, {"d", none}}),
+            (std::vector<std::string>{"b", "d", "a", "c"}));
 }
 
 TEST(ReferenceCheckpointTest, WrappersNamesAreTakenOffAndTwoOfOneNameAreAnError) {
@@ -73,15 +77,16 @@ TEST(ReferenceCheckpointTest, EveryCutIsAnError) {
     EXPECT_NE(format_error([&] { read(bytes.substr(0, size)); }), "") << size;
 }
 
-// Of torch.save (tests/golden/make_reference_checkpoint.py): a state dict with tensors that share a storage and transposed ones, two
-// types of number, an optimizer and a schedule after two updates.
+// Of torch.save (tests/golden/make_reference_checkpoint.py): a state dict with tensors that share a storage and
+// transposed ones, two types of number, an optimizer and a schedule after two updates.
 TEST(ReferenceCheckpointTest, AFileOfTorchIsRead) {
   std::stringstream bytes;
   bytes << std::ifstream(DUOFLOW_SOURCE_DIR "/tests/golden/reference_checkpoint.pt", std::ios::binary).rdbuf();
   auto const checkpoint = read(bytes.str());
   std::vector<std::string> names;
   for (auto const& [name, tensor] : checkpoint.model) names.push_back(name);
-  EXPECT_EQ(names, (std::vector<std::string>{"weight", "bias", "noise_scale_ema", "half", "brain", "transposed", "part", "count"}));
+  EXPECT_EQ(names, (std::vector<std::string>{"weight", "bias", "noise_scale_ema", "half", "brain", "transposed", "part",
+                                             "count"}));
   auto const value = [&](std::size_t i) { return checkpoint.model[i].second; };
   EXPECT_TRUE(at::equal(value(2), at::full({}, 0.5)));
   EXPECT_TRUE(at::equal(value(3), at::arange(4, at::kHalf)));

@@ -20,17 +20,20 @@ std::string zip_of(std::string const& name, std::string const& data, bool zip64,
   std::string file = number(0x04034b50, 4) + number(45, 2) + number(0, 8) + number(crc, 4) + number(size32, 4) +
                      number(size32, 4) + number(name.size(), 2) + number(3, 2) + name + "pad" + data;
   auto const directory = file.size();
-  auto const extra = zip64 ? number(1, 2) + number(24, 2) + number(data.size(), 8) + number(data.size(), 8) + number(0, 8)
-                           : std::string();
+  auto const extra = zip64
+                         ? number(1, 2) + number(24, 2) + number(data.size(), 8) + number(data.size(), 8) + number(0, 8)
+                         : std::string();
   file += number(0x02014b50, 4) + number(45, 2) + number(45, 2) + number(0, 8) + number(crc, 4) + number(size32, 4) +
           number(size32, 4) + number(name.size(), 2) + number(extra.size(), 2) + number(0, 2) + number(0, 8) +
           number(zip64 ? 0xffffffffu : 0, 4) + name + extra;
   auto const bytes = file.size() - directory, end64 = file.size();
   if (zip64)
-    file += number(0x06064b50, 4) + number(44, 8) + number(45, 2) + number(45, 2) + number(0, 8) + number(1, 8) + number(1, 8) +
-            number(bytes, 8) + number(directory, 8) + number(0x07064b50, 4) + number(0, 4) + number(end64, 8) + number(1, 4);
-  return file + number(0x06054b50, 4) + number(0, 4) + number(1, 2) + number(1, 2) + number(zip64 ? 0xffffffffu : bytes, 4) +
-         number(zip64 ? 0xffffffffu : directory, 4) + number(comment.size(), 2) + comment;
+    file += number(0x06064b50, 4) + number(44, 8) + number(45, 2) + number(45, 2) + number(0, 8) + number(1, 8) +
+            number(1, 8) + number(bytes, 8) + number(directory, 8) + number(0x07064b50, 4) + number(0, 4) +
+            number(end64, 8) + number(1, 4);
+  return file + number(0x06054b50, 4) + number(0, 4) + number(1, 2) + number(1, 2) +
+         number(zip64 ? 0xffffffffu : bytes, 4) + number(zip64 ? 0xffffffffu : directory, 4) +
+         number(comment.size(), 2) + comment;
 }
 
 std::string error_of(std::string const& bytes) {
@@ -64,7 +67,8 @@ TEST(ZipArchiveTest, DataThatChangedAreFound) {
   BytesInMemory const source(file);
   ZipArchive const archive(source);
   std::string data(10, ' ');
-  EXPECT_NE(format_error([&] { archive.read(archive.entries()[0], data.data()); }).find("a has CRC"), std::string::npos);
+  EXPECT_NE(format_error([&] { archive.read(archive.entries()[0], data.data()); }).find("a has CRC"),
+            std::string::npos);
 }
 
 TEST(ZipArchiveTest, ACompressedEntryIsNamed) {
