@@ -45,7 +45,19 @@ at::Tensor times(std::uint64_t first_position, std::int64_t samples, std::uint64
   return t.to(device, /*non_blocking=*/true);
 }
 
+at::Tensor noise_of(std::uint64_t first_position, std::int64_t samples, model::ModelOptions const& options,
+                    std::uint64_t seed, at::Device device) {
+  std::vector<at::Tensor> noise;
+  for (std::int64_t i = 0; i < samples; ++i)
+    noise.push_back(starting_noise(options, seed, first_position + static_cast<std::uint64_t>(i)));
+  return at::stack(noise).to(device);
+}
+
 }  // namespace
+
+at::Tensor starting_noise(model::ModelOptions const& options, std::uint64_t seed, std::uint64_t position) {
+  return model::normal_tensor({options.n_latent_vectors, options.d}, seed, position, model::Stream::noise);
+}
 
 at::Tensor field_tensor(data::Batch const& batch, data::Field const& field) {
   std::vector<std::int64_t> shape{batch.samples};
@@ -110,7 +122,11 @@ model::JointBatch joint_batch(data::Batch const& batch, data::BatchSource const&
     result.relit_image = pictures.relit;
     result.input_rays = pictures.rays;
   }
-  result.t = times(batch.first_position, batch.samples, seed, device);
+  result.t = model::knows_time(options.editor)
+                 ? times(batch.first_position, batch.samples, seed, device)
+                 : at::zeros({batch.samples}, at::TensorOptions(at::kFloat).device(device));
+  if (options.editor == model::EditorKind::noise_to_relit)
+    result.noise = noise_of(batch.first_position, batch.samples, options, seed, device);
   result.env = light_tensor(field("env"), field("world_to_norm"), options.env_height, encoding, device);
   result.target_image = image_tensor(field("target_images"), device);
   result.target_rays = rays_of(batch, source, "target", result.target_image);

@@ -27,8 +27,12 @@ struct InputPictures {
 };
 InputPictures input_pictures(data::Batch const& batch, data::BatchSource const& source, at::Device device);
 
-// x0, x1 keep renderer space (pair shards), or the pictures they are encoded from are there (scene pairs); t from
-// (seed, position). May start copies that read the batch's memory asynchronously (CUDA).
+// [n,d] standard normal, a function of (seed, position): where EditorKind::noise_to_relit starts from.
+at::Tensor starting_noise(model::ModelOptions const& options, std::uint64_t seed, std::uint64_t position);
+
+// x0, x1 keep renderer space (pair shards), or the pictures they are encoded from are there (scene pairs); t and noise
+// from (seed, position), t zero for an editor that knows no time. May start copies that read the batch's memory
+// asynchronously (CUDA).
 model::JointBatch joint_batch(data::Batch const& batch, data::BatchSource const& source,
                               model::ModelOptions const& options, model::LightEncoding encoding, std::uint64_t seed,
                               at::Device device);

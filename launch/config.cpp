@@ -14,6 +14,8 @@
 #include <fmt/ranges.h>
 #include <yaml-cpp/yaml.h>
 
+#include "launch/edit_distance.h"
+
 namespace duoflow::launch {
 namespace {
 
@@ -53,21 +55,6 @@ void collect_leaves(YAML::Node const& node, std::string const& prefix, std::stri
   }
 }
 
-std::size_t edit_distance(std::string const& a, std::string const& b) {
-  std::vector<std::size_t> row(b.size() + 1);
-  for (std::size_t j = 0; j <= b.size(); ++j) row[j] = j;
-  for (std::size_t i = 1; i <= a.size(); ++i) {
-    std::size_t diagonal = row[0];
-    row[0] = i;
-    for (std::size_t j = 1; j <= b.size(); ++j) {
-      auto const substitute = diagonal + (a[i - 1] != b[j - 1] ? 1 : 0);
-      diagonal = row[j];
-      row[j] = std::min({row[j] + 1, row[j - 1] + 1, substitute});
-    }
-  }
-  return row[b.size()];
-}
-
 std::string const* unused_reason(std::string const& key) {
   for (auto const& [pattern, reason] : unused_keys()) {
     bool const section = pattern.ends_with(".*");
@@ -82,6 +69,10 @@ class Loader {
   explicit Loader(Config& config) : config_(config), keys_(config_keys(config)) {}
 
   void apply(Leaf const& leaf) {
+    if (leaf.spelling == "training.skip_renderer" && leaf.value.as<bool>(false))
+      return set(key_ending_with(".render_loss_weight"), {leaf.spelling, YAML::Node(0), leaf.where});
+    if (leaf.spelling == "training.recon_only" && leaf.value.as<bool>(false))
+      return set(key_ending_with("objective"), {leaf.spelling, YAML::Node("reconstruction"), leaf.where});
     auto name = leaf.spelling;
     for (auto const& [alias, key] : kAliases)
       if (leaf.spelling == alias) name = key;
@@ -125,21 +116,26 @@ class Loader {
     config_.written.insert(key.name);
   }
 
+  ConfigKey const& key_ending_with(std::string const& end) const {
+    return *std::find_if(keys_.begin(), keys_.end(), [&](ConfigKey const& k) { return k.name.ends_with(end); });
+  }
+
   // Unused keys whose value asks for another objective than the one that would run.
   static void refuse_dropped_request(Leaf const& leaf) {
     bool const noise = leaf.spelling == "training.flow_match.noise_scale" && leaf.value.as<double>(0) != 0;
-    bool const no_render = leaf.spelling == "training.skip_renderer" && leaf.value.as<bool>(false);
+    bool const dpt = leaf.spelling == "model.decoder_head.type" && leaf.value.as<std::string>("") != "mlp";
+    if (dpt)
+      throw ConfigError(fmt::format("{}: {} = {} (violated: mlp, the plain head is the one there is)", leaf.where,
+                                    leaf.spelling, YAML::Dump(leaf.value)));
     if (noise)
       throw ConfigError(fmt::format("{}: {} = {} (violated: 0, noisy paths are not in this version)", leaf.where,
                                     leaf.spelling, YAML::Dump(leaf.value)));
-    if (no_render)
-      throw ConfigError(fmt::format("{}: {}: true is spelled render_loss_weight: 0 here; write that instead",
-                                    leaf.where, leaf.spelling));
   }
 
   void note_unused(Leaf const& leaf) {
     if (auto const* reason = unused_reason(leaf.spelling)) {
       refuse_dropped_request(leaf);
+      if (leaf.spelling.ends_with(".use_residual_mode")) config_.residual_mode = leaf.value.as<bool>(false);
       config_.notes.push_back(fmt::format("{}: {} is not used ({})", leaf.where, leaf.spelling, *reason));
       return;
     }
@@ -156,25 +152,43 @@ class Loader {
 
 constexpr std::int64_t kReferenceEnvSize = 256;
 
-// The reference's flow editor: what a YAML that names it gets unless it says otherwise.
-void apply_reference_behaviour(Config& c) {
-  if (c.class_name.find("FlowMatchEditor") == std::string::npos) {
-    if (!c.class_name.empty())
-      throw ConfigError(fmt::format(
-          "model.class_name = {} is not a flow editor duoflow has (the reference's others have no velocity loss); "
-          "name model.LVSM_flow_match_editor.FlowMatchEditor or leave it out",
-          c.class_name));
-    return;
+// The classes of the LVSM family's code and the editor each has; "": none (stage 1).
+std::vector<std::pair<std::string, std::string>> const kReferenceClasses = {
+    {"model.LVSM_flow_match_editor.FlowMatchEditor", "flow"},
+    {"model.LVSM_flow_match_editor_noise2relit.FlowMatchEditor", "noise_to_relit"},
+    {"model.LVSM_scene_encoder_decoder_wEditor.LatentSceneEditor", "one_step"},
+    {"model.LVSM_scene_encoder_decoder_wEditor_residual.LatentSceneEditor", "one_step"},
+    {"model.LVSM_scene_encoder_decoder_wEditor_stanfordORB.LatentSceneEditor", "one_step"},
+    {"model.LVSM_scene_encoder_decoder_wEditor_obj-with-light.LatentSceneEditor", "one_step"},
+    {"model.LVSM_scene_encoder_decoder.Images2LatentScene", ""},
+};
+constexpr double kReferenceNoiseLatentScale = 0.136;
+
+std::string const& reference_editor(std::string const& class_name) {
+  std::vector<std::string> names;
+  for (auto const& [name, editor] : kReferenceClasses) {
+    if (name == class_name) return editor;
+    names.push_back(name);
   }
-  if (c.class_name != "model.LVSM_flow_match_editor.FlowMatchEditor")
-    throw ConfigError(
-        fmt::format("model.class_name = {} is a variant of the flow editor that this version does not have; "
-                    "model.LVSM_flow_match_editor.FlowMatchEditor is there",
-                    c.class_name));
+  throw ConfigError(
+      fmt::format("model.class_name = {} is not a class of the LVSM family that this version has; it has {}",
+                  class_name, fmt::join(names, ", ")));
+}
+
+// What a YAML that names a class of the reference gets unless it says otherwise.
+void apply_reference_behaviour(Config& c) {
+  if (c.class_name.empty()) return;
   std::string const e = "model.transformer.editor.";
   auto unless_written = [&](std::string const& key, auto& field, auto value) {
     if (!c.written.contains(key)) field = value;
   };
+  auto const& editor = reference_editor(c.class_name);
+  if (editor.empty()) unless_written("objective", c.objective, "reconstruction");
+  unless_written(e + "kind", c.editor_kind, editor.empty() ? "flow" : c.residual_mode ? "residual" : editor);
+  unless_written(e + "latent_scale", c.model.latent_scale,
+                 c.editor_kind == "noise_to_relit" ? kReferenceNoiseLatentScale : 1.0);
+  if (c.editor_kind == "residual") unless_written(e + "init_scale", c.model.editor_init_scale, 0.01);
+  if (editor == "one_step") unless_written(e + "flow_matching.velocity_loss_weight", c.flow.velocity_loss_weight, 0.0);
   unless_written(e + "time_scale", c.model.time_scale, 1.0);
   unless_written(e + "velocity_head", c.model.velocity_head, false);
   unless_written(e + "light_in_adaln", c.model.light_in_adaln, false);
@@ -209,6 +223,11 @@ void validate_model(Config const& c) {
           m.image_size, "a positive multiple of patch_size");
   require(m.env_height > 0 && m.env_height % m.patch_size == 0, "model.env_tokenizer.image_size", m.env_height,
           "a positive multiple of patch_size");
+  require(m.latent_scale > 0, "model.transformer.editor.latent_scale", m.latent_scale, "> 0");
+  require(m.editor_init_scale >= 0, "model.transformer.editor.init_scale", m.editor_init_scale, ">= 0");
+  require(model::knows_time(m.editor) || c.flow.num_ode_steps == 1,
+          "model.transformer.editor.flow_matching.num_ode_steps", c.flow.num_ode_steps,
+          "1 with an editor that knows no time: it edits at once");
   require(c.target_image_size == 0 || c.target_image_size == m.image_size, "model.target_pose_tokenizer.image_size",
           c.target_image_size, "equal to image_tokenizer.image_size");
   require(m.n_latent_vectors > 0, "model.transformer.n_latent_vectors", m.n_latent_vectors, "> 0");
@@ -316,8 +335,21 @@ void note_what_has_no_effect(Config& c) {
   note(!c.dist.reproducible && c.dist.virtual_shards > 0, "dist.virtual_shards", "dist.reproducible is false");
   note(c.objective == "joint" && c.latents == "cached" && !c.data.exclude_lights.empty(), "data.exclude_lights",
        "the lights of cached latents were chosen when they were encoded");
-  note(c.flow.weighting != "normalized" && c.flow.statistics != "current", "model.transformer.editor.flow_matching.statistics",
-       "the weighting does not follow the losses");
+  note(c.flow.weighting != "normalized" && c.flow.statistics != "current",
+       "model.transformer.editor.flow_matching.statistics", "the weighting does not follow the losses");
+  double const unscaled = model::ModelOptions().editor_init_scale;
+  if (!model::knows_time(c.model.editor) || c.model.editor_init_scale == unscaled) return;
+  note(true, "model.transformer.editor.init_scale",
+       "the blocks of a flow editor start as the identity, in the reference too");
+  c.model.editor_init_scale = unscaled;  // said once: the effective config is without it
+}
+
+model::EditorKind editor_kind(std::string const& name) {
+  require_one_of("model.transformer.editor.kind", name, {"flow", "noise_to_relit", "one_step", "residual"});
+  return name == "flow"             ? model::EditorKind::flow
+         : name == "noise_to_relit" ? model::EditorKind::noise_to_relit
+         : name == "one_step"       ? model::EditorKind::one_step
+                                    : model::EditorKind::residual;
 }
 
 void switch_missing_losses_off(Config& c) {
@@ -353,6 +385,9 @@ void settle_weighting(Config& c, std::set<std::string> const& overridden, Writte
 void resolve(Config& c, std::set<std::string> const& overridden, WrittenBy writer) {
   apply_reference_behaviour(c);
   settle_weighting(c, overridden, writer);
+  c.model.editor = editor_kind(c.editor_kind);
+  if (!model::knows_time(c.model.editor) && !c.written.contains("model.transformer.editor.flow_matching.num_ode_steps"))
+    c.flow.num_ode_steps = 1;
   if (c.dist.reproducible) {  // nothing may follow from the rank count
     if (c.dist.virtual_shards == 0) c.dist.virtual_shards = 8;
     if (c.dist.threads == 0) c.dist.threads = 1;

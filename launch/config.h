@@ -82,7 +82,8 @@ struct DistConfig {
 };
 
 struct Config {
-  std::string objective = "joint", latents = "cached", class_name;
+  std::string objective = "joint", latents = "cached", class_name, editor_kind = "flow";
+  bool residual_mode = false;  // the reference's use_residual_mode: what its residual class does
   std::int64_t env_image_size = 32, target_image_size = 0;
   model::ModelOptions model;
   TrainingConfig training;
@@ -104,7 +105,10 @@ std::vector<ConfigKey> config_keys(Config& config);
 std::vector<std::pair<std::string, std::string>> const& unused_keys();
 
 // Reads a file, applies `key=value` overrides, resolves aliases and reference behaviour, validates. Throws ConfigError.
-enum class MissingLosses { error, off };  // a weight on a loss that this version lacks: ConfigError, or a note and weight 0
+enum class MissingLosses {
+  error,
+  off
+};  // a weight on a loss that this version lacks: ConfigError, or a note and weight 0
 Config load_config(std::string const& path, std::vector<std::string> const& overrides,
                    MissingLosses missing = MissingLosses::error);
 Config parse_config(std::string const& yaml, std::string const& origin, std::vector<std::string> const& overrides,

@@ -112,7 +112,8 @@ class Evaluation {
     }
     auto const light =
         light_tensor(at::stack(env), at::stack(to_norm), loaded_.config.env_image_size, encoding_, device_);
-    auto const moved = edit_latents(loaded_.model, at::stack(x0), light, solver_, steps_);
+    auto const moved =
+        edit_latents(loaded_.model, at::stack(x0), light, editing_noise(loaded_.config, pairs), solver_, steps_);
     return render(moved, at::stack(rays)).unbind(0);
   }
 
@@ -237,13 +238,22 @@ void write_sheet(std::string const& path, Evaluation& evaluation, std::int64_t w
 }  // namespace
 
 at::Tensor edit_latents(model::SceneModel const& model, at::Tensor const& x0, at::Tensor const& env,
-                        std::string const& solver, int steps) {
+                        at::Tensor const& noise, std::string const& solver, int steps) {
   at::NoGradGuard const no_grad;
-  auto const light = model.light_tokens(env);
+  auto const light = model.light_tokens(env), source = model.to_flow_space(x0);
   auto const field = [&](at::Tensor const& x, double t) {
-    return model.velocity(x, at::full({x.size(0)}, t, x.options()), light);
+    return model.velocity(x, at::full({x.size(0)}, t, x.options()), light, source);
   };
-  return model.from_flow_space(model::solve(solver, field, model.to_flow_space(x0), steps));
+  auto const start = noise.defined() ? noise.to(source.device()) : source;
+  return model.from_flow_space(model::solve(solver, field, start, steps));
+}
+
+at::Tensor editing_noise(Config const& config, std::vector<std::int64_t> const& samples) {
+  if (config.model.editor != model::EditorKind::noise_to_relit) return {};
+  std::vector<at::Tensor> noise;
+  for (auto const sample : samples)
+    noise.push_back(starting_noise(config.model, config.training.seed, static_cast<std::uint64_t>(sample)));
+  return at::stack(noise);
 }
 
 void evaluate(dist::Communicator const& communicator, LoadedModel const& loaded, EvaluateOptions const& options) {

@@ -28,8 +28,11 @@ struct EvaluateOptions {
 // not depend on how many there are. Collective.
 void evaluate(dist::Communicator const& communicator, LoadedModel const& loaded, EvaluateOptions const& options);
 
-// Latents moved to a light: x0 [B,n,d] in renderer space, env [B,1,9,h,w] -> x1_hat [B,n,d] in renderer space.
+// Latents moved to a light: x0 [B,n,d] in renderer space, env [B,1,9,h,w] -> x1_hat [B,n,d] in renderer space. noise:
+// editing_noise of the samples.
 at::Tensor edit_latents(model::SceneModel const& model, at::Tensor const& x0, at::Tensor const& env,
-                        std::string const& solver, int steps);
+                        at::Tensor const& noise, std::string const& solver, int steps);
+// [B,n,d], where EditorKind::noise_to_relit starts from, by sample; undefined for the other editors.
+at::Tensor editing_noise(Config const& config, std::vector<std::int64_t> const& samples);
 
 }  // namespace duoflow::launch

@@ -8,6 +8,7 @@
 
 #include "dist/checkpoint/checkpoint.h"
 #include "dist/error.h"
+#include "launch/weights_file.h"
 
 namespace duoflow::launch {
 namespace {
@@ -61,8 +62,8 @@ void load_tensors(model::SceneModel& model, std::vector<dist::NamedTensor> const
 
 std::vector<std::string> load_weights(model::SceneModel& model, std::string const& path) {
   std::vector<std::string> missing;
-  if (path.ends_with(".safetensors")) {
-    load_tensors(model, dist::read_safetensors(path), path, &missing);
+  if (is_weights_file(path)) {
+    load_tensors(model, read_weights_file(path), path, &missing);
   } else {
     auto const folder = dist::resolve_checkpoint(path);
     load_tensors(model, dist::read_checkpoint_model(folder), folder, &missing);

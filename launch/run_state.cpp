@@ -87,6 +87,7 @@ dist::CheckpointState pack_run(RunTensors const& run, Counters const& counters, 
       {"skips_in_a_row", counters.skips_in_a_row},
       {"global_batch", counters.global_batch},
       {"data_fingerprint", counters.data_fingerprint},
+      {"schedule_ahead", counters.schedule_ahead},
       {"seed", config.training.seed},
       {"objective", config.objective},
       {"producer", producer_of(run.model)},
@@ -99,8 +100,11 @@ dist::CheckpointState pack_run(RunTensors const& run, Counters const& counters, 
 Counters unpack_run(dist::CheckpointState const& state, RunTensors const& run, Config const& config,
                     std::string const& data_fingerprint, std::vector<std::string>* changes) {
   auto const json = nlohmann::json::parse(state.counters_json);
-  Counters counters{json.at("step"), json.at("samples"), json.at("skips_in_a_row"), json.at("global_batch"),
-                    json.at("data_fingerprint")};
+  Counters counters{
+      json.at("step"),         json.at("samples"),          json.at("skips_in_a_row"),
+      json.at("global_batch"), json.at("data_fingerprint"), json.value("schedule_ahead", std::int64_t{0})};
+  bool const imported = json.value("imported", false);
+  if (imported) counters.data_fingerprint = data_fingerprint;
   if (counters.data_fingerprint != data_fingerprint)
     throw dist::CheckpointError(
         fmt::format("the checkpoint of step {} was trained on other data (fingerprint {}, this folder's is {}); give "
@@ -142,7 +146,7 @@ Counters unpack_run(dist::CheckpointState const& state, RunTensors const& run, C
   std::vector<dist::NamedTensor> small;
   add_small_state(small, run);
   for (auto& [name, tensor] : small) {
-    bool const starts_anew = name.starts_with("weighting.") && other_weighting && stored.count(name) == 0;
+    bool const starts_anew = name.starts_with("weighting.") && (other_weighting || imported) && stored.count(name) == 0;
     if (!starts_anew) tensor.copy_(value_of(name, tensor.sizes()));
   }
   auto const before = json.value("hardware", std::string()), now = hardware_of(run);

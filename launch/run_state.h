@@ -17,6 +17,7 @@ struct Counters {
   std::int64_t step = 0, samples = 0;
   std::int64_t skips_in_a_row = 0, global_batch = 0;
   std::string data_fingerprint;
+  std::int64_t schedule_ahead = 0;  // ScheduleOptions::ahead
 };
 
 // Views of live tensors. Optimizer moments are named by parameter, so any layout or world size reads them.
@@ -32,8 +33,9 @@ struct RunTensors {
 // others are on the meta device.
 dist::CheckpointState pack_run(RunTensors const& run, Counters const& counters, Config const& config);
 // Restores in place. CheckpointError: a tensor of the state missing or of another size, other data (fingerprints),
-// other objective; ConfigError: the config describes another model. Returns the counters; what differs between the
-// stored and the present config goes to *changes, one line each.
+// other objective; ConfigError: the config describes another model. An imported checkpoint knows no data and no
+// weighting's state: it goes on with any data, the weighting starts anew. Returns the counters; what differs between
+// the stored and the present config goes to *changes, one line each.
 Counters unpack_run(dist::CheckpointState const& state, RunTensors const& run, Config const& config,
                     std::string const& data_fingerprint, std::vector<std::string>* changes);
 

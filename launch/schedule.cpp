@@ -8,7 +8,7 @@
 namespace duoflow::launch {
 
 at::Tensor learning_rate(ScheduleOptions const& options, at::Tensor const& update_count) {
-  auto const count = update_count.to(at::kDouble);
+  auto const count = update_count.to(at::kDouble) + static_cast<double>(options.ahead);
   auto const warm = static_cast<double>(std::max<std::int64_t>(1, options.warmup));
   auto const rising = count / warm;
   at::Tensor after;

@@ -12,6 +12,7 @@ struct ScheduleOptions {
   double peak = 0;
   std::int64_t warmup = 0, total = 0;
   std::string type = "cosine";  // cosine, linear, constant
+  std::int64_t ahead = 0;       // steps of the schedule beyond the updates: an imported run's skipped ones
 };
 
 // Linear warm-up from 0, then half a cosine (or a line) to 0 at `total`, or constant: the formulas of Hugging Face's

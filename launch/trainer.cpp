@@ -161,6 +161,7 @@ void Trainer::set_later_checkpoints_aside(std::int64_t step) {
 void Trainer::resume(std::string const& folder, std::string const& run) {
   std::vector<std::string> changes;
   counters_ = unpack_run(dist::read_checkpoint(folder), run_tensors(), config_, data_->fingerprint(), &changes);
+  update_.set_schedule_ahead(counters_.schedule_ahead);
   std::error_code ignored;  // another run's checkpoint is none of this run's
   if (std::filesystem::equivalent(std::filesystem::path(folder).parent_path(), run + "/checkpoints", ignored))
     saved_step_ = counters_.step;

@@ -59,6 +59,7 @@ class Update {
   dist::GradientReducer& reducer() { return reducer_; }
   dist::ShardedAdamW& optimizer() { return optimizer_; }
   model::Weighting& weighting() { return *weighting_; }
+  void set_schedule_ahead(std::int64_t steps) { schedule_.ahead = steps; }
 
  private:
   struct Used {

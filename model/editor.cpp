@@ -25,16 +25,26 @@ at::Tensor Editor::light_tokens(at::Tensor const& env, ModelOptions const& optio
   auto const height = options.env_height, width = 2 * options.env_height;
   at::Tensor maps = env.to(at::kFloat);
   if (maps.size(3) != height || maps.size(4) != width) {
-    maps = at::upsample_bilinear2d(maps.flatten(0, 1), {height, width}, /*align_corners=*/false).unflatten(0, {env.size(0), env.size(1)});
+    maps = at::upsample_bilinear2d(maps.flatten(0, 1), {height, width}, /*align_corners=*/false)
+               .unflatten(0, {env.size(0), env.size(1)});
   }
   return tokenize(maps, tokenizer_DxF, options.patch_size);
 }
 
 at::Tensor Editor::forward(at::Tensor const& x_t_BKD, at::Tensor const& t_B, at::Tensor const& light_BLD,
-                           ModelOptions const& options) const {
+                           at::Tensor const& source_BKD, ModelOptions const& options) const {
+  if (!knows_time(options.editor)) {
+    at::Tensor const out_BKD = run_blocks(blocks, at::cat({x_t_BKD, light_BLD}, 1), {}, x_t_BKD.size(1), options);
+    if (options.editor == EditorKind::one_step) return out_BKD - x_t_BKD;
+    return linear(out_BKD, residual_head_DxD, options.compute).to(at::kFloat);
+  }
   at::Tensor condition_BD = time_mlp.forward(sinusoidal_embedding(t_B.to(at::kDouble) * options.time_scale, options.d));
-  if (options.light_in_adaln) condition_BD = condition_BD + light_mlp.forward(layer_norm(light_BLD, {}, kAdaLayerNormEps)).mean(1);
-  at::Tensor const tokens = run_blocks(blocks, at::cat({x_t_BKD, light_BLD}, 1), condition_BD, x_t_BKD.size(1), options);
+  if (options.light_in_adaln)
+    condition_BD = condition_BD + light_mlp.forward(layer_norm(light_BLD, {}, kAdaLayerNormEps)).mean(1);
+  bool const from_noise = options.editor == EditorKind::noise_to_relit;
+  at::Tensor const in_BLD =
+      from_noise ? at::cat({x_t_BKD, source_BKD, light_BLD}, 1) : at::cat({x_t_BKD, light_BLD}, 1);
+  at::Tensor const tokens = run_blocks(blocks, in_BLD, condition_BD, x_t_BKD.size(1), options);
   if (!options.velocity_head) return tokens;
   return linear(layer_norm(tokens, head_norm_D, kLayerNormEps), head_DxD, options.compute).to(at::kFloat);
 }

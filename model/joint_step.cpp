@@ -99,8 +99,10 @@ struct JointStep::BeforeCut {
 JointStep::BeforeCut JointStep::before_cut(JointBatch const& batch, at::Tensor const& x1, bool with_graph) const {
   at::AutoGradMode const grad(with_graph);
   at::Tensor const x0 = batch.x0.defined() ? batch.x0 : model_.reconstruct(batch.input_image, batch.input_rays);
-  PathPoint const point = linear_path(model_.to_flow_space(x0), model_.to_flow_space(x1), batch.t);
-  return {x0, point, model_.velocity(point.x_t, batch.t, model_.light_tokens(batch.env))};
+  at::Tensor const source = model_.to_flow_space(x0);
+  bool const from_noise = model_.options().editor == EditorKind::noise_to_relit;
+  PathPoint const point = linear_path(from_noise ? batch.noise : source, model_.to_flow_space(x1), batch.t);
+  return {x0, point, model_.velocity(point.x_t, batch.t, model_.light_tokens(batch.env), source)};
 }
 
 at::Tensor JointStep::encode_target(JointBatch const& batch) const {
@@ -108,8 +110,10 @@ at::Tensor JointStep::encode_target(JointBatch const& batch) const {
   return batch.x1.defined() ? batch.x1 : model_.reconstruct(batch.relit_image, batch.input_rays);
 }
 
-bool JointStep::trains_reconstructor(JointBatch const& batch) const {
-  return !batch.x0.defined() && model_.trainable(Part::reconstructor);
+// Whether x_t and the target lead to the reconstructor too.
+bool JointStep::path_trains_reconstructor(JointBatch const& batch) const {
+  return !batch.x0.defined() && model_.trainable(Part::reconstructor) &&
+         model_.options().editor != EditorKind::noise_to_relit;
 }
 
 AtCut JointStep::run_to_cut(JointBatch const& batch, std::int64_t step, std::int64_t global_batch, bool keep_graph,
@@ -121,7 +125,7 @@ AtCut JointStep::run_to_cut(JointBatch const& batch, std::int64_t step, std::int
   at_cut.x_t = before.point.x_t.detach();
   at_cut.v_pred = before.v_pred.detach();
   if (keep_graph) at_cut.v_pred_graph = before.v_pred;
-  bool const attached = trains_reconstructor(batch);
+  bool const attached = path_trains_reconstructor(batch);
   at::Tensor const v_cut = before.v_pred.detach().requires_grad_(true);
   at::Tensor const x_t_cut = attached ? before.point.x_t.detach().requires_grad_(true) : at_cut.x_t;
 
@@ -194,7 +198,7 @@ void JointStep::run_from_cut(JointBatch const& batch, AtCut const& at_cut, LossW
     v_pred = again.v_pred;
     point = again.point;
   }
-  if (!trains_reconstructor(batch)) {
+  if (!path_trains_reconstructor(batch)) {
     torch::autograd::backward({v_pred}, {g});
     return;
   }

@@ -53,6 +53,7 @@ struct JointBatch {
   // Online latents: the input views under the first light and under the second, [B,V,3,H,W], and their rays
   // [B,V,6,H,W].
   at::Tensor input_image{}, relit_image{}, input_rays{};
+  at::Tensor noise{};  // [B,n,d] standard normal: where the path of EditorKind::noise_to_relit begins
 };
 
 struct JointLossOptions {
@@ -64,7 +65,8 @@ struct JointLossOptions {
 //
 // Of online latents x0 carries the reconstructor's graph when that part is trainable (x1 never does: both ends moving
 // towards each other would be a way to a small L_v; reference/method.md 1.5 #3). The cut is then at v_pred, x_t and the
-// target together, the three ways to the reconstructor, and run_from_cut goes on into it.
+// target together, the three ways to the reconstructor, and run_from_cut goes on into it. With noise_to_relit the path
+// does not know x0 and v_pred is the only way.
 struct AtCut {
   at::Tensor x0, x1;  // [B,n,d] renderer space, detached
   at::Tensor x_t;     // [B,n,d] flow space, detached
@@ -111,7 +113,7 @@ class JointStep {
   struct BeforeCut;
   BeforeCut before_cut(JointBatch const& batch, at::Tensor const& x1, bool with_graph) const;
   at::Tensor encode_target(JointBatch const& batch) const;
-  bool trains_reconstructor(JointBatch const& batch) const;
+  bool path_trains_reconstructor(JointBatch const& batch) const;
   bool velocity_counts(std::int64_t step) const;
   double render_weight(std::int64_t step) const;  // lambda_r w_r, zero when there is nothing to compute
 

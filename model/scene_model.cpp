@@ -38,6 +38,9 @@ ModelOptions const& checked(ModelOptions const& o) {
   check(o.env_height > 0 && o.env_height % o.patch_size == 0,
         fmt::format("env_height = {} is not a multiple of patch_size = {}, change one of them", o.env_height,
                     o.patch_size));
+  check(std::isfinite(o.latent_scale) && o.latent_scale > 0,
+        fmt::format("latent_scale = {} (what the flow sees is multiplied and divided by it), use a positive number",
+                    o.latent_scale));
   check(o.encoder_n_layer >= 0 && o.decoder_n_layer >= 0 && o.editor_n_layer >= 0 && o.n_latent_vectors > 0,
         fmt::format("layers {}, {}, {} and n_latent_vectors = {} (need layers >= 0 and latents > 0)", o.encoder_n_layer,
                     o.decoder_n_layer, o.editor_n_layer, o.n_latent_vectors));
@@ -68,7 +71,7 @@ struct SceneModel::Impl {
   Reconstructor reconstructor;
   Renderer renderer;
   Editor editor;
-  at::Tensor latent_mean_D, latent_std_D;
+  at::Tensor latent_mean_D, latent_std_D, noise_scale_ema;
   Slots slots;
 
   explicit Impl(ModelOptions const& o) : options(checked(o)) {
@@ -105,19 +108,41 @@ struct SceneModel::Impl {
     add_blocks(slots, renderer.blocks, "transformer_decoder", o, Part::renderer);
     slots.push_back(
         {"transformer_input_layernorm_decoder.weight", &renderer.input_norm_D, {d}, Initial::one(), Part::renderer});
-    for (std::size_t i = 0; i < editor.blocks.size(); ++i) {
-      add_adaln_block_slots(slots, editor.blocks[i], fmt::format("transformer_editor.{}.", i), o, Part::editor);
+    add_editor_slots();
+  }
+
+  void add_editor_slots() {
+    auto const& o = options;
+    auto const layers = editor.blocks.size();
+    for (std::size_t i = 0; i < layers; ++i) {
+      auto const prefix = fmt::format("transformer_editor.{}.", i);
+      if (knows_time(o.editor))
+        add_adaln_block_slots(slots, editor.blocks[i], prefix, o, Part::editor);
+      else
+        add_block_slots(slots, editor.blocks[i], prefix, o, o.editor_init_scale * block_std(o, i, layers),
+                        Part::editor);
     }
-    add_condition_mlp_slots(slots, editor.time_mlp, "time_embedder.", d, Part::editor);
+    if (o.editor == EditorKind::residual) {
+      slots.push_back(
+          {"editor_residual_head.weight", &editor.residual_head_DxD, {o.d, o.d}, Initial::zero(), Part::editor});
+    }
+    if (!knows_time(o.editor)) return;
+    add_condition_mlp_slots(slots, editor.time_mlp, "time_embedder.", o.d, Part::editor);
+    // The reference's class carries it in its state dict and never uses it: kept so that a checkpoint goes back as it
+    // came.
+    if (o.editor == EditorKind::noise_to_relit)
+      slots.push_back({"noise_scale_ema", &noise_scale_ema, {}, Initial::one(), Part::editor, false});
   }
 
   void add_own_slots() {
     auto const d = options.d;
-    if (options.velocity_head) {
+    bool const with_time = knows_time(options.editor);
+    if (with_time && options.velocity_head) {
       slots.push_back({"editor_velocity_head.0.weight", &editor.head_norm_D, {d}, Initial::one(), Part::editor});
       slots.push_back({"editor_velocity_head.1.weight", &editor.head_DxD, {d, d}, Initial::zero(), Part::editor});
     }
-    if (options.light_in_adaln) add_condition_mlp_slots(slots, editor.light_mlp, "light_embedder.", d, Part::editor);
+    if (with_time && options.light_in_adaln)
+      add_condition_mlp_slots(slots, editor.light_mlp, "light_embedder.", d, Part::editor);
     slots.push_back({"latent_mean", &latent_mean_D, {d}, Initial::zero(), Part::editor, false});
     slots.push_back({"latent_std", &latent_std_D, {d}, Initial::one(), Part::editor, false});
   }
@@ -148,8 +173,10 @@ std::vector<ModelParameter> SceneModel::parameters() const {
 // State-dict order is another one: the editor's embedders condition every block and stand behind them.
 std::vector<ModelParameter> SceneModel::forward_order() const {
   auto const stage = [](ModelParameter const& parameter) {
-    if (parameter.name.starts_with("image_token_decoder.") || parameter.name.starts_with("editor_velocity_head.")) return 2;
-    bool const in_block = parameter.name.starts_with("transformer_encoder.") || parameter.name.starts_with("transformer_decoder.") ||
+    if (parameter.name.starts_with("image_token_decoder.") || parameter.name.starts_with("editor_velocity_head."))
+      return 2;
+    bool const in_block = parameter.name.starts_with("transformer_encoder.") ||
+                          parameter.name.starts_with("transformer_decoder.") ||
                           parameter.name.starts_with("transformer_editor.");
     return in_block ? 1 : 0;
   };
@@ -215,8 +242,9 @@ at::Tensor SceneModel::light_tokens(at::Tensor const& env) const {
   return impl_->editor.light_tokens(env, impl_->options);
 }
 
-at::Tensor SceneModel::velocity(at::Tensor const& x_t, at::Tensor const& t, at::Tensor const& light_tokens) const {
-  return impl_->editor.forward(x_t, t, light_tokens, impl_->options);
+at::Tensor SceneModel::velocity(at::Tensor const& x_t, at::Tensor const& t, at::Tensor const& light_tokens,
+                                at::Tensor const& source) const {
+  return impl_->editor.forward(x_t, t, light_tokens, source, impl_->options);
 }
 
 at::Tensor SceneModel::render(at::Tensor const& latents, at::Tensor const& rays) const {
@@ -224,13 +252,15 @@ at::Tensor SceneModel::render(at::Tensor const& latents, at::Tensor const& rays)
 }
 
 at::Tensor SceneModel::to_flow_space(at::Tensor const& latents) const {
-  if (!impl_->options.normalize_latents) return latents;
-  return (latents - impl_->latent_mean_D) / impl_->latent_std_D;
+  auto const& o = impl_->options;
+  at::Tensor const centred = o.normalize_latents ? (latents - impl_->latent_mean_D) / impl_->latent_std_D : latents;
+  return o.latent_scale == 1 ? centred : centred * o.latent_scale;
 }
 
 at::Tensor SceneModel::from_flow_space(at::Tensor const& latents) const {
-  if (!impl_->options.normalize_latents) return latents;
-  return latents * impl_->latent_std_D + impl_->latent_mean_D;
+  auto const& o = impl_->options;
+  at::Tensor const centred = o.latent_scale == 1 ? latents : latents / o.latent_scale;
+  return o.normalize_latents ? centred * impl_->latent_std_D + impl_->latent_mean_D : centred;
 }
 
 }  // namespace duoflow::model

@@ -22,7 +22,7 @@ struct ModelParameter {
   std::string name;  // the reference's key
   at::Tensor tensor;
   Part part = Part::editor;
-  bool trainable = true;  // false: a buffer (latent_mean, latent_std)
+  bool trainable = true;  // false: a buffer (latent_mean, latent_std, noise_scale_ema)
 };
 
 class SceneModel {
@@ -38,8 +38,8 @@ class SceneModel {
   std::vector<ModelParameter> parameters() const;  // the reference's named_parameters order, then buffers
   // The same, part by part in the order in which a forward first uses them; its reverse is how a backward finishes.
   std::vector<ModelParameter> forward_order() const;
-  void set_trainable(Part part, bool trainable);   // requires_grad of the part's parameters
-  bool trainable(Part part) const;                 // as last set; true for a new model
+  void set_trainable(Part part, bool trainable);  // requires_grad of the part's parameters
+  bool trainable(Part part) const;                // as last set; true for a new model
 
   struct LoadReport {
     std::vector<std::string> missing, unexpected;
@@ -53,11 +53,14 @@ class SceneModel {
   at::Tensor reconstruct(at::Tensor const& images, at::Tensor const& rays) const;
   // env [B,E,9,h,w] (any h,w; brought to the tokenizer's size) -> [B,m,d]
   at::Tensor light_tokens(at::Tensor const& env) const;
-  // Flow space: x [B,n,d] already normalised, t [B] -> velocity [B,n,d] fp32
-  at::Tensor velocity(at::Tensor const& x_t, at::Tensor const& t, at::Tensor const& light_tokens) const;
+  // Flow space: x [B,n,d] already normalised, t [B] -> velocity [B,n,d] fp32. source [B,n,d]: x0 in flow space, which
+  // only noise_to_relit looks at.
+  at::Tensor velocity(at::Tensor const& x_t, at::Tensor const& t, at::Tensor const& light_tokens,
+                      at::Tensor const& source = {}) const;
   // latents [B,n,d] (renderer space), rays [B,T,6,H,W] -> images [B,T,3,H,W] in [0,1], fp32
   at::Tensor render(at::Tensor const& latents, at::Tensor const& rays) const;
-  at::Tensor to_flow_space(at::Tensor const& latents) const;  // identity when normalize_latents is off
+  // Normalised (normalize_latents), then times latent_scale; and back.
+  at::Tensor to_flow_space(at::Tensor const& latents) const;
   at::Tensor from_flow_space(at::Tensor const& latents) const;
 
  private:

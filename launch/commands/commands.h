@@ -25,6 +25,7 @@ Command add_edit(CLI::App& root);
 Command add_step(CLI::App& root);
 Command add_inspect(CLI::App& root);
 Command add_verify(CLI::App& root);
+Command add_import(CLI::App& root);
 Command add_export(CLI::App& root);
 Command add_doctor(CLI::App& root);
 

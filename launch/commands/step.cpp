@@ -1,5 +1,5 @@
-// duoflow step: one joint step (or N) on a batch given as tensors, every intermediate and gradient written out. What
-// agreement with other implementations is measured by.
+// duoflow step: one step (or N) of the config's objective on a batch given as tensors, every intermediate and gradient
+// written out. What agreement with other implementations is measured by.
 
 #include <algorithm>
 #include <map>
@@ -11,8 +11,9 @@
 #include <ATen/core/grad_mode.h>
 #include <fmt/format.h>
 #include <CLI/CLI.hpp>
+#include <nlohmann/json.hpp>
 
-#include "dist/checkpoint/safetensors.h"
+#include "dist/checkpoint/checkpoint.h"
 #include "dist/error.h"
 #include "dist/flat_buffer.h"
 #include "dist/gradient_norm.h"
@@ -21,7 +22,10 @@
 #include "launch/logging.h"
 #include "launch/model_setup.h"
 #include "launch/output_file.h"
+#include "launch/run_setup.h"
+#include "launch/run_state.h"
 #include "launch/schedule.h"
+#include "launch/weights_file.h"
 #include "model/joint_step.h"
 #include "model/metrics.h"
 #include "model/rays.h"
@@ -89,23 +93,19 @@ class BatchFile {
   std::set<std::string> read_;
 };
 
-void load_step_weights(model::SceneModel& model, std::string const& path) {
-  std::vector<dist::NamedTensor> tensors;
-  std::size_t losses = 0;
-  for (auto& tensor : dist::read_safetensors(path)) {
-    if (tensor.name.starts_with("loss_computer."))
-      ++losses;  // the reference keeps its frozen VGG in its state dict
-    else
-      tensors.push_back(std::move(tensor));
-  }
-  if (losses > 0) log_info(fmt::format("{}: {} tensors of the reference's loss networks set aside", path, losses));
-  std::vector<std::string> missing;
-  load_tensors(model, tensors, path, &missing);
-  std::erase_if(missing, [](std::string const& name) { return name == "latent_mean" || name == "latent_std"; });
+// What the objective uses must be in the weights: anything else would be random.
+void load_step_weights(model::SceneModel& model, Arguments const& arguments, Config const& config) {
+  auto missing = load_weights(model, arguments.weights);
+  std::erase_if(missing, [&](std::string const& name) {
+    for (auto const& parameter : model.parameters())
+      if (parameter.name == name)
+        return !parameter.trainable || (config.objective == "reconstruction" && parameter.part == model::Part::editor);
+    return false;
+  });
   if (!missing.empty())
     throw dist::CheckpointError(fmt::format(
         "{}: {} tensors of the model are missing, the first is {} (their values would be random); give all of them",
-        path, missing.size(), missing.front()));
+        arguments.weights, missing.size(), missing.front()));
 }
 
 // The reference's data: LDR and log map follow the direction map's size.
@@ -137,6 +137,7 @@ class StepRun {
  public:
   StepRun(Config const& config, Arguments const& arguments, at::Device device)
       : config_(config),
+        weights_(arguments.weights),
         model_(config.model, config.training.seed),
         batch_(arguments.batch, device),
         weighting_(model::make_weighting(weighting_options(config), device)),
@@ -146,7 +147,7 @@ class StepRun {
                {config.training.l2_loss_weight, config.training.lpips_loss_weight,
                 config.training.perceptual_loss_weight}},
               *weighting_) {
-    load_step_weights(model_, arguments.weights);
+    load_step_weights(model_, arguments, config);
     model_.to(device);
     for (auto const part : {model::Part::reconstructor, model::Part::editor, model::Part::renderer})
       model_.set_trainable(part, true);
@@ -171,9 +172,12 @@ class StepRun {
 
   model::JointBatch inputs() {
     model::JointBatch inputs;
-    inputs.t = batch_.get("t", {kAny}, Range::unit);
-    auto const samples = inputs.t.size(0);
+    auto const samples = batch_.get("target_image", {kAny, kAny, 3, kAny, kAny}, Range::unit).size(0);
     auto const target = read_views(batch_, "target", samples);
+    inputs.t = model::knows_time(config_.model.editor) ? batch_.get("t", {samples}, Range::unit)
+                                                       : at::zeros({samples}, target.image.options());
+    if (config_.model.editor == model::EditorKind::noise_to_relit)
+      inputs.noise = batch_.get("noise", {samples, config_.model.n_latent_vectors, config_.model.d});
     inputs.target_image = target.image;
     inputs.target_rays = target.rays;
     inputs.env = read_light(batch_, samples);
@@ -196,6 +200,35 @@ class StepRun {
 
   // One forward and backward; the first one's intermediates are the outputs.
   Numbers once(std::int64_t step) {
+    return config_.objective == "reconstruction" ? reconstruction_once() : joint_once(step);
+  }
+
+  // Stage 1: reconstructor and renderer alone, on the input views' own light.
+  Numbers reconstruction_once() {
+    auto const target = read_views(batch_, "target", kAny), input = read_views(batch_, "input", target.image.size(0));
+    model::RenderLoss const loss(loss_options(config_).render);
+    at::Tensor sums;
+    auto const image = model::reconstruction_step(model_, loss, {input.image, input.rays, target.rays, target.image},
+                                                  target.image.size(0), [&](at::Tensor const& s) { sums = s; });
+    auto const mean = [&sums](int slot) { return (sums[slot] / sums[model::kSamples]).to(at::kFloat); };
+    auto const render = mean(model::kRenderLoss);
+    Numbers const numbers{render, at::zeros_like(render), render, mean(model::kPsnr)};
+    if (!outputs_.empty()) return numbers;
+    at::NoGradGuard const no_graph;
+    add("x0", model_.reconstruct(input.image, input.rays));
+    add_picture(image, target.image, numbers);
+    add("total_loss", numbers.total);
+    return numbers;
+  }
+
+  void add_picture(at::Tensor const& image, at::Tensor const& target, Numbers const& numbers) {
+    add("render", image);
+    add("render_loss", numbers.render);
+    add("psnr", numbers.psnr);
+    add("psnr_batch", -10 * at::log10((image - target).square().mean()));
+  }
+
+  Numbers joint_once(std::int64_t step) {
     auto const batch = inputs();
     auto const samples = batch.t.size(0);
     at::Tensor sums;
@@ -215,12 +248,7 @@ class StepRun {
     add("x_t", cut.x_t);
     add("velocity", cut.v_pred);
     add("x_hat", cut.x_hat);
-    if (cut.image.defined()) {
-      add("render", cut.image);
-      add("render_loss", numbers.render);
-      add("psnr", numbers.psnr);
-      add("psnr_batch", -10 * at::log10((cut.image - batch.target_image).square().mean()));
-    }
+    if (cut.image.defined()) add_picture(cut.image, batch.target_image, numbers);
     add("total_loss", numbers.total);
     if (cut.g_velocity.defined()) {
       add("velocity_loss", numbers.velocity);
@@ -232,11 +260,24 @@ class StepRun {
 
   // A part that no loss reaches has no gradient and is left alone, weight decay included.
   bool trains(model::Part part) const {
+    if (config_.objective == "reconstruction") return part != model::Part::editor;
     if (part == model::Part::editor) return true;
     auto const& t = config_.training;
     if (t.freeze_reconstructor_renderer) return false;
     if (part == model::Part::reconstructor) return !batch_.has("x0");
     return config_.flow.render_loss_weight * (t.l2_loss_weight + t.lpips_loss_weight + t.perceptual_loss_weight) != 0;
+  }
+
+  // Weights given as a checkpoint bring their optimizer's state and their place in the schedule.
+  Counters resume(RunTensors const& run) const {
+    if (is_weights_file(weights_)) return {};
+    auto const state = dist::read_checkpoint(dist::resolve_checkpoint(weights_));
+    std::vector<std::string> changes;
+    auto const data = nlohmann::json::parse(state.counters_json).at("data_fingerprint").get<std::string>();
+    auto const counters = unpack_run(state, run, config_, data, &changes);
+    for (auto const& change : changes) log_info(fmt::format("changed since the checkpoint: {}", change));
+    log_info(fmt::format("steps go on from step {} of {}", counters.step, weights_));
+    return counters;
   }
 
   // Optimizer steps with the config's schedule, groups and clip, from the weights given.
@@ -249,13 +290,14 @@ class StepRun {
     auto const& t = config_.training;
     dist::GradientNorm gradient_norm(buffer);
     dist::ShardedAdamW optimizer(buffer, {t.beta1, t.beta2, 1e-8, {t.weight_decay, 0}});
-    ScheduleOptions const schedule{t.lr, t.warmup, t.train_steps, t.scheduler_type};
+    auto const before = resume({model_, buffer, optimizer, *weighting_});
+    ScheduleOptions const schedule{t.lr, t.warmup, t.train_steps, t.scheduler_type, before.schedule_ahead};
     std::vector<at::Tensor> trajectory;
     for (std::int64_t step = 0; step < steps; ++step) {
       buffer.gradients().zero_();
       std::vector<at::Tensor> weighting_before;  // put back when the update is skipped, as in training
       for (auto const& [name, tensor] : weighting_->state()) weighting_before.push_back(tensor.clone());
-      auto const numbers = once(step);
+      auto const numbers = once(before.step + step);
       auto const norm = gradient_norm.clip(buffer.gradients(), t.grad_clip_norm);
       auto skip = at::logical_not(at::isfinite(norm));
       if (t.grad_clip_norm > 0 && t.allowed_gradnorm_factor > 0)
@@ -269,10 +311,12 @@ class StepRun {
     }
     add("trajectory", at::stack(trajectory));
     for (auto const& parameter : model_.parameters())
-      if (parameter.trainable) add("param." + parameter.name, parameter.tensor);
+      if (parameter.trainable && (config_.objective == "joint" || parameter.part != model::Part::editor))
+        add("param." + parameter.name, parameter.tensor);
   }
 
   Config const& config_;
+  std::string weights_;
   model::SceneModel model_;
   BatchFile batch_;
   std::unique_ptr<model::Weighting> weighting_;
@@ -285,9 +329,12 @@ class StepRun {
 Command add_step(CLI::App& root) {
   auto arguments = std::make_shared<Arguments>();
   auto* app =
-      root.add_subcommand("step", "run one joint step on given tensors and write every intermediate and gradient");
+      root.add_subcommand("step", "run one training step on given tensors and write every intermediate and gradient");
   app->add_option("--config", arguments->config, "YAML file")->required();
-  app->add_option("--weights", arguments->weights, "safetensors file with the model's state dict")->required();
+  app->add_option(
+         "--weights", arguments->weights,
+         "safetensors or .pt file with the model's state dict, or a checkpoint or run folder, whose optimizer goes on")
+      ->required();
   app->add_option("--batch", arguments->batch, "safetensors file with the batch")->required();
   app->add_option("--out", arguments->out, "safetensors file to write")->required();
   app->add_option("--steps", arguments->steps, "also run this many optimizer steps and add trajectory and parameters")

@@ -23,6 +23,8 @@ def random_weights(model, generator):
         noise = torch.randn(value.shape, generator=generator)
         if key.startswith("latent_"):
             weights[key] = 0.3 * noise if key == "latent_mean" else 0.5 + noise.abs()
+        elif value.dim() == 0:
+            weights[key] = 0.5 + noise.abs()
         elif value.dim() == 1 and key.endswith("weight"):
             weights[key] = 1 + 0.2 * noise
         elif "latent" in key:

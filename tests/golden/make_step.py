@@ -31,7 +31,7 @@ def options(config):
     transformer = config["model"]["transformer"]
     editor = transformer["editor"]
     sizes = {key: transformer[key] for key in ("d", "d_head", "encoder_n_layer", "decoder_n_layer", "n_latent_vectors")}
-    choices = {key: editor[key] for key in twin.REFERENCE if key in editor}
+    choices = {key: editor[key] for key in (*twin.REFERENCE, "kind", "latent_scale") if key in editor}
     return twin.Options(
         **sizes,
         **choices,
@@ -84,10 +84,12 @@ def forward(model, batch, ends):
     size = batch["env_dir"].shape[-2:]
     light = model.light_tokens(torch.cat([resized(batch["env_ldr"], size), resized(batch["env_hdr"], size), batch["env_dir"]], dim=2))
     rays = twin.pluecker(batch["target_c2w"], batch["target_fxfycxcy"], *batch["target_image"].shape[-2:])
-    t = batch["t"][:, None, None]
-    z0, z1 = model.to_flow_space(out["x0"]), model.to_flow_space(out["x1"])
+    times = batch["t"] if model.o.knows_time else torch.zeros_like(batch["t"])
+    t = times[:, None, None]
+    source, z1 = model.to_flow_space(out["x0"]), model.to_flow_space(out["x1"])
+    z0 = batch["noise"] if model.o.kind == "noise_to_relit" else source
     out["x_t"] = (1 - t) * z0 + t * z1
-    out["velocity"] = model.velocity(out["x_t"], batch["t"], light)
+    out["velocity"] = model.velocity(out["x_t"], times, light, source)
     out["x_hat"] = model.from_flow_space(out["x_t"] + (1 - t) * out["velocity"])
     out["render"] = model.render(out["x_hat"], rays)
     mse_per_image = (out["render"] - batch["target_image"]).square().mean(dim=(2, 3, 4))

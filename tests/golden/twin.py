@@ -27,6 +27,12 @@ class Options:
     velocity_head: bool = True
     light_in_adaln: bool = True
     normalize_latents: bool = True
+    kind: str = "flow"  # noise_to_relit, one_step, residual
+    latent_scale: float = 1.0
+
+    @property
+    def knows_time(self):
+        return self.kind in ("flow", "noise_to_relit")
 
 
 REFERENCE = dict(time_scale=1.0, velocity_head=False, light_in_adaln=False, normalize_latents=False)
@@ -146,8 +152,13 @@ class Twin(nn.Module):
         self.transformer_encoder = nn.ModuleList(Block(o) for _ in range(o.encoder_n_layer))
         self.transformer_decoder = nn.ModuleList(Block(o) for _ in range(o.decoder_n_layer))
         self.transformer_input_layernorm_decoder = nn.LayerNorm(o.d, bias=False)
-        self.transformer_editor = nn.ModuleList(AdaLnBlock(o) for _ in range(o.editor_n_layer))
-        self.time_embedder = ConditionMlp(o.d)
+        self.transformer_editor = nn.ModuleList((AdaLnBlock if o.knows_time else Block)(o) for _ in range(o.editor_n_layer))
+        if o.kind == "residual":
+            self.editor_residual_head = nn.Linear(o.d, o.d, bias=False)
+        if o.knows_time:
+            self.time_embedder = ConditionMlp(o.d)
+        if o.kind == "noise_to_relit":
+            self.register_buffer("noise_scale_ema", torch.tensor(1.0))
         if o.velocity_head:
             self.editor_velocity_head = nn.Sequential(nn.LayerNorm(o.d, bias=False), nn.Linear(o.d, o.d, bias=False))
         if o.light_in_adaln:
@@ -168,11 +179,20 @@ class Twin(nn.Module):
             env = torch.stack([F.interpolate(sample, size=size, mode="bilinear", align_corners=False) for sample in env])
         return self.env_tokenizer(env)
 
-    def velocity(self, x_t, t, light):
+    def edited_at_once(self, x0, light):
+        x = torch.cat([x0, light], dim=1)
+        for block in self.transformer_editor:
+            x = block(x)
+        x = x[:, : self.o.n_latent_vectors]
+        return x if self.o.kind == "one_step" else x0 + self.editor_residual_head(x)
+
+    def velocity(self, x_t, t, light, source=None):
+        if not self.o.knows_time:
+            return self.edited_at_once(x_t, light) - x_t
         condition = self.time_embedder(sinusoid(t.double() * self.o.time_scale, self.o.d))
         if self.o.light_in_adaln:
             condition = condition + self.light_embedder(F.layer_norm(light, (self.o.d,), eps=1e-6)).mean(1)
-        x = torch.cat([x_t, light], dim=1)
+        x = torch.cat([x_t, light] if self.o.kind == "flow" else [x_t, source, light], dim=1)
         for block in self.transformer_editor:
             x = block(x, condition)
         x = x[:, : self.o.n_latent_vectors]
@@ -192,10 +212,12 @@ class Twin(nn.Module):
         return torch.stack(out, dim=1)
 
     def to_flow_space(self, latents):
-        return (latents - self.latent_mean) / self.latent_std if self.o.normalize_latents else latents
+        centred = (latents - self.latent_mean) / self.latent_std if self.o.normalize_latents else latents
+        return centred * self.o.latent_scale
 
     def from_flow_space(self, latents):
-        return latents * self.latent_std + self.latent_mean if self.o.normalize_latents else latents
+        centred = latents / self.o.latent_scale
+        return centred * self.latent_std + self.latent_mean if self.o.normalize_latents else centred
 
 
 def pluecker(c2w, fxfycxcy, h, w):

@@ -43,9 +43,59 @@ TEST(ConfigFamilyTest, TheReferencesLightMapSizeIsSaidWhenAnotherOneWasWritten) 
   EXPECT_TRUE(parse(effective_yaml(config)).notes.empty());
 }
 
-TEST(ConfigFamilyTest, OtherClassesAreErrors) {
-  expect_error({"Images2LatentScene"}, "", {"model.class_name=model.LVSM_scene_encoder_decoder.Images2LatentScene"});
-  expect_error({"FlowMatchEditorOverfit"}, "", {"model.class_name=model.x.FlowMatchEditorOverfit"});
+TEST(ConfigFamilyTest, OtherClassesAreErrorsThatListTheKnownOnes) {
+  for (std::string const name : {"model.x.FlowMatchEditorOverfit", "model.LVSM_scene_decoder_only.Images2LatentScene"})
+    expect_error({name, "model.LVSM_flow_match_editor.FlowMatchEditor"}, "", {"model.class_name=" + name});
+}
+
+TEST(ConfigFamilyTest, EachClassBringsItsEditor) {
+  auto const of = [](std::string const& name, std::vector<std::string> overrides = {}) {
+    overrides.push_back("model.class_name=model." + name);
+    auto const config = parse("", overrides);
+    EXPECT_EQ(values_of(parse(effective_yaml(config))), values_of(config));
+    return config;
+  };
+  auto const noise = of("LVSM_flow_match_editor_noise2relit.FlowMatchEditor");
+  EXPECT_EQ(noise.model.editor, model::EditorKind::noise_to_relit);
+  EXPECT_EQ(noise.model.latent_scale, 0.136);
+  EXPECT_EQ(noise.model.time_scale, 1);
+  auto const once = of("LVSM_scene_encoder_decoder_wEditor.LatentSceneEditor");
+  EXPECT_EQ(once.model.editor, model::EditorKind::one_step);
+  EXPECT_EQ(once.flow.velocity_loss_weight, 0);
+  EXPECT_EQ(once.flow.num_ode_steps, 1);
+  EXPECT_EQ(once.model.editor_init_scale, 0.1);
+  std::string const residual = "LVSM_scene_encoder_decoder_wEditor_residual.LatentSceneEditor";
+  EXPECT_EQ(of(residual).model.editor, model::EditorKind::one_step);
+  auto const head = of(residual, {"model.transformer.editor.use_residual_mode=true"});
+  EXPECT_EQ(head.model.editor, model::EditorKind::residual);
+  EXPECT_EQ(head.model.editor_init_scale, 0.01);
+  EXPECT_EQ(of("LVSM_scene_encoder_decoder.Images2LatentScene").objective, "reconstruction");
+}
+
+TEST(ConfigFamilyTest, AnEditorThatKnowsNoTimeEditsInOneStep) {
+  std::string const once = "model.transformer.editor.kind=one_step";
+  EXPECT_EQ(parse("", {once}).flow.num_ode_steps, 1);
+  expect_error({"num_ode_steps = 4", "1 with an editor"}, "", {once, kFlow + "num_ode_steps=4"});
+  expect_error({"model.transformer.editor.kind = two_step", "one_step"}, "",
+               {"model.transformer.editor.kind=two_step"});
+  expect_error({"latent_scale"}, "", {"model.transformer.editor.latent_scale=0"});
+}
+
+TEST(ConfigFamilyTest, ReconOnlyIsTheObjectiveReconstruction) {
+  EXPECT_EQ(parse("training: {recon_only: true}").objective, "reconstruction");
+  EXPECT_EQ(parse("training: {recon_only: false}").objective, "joint");
+}
+
+TEST(ConfigFamilyTest, ADecoderHeadOtherThanThePlainOneIsAnError) {
+  EXPECT_EQ(parse("model: {decoder_head: {type: mlp, mlp: {use_sigmoid: true}}}").notes.size(), 2u);
+  expect_error({"model.decoder_head.type = dpt", "mlp"}, "model: {decoder_head: {type: dpt}}");
+}
+
+TEST(ConfigFamilyTest, SkippingTheRendererIsARenderLossOfWeightZero) {
+  EXPECT_EQ(parse("training: {skip_renderer: true}").flow.render_loss_weight, 0);
+  EXPECT_EQ(parse("training: {skip_renderer: false}").flow.render_loss_weight, 1);
+  expect_error({"training.skip_renderer", "contradicts", "render_loss_weight = 2"}, "",
+               {"training.skip_renderer=true", kFlow + "render_loss_weight=2"});
 }
 
 // All keys of the LVSM family's flow-editor YAML (values of the archived two-loss run; the paths are made up).
@@ -127,7 +177,6 @@ TEST(ConfigFamilyTest, TheLvsmFamilysYamlLoadsWithOneNotePerUnusedKey) {
                                            "model.target_pose_tokenizer.in_channels",
                                            "model.env_tokenizer.patch_size",
                                            "model.env_tokenizer.in_channels",
-                                           "model.transformer.editor.init_scale",
                                            "model.transformer.editor.init_from_decoder",
                                            "training.api_key_path",
                                            "training.center_crop",
@@ -162,7 +211,10 @@ TEST(ConfigFamilyTest, TheLvsmFamilysYamlLoadsWithOneNotePerUnusedKey) {
                                            "inference.render_video_config.num_frames",
                                            "inference.render_video_config.loop_video",
                                            "inference.render_video_config.order_poses"};
-  EXPECT_EQ(config.notes.size(), unused.size());
+  EXPECT_EQ(config.notes.size(), unused.size() + 1);
+  EXPECT_EQ(std::count_if(config.notes.begin(), config.notes.end(),
+                          [](auto const& note) { return note.find("editor.init_scale has no effect") != note.npos; }),
+            1);
   for (auto const& key : unused)
     EXPECT_EQ(std::count_if(config.notes.begin(), config.notes.end(),
                             [&](auto const& note) { return note.find(" " + key + " is not used") != note.npos; }),
@@ -191,7 +243,16 @@ TEST(ConfigFamilyTest, KeysThatTheFamilysCodeReadsBesideThatYamlAreKnown) {
                                          "compute_hungarian_loss",
                                          "resume_ckpt",
                                          "log_grad_norm_details",
-                                         "recon_only",
+                                         "single_view_input_mode",
+                                         "load_all_max_target_views",
+                                         "context_dataset_path",
+                                         "cross_split_relight",
+                                         "cross_split_context_env_mode",
+                                         "cross_split_envmap_h",
+                                         "cross_split_envmap_w",
+                                         "cross_split_fix_envmap_size",
+                                         "editor_condition_source",
+                                         "point_light_plucker_method",
                                          "load_all_frames",
                                          "dynamic_input_view_num",
                                          "whiteEnvInput",

@@ -28,7 +28,9 @@ std::vector<std::pair<std::string, std::string>> other_values() {
           {t + "use_qk_norm", "false"},
           {t + "special_init", "false"},
           {t + "depth_init", "false"},
+          {e + "kind", "\"noise_to_relit\""},
           {e + "n_layer", "5"},
+          {e + "latent_scale", "0.136"},
           {e + "time_scale", "12.5"},
           {e + "velocity_head", "false"},
           {e + "light_in_adaln", "false"},
@@ -93,10 +95,18 @@ std::vector<std::pair<std::string, std::string>> other_values() {
           {"dist.device", "\"cpu\""}};
 }
 
-// Keys whose one value is the default; model.class_name, which changes others, has tests of its own.
+// Keys whose one value (with the other values above) is the default; model.class_name, which changes others, has tests
+// of its own.
 std::set<std::string> keys_of_one_value() {
-  return {"model.class_name",           kFlow + "time_sampling",           kFlow + "ode_solver", "training.amp_dtype",
-          "training.lpips_loss_weight", "training.perceptual_loss_weight", "dist.reproducible",  "dist.virtual_shards"};
+  return {"model.transformer.editor.init_scale",
+          "model.class_name",
+          kFlow + "time_sampling",
+          kFlow + "ode_solver",
+          "training.amp_dtype",
+          "training.lpips_loss_weight",
+          "training.perceptual_loss_weight",
+          "dist.reproducible",
+          "dist.virtual_shards"};
 }
 
 TEST(ConfigTest, EveryKeyRoundTripsThroughTheEffectiveConfig) {

@@ -1,0 +1,96 @@
+#include "launch/reference_export.h"
+
+#include <algorithm>
+#include <map>
+
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <nlohmann/json.hpp>
+
+#include "dist/error.h"
+#include "launch/reference_layout.h"
+#include "launch/schedule.h"
+
+namespace duoflow::launch {
+namespace {
+
+// What no class of the family computes.
+void refuse_departures(Config const& config, std::string const& origin) {
+  std::vector<std::string> keys;
+  std::string const e = "model.transformer.editor.";
+  auto const& m = config.model;
+  if (config.objective == "joint" && model::knows_time(m.editor)) {
+    if (m.velocity_head) keys.push_back(e + "velocity_head: true");
+    if (m.light_in_adaln) keys.push_back(e + "light_in_adaln: true");
+    if (m.time_scale != 1) keys.push_back(fmt::format("{}time_scale: {}", e, m.time_scale));
+  }
+  if (config.objective == "joint" && m.normalize_latents) keys.push_back(e + "normalize_latents: true");
+  double const scale = m.editor == model::EditorKind::noise_to_relit ? 0.136 : 1;
+  if (config.objective == "joint" && m.latent_scale != scale)
+    keys.push_back(fmt::format("{}latent_scale: {}", e, m.latent_scale));
+  if (!keys.empty())
+    throw dist::CheckpointError(fmt::format(
+        "{}: its model departs from the LVSM family's classes, which could not load it or would compute something else "
+        "({}); train with model.class_name set, or export safetensors",
+        origin, fmt::join(keys, ", ")));
+}
+
+bool is_own(std::string const& name) {
+  for (auto const* prefix : {"editor_velocity_head.", "light_embedder.", "latent_mean", "latent_std"})
+    if (name.starts_with(prefix)) return true;
+  return false;
+}
+
+// Images2LatentScene has no editor: a reconstruction's would be unknown keys.
+bool belongs(std::string const& name, Config const& config) {
+  if (is_own(name)) return false;
+  return config.objective != "reconstruction" || (!is_editor_parameter(name) && name != "noise_scale_ema");
+}
+
+using Named = std::map<std::string, at::Tensor>;
+
+model::ReferenceOptimizer make_optimizer(model::NamedTensors const& trained, Named const& state, Config const& config,
+                                         at::Tensor const& count, std::int64_t ahead) {
+  auto const& t = config.training;
+  auto const rate = learning_rate({t.lr, t.warmup, t.train_steps, t.scheduler_type, ahead}, count).item<double>();
+  model::ReferenceOptimizer optimizer;
+  for (double const decay : {t.weight_decay, 0.0})
+    optimizer.groups.push_back({rate, t.lr, t.beta1, t.beta2, 1e-8, decay, false, false, {}});
+  std::int64_t index = 0;
+  for (auto const& name : model::optimizer_order(trained)) {
+    auto const average = state.at("exp_avg." + name);
+    optimizer.groups[average.dim() == 1 ? 1 : 0].parameters.push_back(index);
+    optimizer.state[index++] = {count.item<double>(), average, state.at("exp_avg_sq." + name)};
+  }
+  return optimizer;
+}
+
+}  // namespace
+
+model::ReferenceCheckpoint export_reference(dist::CheckpointState const& checkpoint, Config const& config,
+                                            std::vector<dist::NamedTensor> const& set_aside,
+                                            std::string const& origin) {
+  refuse_departures(config, origin);
+  Named state;
+  for (auto const& [name, tensor] : checkpoint.state) state.emplace(name, tensor);
+  model::ReferenceCheckpoint reference;
+  model::NamedTensors trained;
+  for (auto const& [name, tensor] : checkpoint.model) {
+    if (!belongs(name, config)) continue;
+    reference.model.emplace_back(name, tensor);
+    if (state.contains("exp_avg." + name)) trained.emplace_back(name, tensor);
+  }
+  for (auto const& [name, tensor] : set_aside) reference.model.emplace_back(name, tensor);
+  auto const count = state.find("update_count");
+  if (trained.empty() || count == state.end()) return reference;
+  auto const counters = nlohmann::json::parse(checkpoint.counters_json);
+  auto const ahead = counters.value("schedule_ahead", std::int64_t{0});
+  reference.updates = static_cast<std::int64_t>(count->second.item<double>());
+  reference.optimizer = make_optimizer(trained, state, config, count->second, ahead);
+  reference.scheduler_steps = reference.updates + ahead;
+  reference.forward_passes = checkpoint.step * config.training.grad_accum_steps;
+  return reference;
+}
+
+}  // namespace duoflow::launch

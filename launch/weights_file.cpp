@@ -1,0 +1,67 @@
+#include "launch/weights_file.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include <ATen/core/Tensor.h>
+#include <fmt/format.h>
+
+#include "dist/error.h"
+#include "launch/logging.h"
+#include "model/reference_checkpoint/reference_checkpoint.h"
+
+namespace duoflow::launch {
+
+FileBytes::FileBytes(std::string path) : path_(std::move(path)) {
+  descriptor_ = ::open(path_.c_str(), O_RDONLY | O_CLOEXEC);
+  struct stat facts {};
+  if (descriptor_ < 0 || ::fstat(descriptor_, &facts) != 0 || !S_ISREG(facts.st_mode)) {
+    auto const reason = descriptor_ < 0 ? std::strerror(errno) : "it is not a file";
+    if (descriptor_ >= 0) ::close(descriptor_);
+    throw dist::CheckpointError(fmt::format("{} cannot be read ({}); give a file of weights", path_, reason));
+  }
+  size_ = static_cast<std::uint64_t>(facts.st_size);
+}
+
+FileBytes::~FileBytes() { ::close(descriptor_); }
+
+void FileBytes::read(std::uint64_t offset, void* data, std::size_t bytes) const {
+  auto* at = static_cast<char*>(data);
+  while (bytes > 0) {
+    auto const got = ::pread(descriptor_, at, bytes, static_cast<off_t>(offset));
+    if (got < 0 && errno == EINTR) continue;
+    if (got <= 0)
+      throw dist::CheckpointError(fmt::format("{} cannot be read at byte {} ({}); copy it again", path_, offset,
+                                              got < 0 ? std::strerror(errno) : "it ended early"));
+    at += got;
+    offset += static_cast<std::uint64_t>(got);
+    bytes -= static_cast<std::size_t>(got);
+  }
+}
+
+bool is_loss_network(std::string const& name) { return name.starts_with("loss_computer."); }
+
+bool is_weights_file(std::string const& path) { return path.ends_with(".safetensors") || path.ends_with(".pt"); }
+
+std::vector<dist::NamedTensor> read_weights_file(std::string const& path) {
+  std::vector<dist::NamedTensor> tensors;
+  if (path.ends_with(".pt")) {
+    FileBytes const file(path);
+    try {
+      for (auto& [name, tensor] : model::read_reference_weights(file)) tensors.push_back({name, tensor});
+    } catch (model::FormatError const& error) {
+      throw dist::CheckpointError(fmt::format("{}: {}", path, error.what()));
+    }
+  } else {
+    tensors = dist::read_safetensors(path);
+  }
+  auto const networks = std::erase_if(tensors, [](auto const& named) { return is_loss_network(named.name); });
+  if (networks > 0) log_info(fmt::format("{}: {} tensors of the reference's loss networks set aside", path, networks));
+  return tensors;
+}
+
+}  // namespace duoflow::launch
