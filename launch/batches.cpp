@@ -35,13 +35,14 @@ at::Tensor own_float(at::Tensor const& view, at::Device device) {
       .to(at::kFloat, /*non_blocking=*/true, /*copy=*/view.scalar_type() == at::kFloat);
 }
 
-at::Tensor times(std::uint64_t first_position, std::int64_t samples, std::uint64_t seed, at::Device device) {
+at::Tensor times(std::uint64_t first_position, std::int64_t samples, Config const& config, at::Device device) {
   auto t = at::empty(
       {samples}, at::TensorOptions(at::kFloat).pinned_memory(device.is_cuda()));  // else the copy waits for the device
+  auto const sampling = time_sampling(config.flow);
   auto* values = t.mutable_data_ptr<float>();
   for (std::int64_t i = 0; i < samples; ++i)
     values[i] = static_cast<float>(
-        model::uniform01(seed, first_position + static_cast<std::uint64_t>(i), model::Stream::time, 0));
+        model::sample_time(sampling, config.training.seed, first_position + static_cast<std::uint64_t>(i)));
   return t.to(device, /*non_blocking=*/true);
 }
 
@@ -54,6 +55,11 @@ at::Tensor noise_of(std::uint64_t first_position, std::int64_t samples, model::M
 }
 
 }  // namespace
+
+bool needs_noise(Config const& config) {
+  return config.model.editor == model::EditorKind::noise_to_relit ||
+         (config.flow.path != "linear" && config.flow.path_sigma != 0);
+}
 
 at::Tensor starting_noise(model::ModelOptions const& options, std::uint64_t seed, std::uint64_t position) {
   return model::normal_tensor({options.n_latent_vectors, options.d}, seed, position, model::Stream::noise);
@@ -108,9 +114,9 @@ InputPictures input_pictures(data::Batch const& batch, data::BatchSource const& 
   return result;
 }
 
-model::JointBatch joint_batch(data::Batch const& batch, data::BatchSource const& source,
-                              model::ModelOptions const& options, model::LightEncoding encoding, std::uint64_t seed,
-                              at::Device device) {
+model::JointBatch joint_batch(data::Batch const& batch, data::BatchSource const& source, Config const& config,
+                              model::LightEncoding encoding, at::Device device) {
+  auto const& options = config.model;
   auto field = [&](char const* name) { return field_tensor(batch, source, name); };
   model::JointBatch result;
   if (batch.fields.contains("x0")) {
@@ -123,10 +129,10 @@ model::JointBatch joint_batch(data::Batch const& batch, data::BatchSource const&
     result.input_rays = pictures.rays;
   }
   result.t = model::knows_time(options.editor)
-                 ? times(batch.first_position, batch.samples, seed, device)
+                 ? times(batch.first_position, batch.samples, config, device)
                  : at::zeros({batch.samples}, at::TensorOptions(at::kFloat).device(device));
-  if (options.editor == model::EditorKind::noise_to_relit)
-    result.noise = noise_of(batch.first_position, batch.samples, options, seed, device);
+  if (needs_noise(config))
+    result.noise = noise_of(batch.first_position, batch.samples, options, config.training.seed, device);
   result.env = light_tensor(field("env"), field("world_to_norm"), options.env_height, encoding, device);
   result.target_image = image_tensor(field("target_images"), device);
   result.target_rays = rays_of(batch, source, "target", result.target_image);

@@ -7,6 +7,7 @@
 #include <ATen/core/Tensor.h>
 
 #include "data/loader.h"
+#include "launch/config.h"
 #include "model/joint_step.h"
 #include "model/light_encoding.h"
 #include "model/scene_model.h"
@@ -27,15 +28,17 @@ struct InputPictures {
 };
 InputPictures input_pictures(data::Batch const& batch, data::BatchSource const& source, at::Device device);
 
-// [n,d] standard normal, a function of (seed, position): where EditorKind::noise_to_relit starts from.
+// Whether the path takes noise: an editor that starts from it, or a bridge.
+bool needs_noise(Config const& config);
+// [n,d] standard normal, a function of (seed, position): where EditorKind::noise_to_relit starts from, and eps of a
+// bridge.
 at::Tensor starting_noise(model::ModelOptions const& options, std::uint64_t seed, std::uint64_t position);
 
 // x0, x1 keep renderer space (pair shards), or the pictures they are encoded from are there (scene pairs); t and noise
-// from (seed, position), t zero for an editor that knows no time. May start copies that read the batch's memory
-// asynchronously (CUDA).
-model::JointBatch joint_batch(data::Batch const& batch, data::BatchSource const& source,
-                              model::ModelOptions const& options, model::LightEncoding encoding, std::uint64_t seed,
-                              at::Device device);
+// from (seed, position), t zero for an editor that knows no time, noise where needs_noise. May start copies that read
+// the batch's memory asynchronously (CUDA).
+model::JointBatch joint_batch(data::Batch const& batch, data::BatchSource const& source, Config const& config,
+                              model::LightEncoding encoding, at::Device device);
 model::ReconstructionBatch reconstruction_batch(data::Batch const& batch, data::BatchSource const& source,
                                                 at::Device device);
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cmath>
 #include <filesystem>
 #include <fstream>
 #include <limits>
@@ -15,6 +16,7 @@
 #include <yaml-cpp/yaml.h>
 
 #include "launch/edit_distance.h"
+#include "model/flow/path.h"
 
 namespace duoflow::launch {
 namespace {
@@ -26,6 +28,9 @@ std::vector<std::pair<std::string, std::string>> const kAliases = {
     {"model.transformer.editor.flow_matching.flow_loss_weight",
      "model.transformer.editor.flow_matching.velocity_loss_weight"},
     {"training.LVSM_checkpoint_dir", "training.init_from"},
+    {"training.flow_match.inference_steps", "model.transformer.editor.flow_matching.num_ode_steps"},
+    {"training.flow_match.inference_method", "model.transformer.editor.flow_matching.ode_solver"},
+    {"training.flow_match.noise_scale", "model.transformer.editor.flow_matching.path_sigma"},
 };
 
 constexpr char const* kCommandLine = "command line";
@@ -122,13 +127,9 @@ class Loader {
 
   // Unused keys whose value asks for another objective than the one that would run.
   static void refuse_dropped_request(Leaf const& leaf) {
-    bool const noise = leaf.spelling == "training.flow_match.noise_scale" && leaf.value.as<double>(0) != 0;
     bool const dpt = leaf.spelling == "model.decoder_head.type" && leaf.value.as<std::string>("") != "mlp";
     if (dpt)
       throw ConfigError(fmt::format("{}: {} = {} (violated: mlp, the plain head is the one there is)", leaf.where,
-                                    leaf.spelling, YAML::Dump(leaf.value)));
-    if (noise)
-      throw ConfigError(fmt::format("{}: {} = {} (violated: 0, noisy paths are not in this version)", leaf.where,
                                     leaf.spelling, YAML::Dump(leaf.value)));
   }
 
@@ -189,6 +190,7 @@ void apply_reference_behaviour(Config& c) {
                  c.editor_kind == "noise_to_relit" ? kReferenceNoiseLatentScale : 1.0);
   if (c.editor_kind == "residual") unless_written(e + "init_scale", c.model.editor_init_scale, 0.01);
   if (editor == "one_step") unless_written(e + "flow_matching.velocity_loss_weight", c.flow.velocity_loss_weight, 0.0);
+  if (c.flow.path_sigma != 0) unless_written(e + "flow_matching.path", c.flow.path, std::string("noisy_linear"));
   unless_written(e + "time_scale", c.model.time_scale, 1.0);
   unless_written(e + "velocity_head", c.model.velocity_head, false);
   unless_written(e + "light_in_adaln", c.model.light_in_adaln, false);
@@ -278,8 +280,23 @@ void validate_flow(Config const& c) {
   require_one_of((p + "weighting").c_str(), f.weighting, {"fixed", "normalized", "schedule"});
   require_one_of((p + "statistics").c_str(), f.statistics, {"current", "lagged"});
   require_one_of((p + "schedule_form").c_str(), f.schedule_form, {"step", "linear"});
-  require_one_of((p + "time_sampling").c_str(), f.time_sampling, {"uniform"});
-  require_one_of((p + "ode_solver").c_str(), f.ode_solver, {"euler"});
+  require_one_of((p + "time_sampling").c_str(), f.time_sampling, model::time_sampling_names());
+  require_one_of((p + "path").c_str(), f.path, model::path_names());
+  require_one_of((p + "ode_solver").c_str(), f.ode_solver, model::solver_names());
+  try {
+    model::check_time_sampling(time_sampling(f));
+  } catch (std::invalid_argument const& error) {
+    throw ConfigError(fmt::format("{}time_sampling: {}", p, error.what()));
+  }
+  require(std::isfinite(f.path_sigma) && f.path_sigma >= 0, (p + "path_sigma").c_str(), f.path_sigma, ">= 0");
+  require(f.path_sigma == 0 || f.path != "linear", (p + "path_sigma").c_str(), f.path_sigma,
+          "0 on the linear path; for noise choose path bridge_sqrt or bridge_quadratic");
+  require(f.path_sigma > 0 || f.path == "linear", (p + "path_sigma").c_str(), f.path_sigma,
+          "> 0 on this path; it is its noise's width");
+  require(f.path == "linear" || c.model.editor != model::EditorKind::noise_to_relit, (p + "path").c_str(), f.path,
+          "linear for kind noise_to_relit, which starts from noise");
+  require(f.ode_rtol > 0, (p + "ode_rtol").c_str(), f.ode_rtol, "> 0");
+  require(f.ode_atol > 0, (p + "ode_atol").c_str(), f.ode_atol, "> 0");
   require(f.num_ode_steps > 0, (p + "num_ode_steps").c_str(), f.num_ode_steps, "> 0");
   require(f.weight_ema >= 0 && f.weight_ema < 1, (p + "weight_ema").c_str(), f.weight_ema, "in [0, 1)");
   require(f.weight_clamp.size() <= 2, (p + "weight_clamp").c_str(),
@@ -386,8 +403,13 @@ void resolve(Config& c, std::set<std::string> const& overridden, WrittenBy write
   apply_reference_behaviour(c);
   settle_weighting(c, overridden, writer);
   c.model.editor = editor_kind(c.editor_kind);
-  if (!model::knows_time(c.model.editor) && !c.written.contains("model.transformer.editor.flow_matching.num_ode_steps"))
+  bool const steps_written = c.written.contains("model.transformer.editor.flow_matching.num_ode_steps");
+  if (!model::knows_time(c.model.editor) && (!steps_written || !c.class_name.empty())) {
+    if (steps_written && c.flow.num_ode_steps != 1)  // the family's YAMLs carry flow_match along
+      c.notes.push_back(
+          fmt::format("num_ode_steps = {} is taken as 1: {} knows no time", c.flow.num_ode_steps, c.class_name));
     c.flow.num_ode_steps = 1;
+  }
   if (c.dist.reproducible) {  // nothing may follow from the rank count
     if (c.dist.virtual_shards == 0) c.dist.virtual_shards = 8;
     if (c.dist.threads == 0) c.dist.threads = 1;
@@ -547,6 +569,19 @@ std::vector<std::int64_t> parse_frames(std::string const& text, std::string cons
     for (auto frame = first; frame <= last; ++frame) frames.push_back(frame);
   }
   return frames;
+}
+
+model::TimeSampling time_sampling(FlowMatchingConfig const& f) {
+  return {f.time_sampling, f.time_mean, f.time_deviation, f.time_mode_scale, f.discrete_times, f.time_shift};
+}
+
+model::SolverOptions solver_options(FlowMatchingConfig const& f) {
+  model::SolverOptions options;
+  options.name = f.ode_solver;
+  options.steps = static_cast<int>(f.num_ode_steps);
+  options.rtol = f.ode_rtol;
+  options.atol = f.ode_atol;
+  return options;
 }
 
 model::WeightingOptions weighting_options(Config const& config) {

@@ -13,6 +13,8 @@
 #include <string>
 #include <vector>
 
+#include "model/flow/solver.h"
+#include "model/flow/time_sampling.h"
 #include "model/loss/weighting.h"
 #include "model/options.h"
 
@@ -58,8 +60,14 @@ struct FlowMatchingConfig {
   std::int64_t warmup_steps = 1000;
   std::string schedule_form = "step";
   double velocity_start = 2.0, velocity_end = 0.5, render_start = 0.5, render_end = 2.0;
-  std::string time_sampling = "uniform", ode_solver = "euler";
+  std::string time_sampling = "uniform";
+  double time_mean = 0, time_deviation = 1, time_mode_scale = 1.29, time_shift = 1;
+  std::vector<double> discrete_times;
+  std::string path = "linear";
+  double path_sigma = 0;
+  std::string ode_solver = "euler";
   std::int64_t num_ode_steps = 4;
+  double ode_rtol = 1e-4, ode_atol = 1e-5;
 };
 
 struct DataConfig {
@@ -125,5 +133,7 @@ std::string nearest_key(std::string const& key);
 // "0,4,8-11" -> {0,4,8,9,10,11}; ConfigError naming `key`.
 std::vector<std::int64_t> parse_frames(std::string const& text, std::string const& key);
 model::WeightingOptions weighting_options(Config const& config);
+model::TimeSampling time_sampling(FlowMatchingConfig const& config);
+model::SolverOptions solver_options(FlowMatchingConfig const& config);
 
 }  // namespace duoflow::launch

@@ -119,9 +119,22 @@ void add_model_keys(std::vector<ConfigKey>& keys, Config& c) {
           key(f + "velocity_end", c.flow.velocity_end, "schedule: velocity weight after it"),
           key(f + "render_start", c.flow.render_start, "schedule: render weight before warm-up ends"),
           key(f + "render_end", c.flow.render_end, "schedule: render weight after it"),
-          key(f + "time_sampling", c.flow.time_sampling, "distribution of t: uniform"),
-          key(f + "ode_solver", c.flow.ode_solver, "solver of evaluate and edit: euler"),
-          key(f + "num_ode_steps", c.flow.num_ode_steps, "solver steps of evaluate and edit"),
+          key(f + "time_sampling", c.flow.time_sampling,
+              "distribution of t: uniform, early_bias, late_bias, mixed, logit_normal, mode, cosmap or discrete"),
+          key(f + "time_mean", c.flow.time_mean, "logit_normal: mean of logit t; negative favours the source"),
+          key(f + "time_deviation", c.flow.time_deviation, "logit_normal: deviation of logit t"),
+          key(f + "time_mode_scale", c.flow.time_mode_scale, "mode: scale, -1 to 1.7519"),
+          key(f + "discrete_times", c.flow.discrete_times, "discrete: the times, each in [0, 1]"),
+          key(f + "time_shift", c.flow.time_shift, "a: t becomes a t / (1 + (a-1) t); 1: off"),
+          key(f + "path", c.flow.path,
+              "linear, bridge_sqrt, bridge_quadratic, or noisy_linear (the reference's, whose target leaves the noise "
+              "in x_hat)"),
+          key(f + "path_sigma", c.flow.path_sigma, "width of a path's noise"),
+          key(f + "ode_solver", c.flow.ode_solver, "solver of evaluate and edit: euler, midpoint, heun, rk4 or dopri5"),
+          key(f + "num_ode_steps", c.flow.num_ode_steps,
+              "solver steps of evaluate and edit; dopri5: its first step is 1/this"),
+          key(f + "ode_rtol", c.flow.ode_rtol, "dopri5: relative tolerance"),
+          key(f + "ode_atol", c.flow.ode_atol, "dopri5: absolute tolerance"),
       });
 }
 
@@ -295,7 +308,7 @@ std::vector<std::pair<std::string, std::string>> const& unused_keys() {
       {"training.condition_reverse", "pairs are ordered both ways"},
       {"training.use_relit_images", "pairs hold the target light's pictures"},
       {"training.use_albedos", "the albedo decoder is left out"},
-      {"training.flow_match.*", "num_ode_steps, ode_solver and time_sampling decide"},
+      {"training.flow_match.train_timestep", "time_sampling decides"},
       {"training.skip_renderer", "false is what is done anyway; true is render_loss_weight: 0"},
       {"inference.*", "evaluate and edit take their choices on the command line"},
   };

@@ -15,7 +15,6 @@
 #include "launch/logging.h"
 #include "launch/pair_reader.h"
 #include "launch/pictures.h"
-#include "model/flow/solver.h"
 #include "model/metrics.h"
 
 namespace duoflow::launch {
@@ -54,8 +53,9 @@ class Evaluation {
         device_(loaded.model.parameters().front().tensor.device()),
         test_(options.data, device_),
         encoding_(model::light_encoding_from_string(loaded.config.data.light_encoding)),
-        solver_(options.solver.empty() ? loaded.config.flow.ode_solver : options.solver),
-        steps_(static_cast<int>(options.steps > 0 ? options.steps : loaded.config.flow.num_ode_steps)) {
+        solver_(solver_options(loaded.config.flow)) {
+    if (!options.solver.empty()) solver_.name = options.solver;
+    if (options.steps > 0) solver_.steps = static_cast<int>(options.steps);
     if (!options.train_data.empty()) train_ = std::make_unique<PairReader>(options.train_data, device_);
     auto const& model = loaded.config.model;
     auto const& set = test_.set();
@@ -112,8 +112,7 @@ class Evaluation {
     }
     auto const light =
         light_tensor(at::stack(env), at::stack(to_norm), loaded_.config.env_image_size, encoding_, device_);
-    auto const moved =
-        edit_latents(loaded_.model, at::stack(x0), light, editing_noise(loaded_.config, pairs), solver_, steps_);
+    auto const moved = edit_latents(loaded_.model, at::stack(x0), light, editing_noise(loaded_.config, pairs), solver_);
     return render(moved, at::stack(rays)).unbind(0);
   }
 
@@ -163,8 +162,7 @@ class Evaluation {
   PairReader test_;
   std::unique_ptr<PairReader> train_;
   model::LightEncoding encoding_;
-  std::string solver_;
-  int steps_;
+  model::SolverOptions solver_;
   std::map<std::int64_t, at::Tensor> rendered_;
   std::map<std::pair<std::string, std::int64_t>, at::Tensor> means_;
 };
@@ -238,14 +236,12 @@ void write_sheet(std::string const& path, Evaluation& evaluation, std::int64_t w
 }  // namespace
 
 at::Tensor edit_latents(model::SceneModel const& model, at::Tensor const& x0, at::Tensor const& env,
-                        at::Tensor const& noise, std::string const& solver, int steps) {
+                        at::Tensor const& noise, model::SolverOptions const& solver) {
   at::NoGradGuard const no_grad;
   auto const light = model.light_tokens(env), source = model.to_flow_space(x0);
-  auto const field = [&](at::Tensor const& x, double t) {
-    return model.velocity(x, at::full({x.size(0)}, t, x.options()), light, source);
-  };
+  auto const field = [&](at::Tensor const& x, at::Tensor const& t) { return model.velocity(x, t, light, source); };
   auto const start = noise.defined() ? noise.to(source.device()) : source;
-  return model.from_flow_space(model::solve(solver, field, start, steps));
+  return model.from_flow_space(model::solve(solver, field, start));
 }
 
 at::Tensor editing_noise(Config const& config, std::vector<std::int64_t> const& samples) {

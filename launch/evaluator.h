@@ -14,6 +14,7 @@
 
 #include "dist/communicator.h"
 #include "launch/model_setup.h"
+#include "model/flow/solver.h"
 
 namespace duoflow::launch {
 
@@ -31,7 +32,7 @@ void evaluate(dist::Communicator const& communicator, LoadedModel const& loaded,
 // Latents moved to a light: x0 [B,n,d] in renderer space, env [B,1,9,h,w] -> x1_hat [B,n,d] in renderer space. noise:
 // editing_noise of the samples.
 at::Tensor edit_latents(model::SceneModel const& model, at::Tensor const& x0, at::Tensor const& env,
-                        at::Tensor const& noise, std::string const& solver, int steps);
+                        at::Tensor const& noise, model::SolverOptions const& solver);
 // [B,n,d], where EditorKind::noise_to_relit starts from, by sample; undefined for the other editors.
 at::Tensor editing_noise(Config const& config, std::vector<std::int64_t> const& samples);
 

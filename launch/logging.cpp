@@ -29,7 +29,8 @@ void write_all(int descriptor, std::string_view text) {
 }
 
 // stderr has nobody to tell of its own failure.
-void write_stderr(std::string const& text) try { write_all(STDERR_FILENO, text); } catch (std::system_error const&) {}
+void write_stderr(std::string const& text) try { write_all(STDERR_FILENO, text); } catch (std::system_error const&) {
+}
 
 std::string local_time_text() {
   auto const now = std::time(nullptr);
@@ -91,9 +92,12 @@ class Log {
  private:
   static std::string_view level_name(LogLevel level) {
     switch (level) {
-      case LogLevel::info: return "info";
-      case LogLevel::warning: return "warning";
-      case LogLevel::error: return "error";
+      case LogLevel::info:
+        return "info";
+      case LogLevel::warning:
+        return "warning";
+      case LogLevel::error:
+        return "error";
     }
     return "error";
   }

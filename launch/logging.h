@@ -1,8 +1,8 @@
 #pragma once
-// Log lines: "2026-01-31 12:00:00 [rank 3/8] warning: text" on stderr and, once named, in a file (RUN/log.txt). The rank is
-// left out when the world is one rank. Rank 0 logs everything; the others only warnings and errors, so a line that all
-// ranks would say alike is said once. All functions may be called from any thread, and before start_logging (as the only
-// rank). They never throw for a line that cannot be written: a full disk ends no training by its log.
+// Log lines: "2026-01-31 12:00:00 [rank 3/8] warning: text" on stderr and, once named, in a file (RUN/log.txt). The
+// rank is left out when the world is one rank. Rank 0 logs everything; the others only warnings and errors, so a line
+// that all ranks would say alike is said once. All functions may be called from any thread, and before start_logging
+// (as the only rank). They never throw for a line that cannot be written: a full disk ends no training by its log.
 
 #include <filesystem>
 #include <string_view>
@@ -10,8 +10,8 @@
 namespace duoflow::launch {
 
 void start_logging(int rank, int size);
-// Appends what this process logs from now on to path too. File and folder are made by the first line; every rank may name
-// the same file.
+// Appends what this process logs from now on to path too. File and folder are made by the first line; every rank may
+// name the same file.
 void log_to_file(std::filesystem::path const& path);
 
 void log_info(std::string_view text);

@@ -55,8 +55,8 @@ void drop_lines_beyond(std::filesystem::path const& path, std::int64_t last_step
     log_info(fmt::format("{}: dropped {} line(s) of steps beyond {}", path.string(), kept.later, last_step));
   }
   if (kept.unreadable > 0) {
-    log_warning(fmt::format("{}: dropped {} line(s) that are no record of a step (cut short by a crash?)", path.string(),
-                            kept.unreadable));
+    log_warning(fmt::format("{}: dropped {} line(s) that are no record of a step (cut short by a crash?)",
+                            path.string(), kept.unreadable));
   }
 }
 

@@ -47,8 +47,8 @@ void Progress::update(std::int64_t step, double loss, double samples_per_s, std:
 
 void Progress::finish() { show_status(""); }
 
-std::string progress_text(std::int64_t step, std::int64_t total, double loss, double samples_per_s, std::string_view more,
-                          double seconds_left) {
+std::string progress_text(std::int64_t step, std::int64_t total, double loss, double samples_per_s,
+                          std::string_view more, double seconds_left) {
   auto text = fmt::format("step {}/{}", step, total);
   if (total > 0) text += fmt::format("  {}%", 100 * step / total);
   text += fmt::format("  loss {}  {} samples/s", number_text(loss, 4), number_text(samples_per_s, 3));

@@ -29,10 +29,10 @@ class Progress {
   double seconds_per_step_ = 0;  // 0: not known yet
 };
 
-// "step 120/2000  6%  loss 0.1234  52.1 samples/s  psnr 21.30  12m05s left". A loss or speed that is not finite reads "-";
-// a time that is not finite is left out.
-std::string progress_text(std::int64_t step, std::int64_t total, double loss, double samples_per_s, std::string_view more,
-                          double seconds_left);
+// "step 120/2000  6%  loss 0.1234  52.1 samples/s  psnr 21.30  12m05s left". A loss or speed that is not finite reads
+// "-"; a time that is not finite is left out.
+std::string progress_text(std::int64_t step, std::int64_t total, double loss, double samples_per_s,
+                          std::string_view more, double seconds_left);
 // "8s", "12m05s", "3h07m", "2d04h"; rounded to the last unit shown.
 std::string duration_text(double seconds);
 

@@ -136,7 +136,8 @@ void RunLog::checkpoint(std::string const& folder, double ms) {
   log_info(fmt::format("checkpoint {} ({:.0f} ms)", folder, ms));
 }
 
-void RunLog::cost(std::string const& split, std::int64_t steps, double peak_mib, std::vector<std::string> const& hosts) {
+void RunLog::cost(std::string const& split, std::int64_t steps, double peak_mib,
+                  std::vector<std::string> const& hosts) {
   if (!state_) return;
   state_->progress.finish();
   if (!split.empty()) log_info(fmt::format("step times of rank 0 (mean of {} steps): {}", steps, split));

@@ -29,8 +29,8 @@ class RunLog {
   void skipped(StepNumbers const& numbers);
   void pictures(std::int64_t step, at::Tensor const& image_BT3HW, at::Tensor const& target_BT3HW);
   void checkpoint(std::string const& folder, double ms);
-  // Rank 0's mean step split ("": none) over so many steps; the peak resident memory of the rank that took most; which of
-  // the ranks (on these hosts) the others wait for.
+  // Rank 0's mean step split ("": none) over so many steps; the peak resident memory of the rank that took most; which
+  // of the ranks (on these hosts) the others wait for.
   void cost(std::string const& split, std::int64_t steps, double peak_mib, std::vector<std::string> const& hosts);
   void finish(std::string const& how);
 

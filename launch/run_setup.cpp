@@ -29,7 +29,9 @@ model::JointLossOptions loss_options(Config const& config) {
   auto const& t = config.training;
   return {config.flow.velocity_loss_weight,
           config.objective == "joint" ? config.flow.render_loss_weight : 1,
-          {t.l2_loss_weight, t.lpips_loss_weight, t.perceptual_loss_weight}};
+          {t.l2_loss_weight, t.lpips_loss_weight, t.perceptual_loss_weight},
+          model::path_of_name(config.flow.path),
+          config.flow.path_sigma};
 }
 
 model::SceneModel make_model(Config const& config, at::Device device, bool resumes) {

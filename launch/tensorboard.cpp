@@ -92,8 +92,9 @@ std::filesystem::path new_file_name(std::filesystem::path const& directory) {
 }
 
 std::runtime_error trouble(std::filesystem::path const& path, char const* what) {
-  return std::runtime_error(fmt::format("{}: cannot {} the TensorBoard file ({}); free space or choose another run folder.",
-                                        path.string(), what, std::generic_category().message(errno)));
+  return std::runtime_error(
+      fmt::format("{}: cannot {} the TensorBoard file ({}); free space or choose another run folder.", path.string(),
+                  what, std::generic_category().message(errno)));
 }
 
 std::string event_at(std::int64_t step) {

@@ -1,6 +1,6 @@
 #pragma once
-// TensorBoard event files (events.out.tfevents.*): protocol buffers in TFRecord frames, written here without TensorFlow.
-// One process writes (rank 0).
+// TensorBoard event files (events.out.tfevents.*): protocol buffers in TFRecord frames, written here without
+// TensorFlow. One process writes (rank 0).
 
 #include <cstdint>
 #include <cstdio>
@@ -13,8 +13,8 @@ namespace duoflow::launch {
 
 class TensorBoardWriter {
  public:
-  // Starts a new file in directory (made if missing), which TensorBoard reads after those already there. Points of those
-  // beyond keep_through_step are superseded: TensorBoard drops them when it reads the new file's first record.
+  // Starts a new file in directory (made if missing), which TensorBoard reads after those already there. Points of
+  // those beyond keep_through_step are superseded: TensorBoard drops them when it reads the new file's first record.
   // Throws std::runtime_error naming the file.
   TensorBoardWriter(std::filesystem::path const& directory, std::int64_t keep_through_step);
 

@@ -185,8 +185,7 @@ void Trainer::train_step() {
 
 std::pair<model::JointBatch, std::uint64_t> Trainer::joint(std::int64_t) {
   auto const batch = next_batch();
-  return {joint_batch(batch, data_->source(), config_.model, encoding_, config_.training.seed, device_),
-          batch.first_position};
+  return {joint_batch(batch, data_->source(), config_, encoding_, device_), batch.first_position};
 }
 
 std::pair<model::ReconstructionBatch, std::uint64_t> Trainer::reconstruction(std::int64_t) {

@@ -101,7 +101,8 @@ JointStep::BeforeCut JointStep::before_cut(JointBatch const& batch, at::Tensor c
   at::Tensor const x0 = batch.x0.defined() ? batch.x0 : model_.reconstruct(batch.input_image, batch.input_rays);
   at::Tensor const source = model_.to_flow_space(x0);
   bool const from_noise = model_.options().editor == EditorKind::noise_to_relit;
-  PathPoint const point = linear_path(from_noise ? batch.noise : source, model_.to_flow_space(x1), batch.t);
+  PathPoint const point = path_point(options_.path, options_.path_sigma, from_noise ? batch.noise : source,
+                                     model_.to_flow_space(x1), batch.t, batch.noise);
   return {x0, point, model_.velocity(point.x_t, batch.t, model_.light_tokens(batch.env), source)};
 }
 

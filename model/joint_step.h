@@ -16,6 +16,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include "model/flow/path.h"
 #include "model/loss/render.h"
 #include "model/loss/weighting.h"
 #include "model/scene_model.h"
@@ -53,12 +54,14 @@ struct JointBatch {
   // Online latents: the input views under the first light and under the second, [B,V,3,H,W], and their rays
   // [B,V,6,H,W].
   at::Tensor input_image{}, relit_image{}, input_rays{};
-  at::Tensor noise{};  // [B,n,d] standard normal: where the path of EditorKind::noise_to_relit begins
+  at::Tensor noise{};  // [B,n,d] standard normal: where the path of EditorKind::noise_to_relit begins; eps of a bridge
 };
 
 struct JointLossOptions {
   double lambda_v = 1, lambda_r = 1;
   RenderLossOptions render;
+  Path path = Path::linear;
+  double path_sigma = 0;
 };
 
 // What one micro-step leaves behind at the cut.

@@ -75,7 +75,7 @@ int edit(dist::Runtime& runtime, Arguments const& arguments) {
   auto const env =
       light_tensor(light, tensor(encoded.world_to_norm, {1, 4, 4}), loaded.config.env_image_size, encoding, device);
   auto const latents = edit_latents(loaded.model, encoded.latents.unsqueeze(0), env, editing_noise(loaded.config, {0}),
-                                    loaded.config.flow.ode_solver, static_cast<int>(loaded.config.flow.num_ode_steps));
+                                    solver_options(loaded.config.flow));
   auto const relit = loaded.model.render(latents, rays)[0];
   std::filesystem::create_directories(arguments.out);
   for (std::int64_t t = 0; t < targets; ++t)

@@ -176,7 +176,7 @@ class StepRun {
     auto const target = read_views(batch_, "target", samples);
     inputs.t = model::knows_time(config_.model.editor) ? batch_.get("t", {samples}, Range::unit)
                                                        : at::zeros({samples}, target.image.options());
-    if (config_.model.editor == model::EditorKind::noise_to_relit)
+    if (needs_noise(config_))
       inputs.noise = batch_.get("noise", {samples, config_.model.n_latent_vectors, config_.model.d});
     inputs.target_image = target.image;
     inputs.target_rays = target.rays;

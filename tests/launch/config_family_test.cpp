@@ -72,6 +72,14 @@ TEST(ConfigFamilyTest, EachClassBringsItsEditor) {
   EXPECT_EQ(of("LVSM_scene_encoder_decoder.Images2LatentScene").objective, "reconstruction");
 }
 
+TEST(ConfigFamilyTest, ItsNoiseScaleIsItsOwnPath) {
+  auto const noisy = parse("training: {flow_match: {noise_scale: 0.05}}", {kReferenceClass});
+  EXPECT_EQ(noisy.flow.path, "noisy_linear");
+  EXPECT_EQ(noisy.flow.path_sigma, 0.05);
+  expect_error({"path_sigma = 0.05", "bridge_sqrt"},
+               "training: {flow_match: {noise_scale: 0.05}}");  // no class: say which
+}
+
 TEST(ConfigFamilyTest, AnEditorThatKnowsNoTimeEditsInOneStep) {
   std::string const once = "model.transformer.editor.kind=one_step";
   EXPECT_EQ(parse("", {once}).flow.num_ode_steps, 1);
@@ -199,9 +207,6 @@ TEST(ConfigFamilyTest, TheLvsmFamilysYamlLoadsWithOneNotePerUnusedKey) {
                                            "training.wandb_log_every",
                                            "training.wandb_project",
                                            "training.flow_match.train_timestep",
-                                           "training.flow_match.inference_steps",
-                                           "training.flow_match.inference_method",
-                                           "training.flow_match.noise_scale",
                                            "training.skip_renderer",
                                            "inference.if_inference",
                                            "inference.compute_metrics",
@@ -224,6 +229,9 @@ TEST(ConfigFamilyTest, TheLvsmFamilysYamlLoadsWithOneNotePerUnusedKey) {
   EXPECT_EQ(config.training.lr, 1e-4);
   EXPECT_EQ(config.training.init_from, "weights.safetensors");
   EXPECT_EQ(config.flow.velocity_loss_weight, 1.0);
+  EXPECT_EQ(config.flow.ode_solver, "heun");
+  EXPECT_EQ(config.flow.num_ode_steps, 8);
+  EXPECT_EQ(config.flow.path, "linear");
   EXPECT_TRUE(config.training.freeze_reconstructor_renderer);
   EXPECT_TRUE(config.model.checkpoint_blocks);
   EXPECT_EQ(config.model.compute, model::ComputeType::bf16);

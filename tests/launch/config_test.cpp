@@ -48,6 +48,17 @@ std::vector<std::pair<std::string, std::string>> other_values() {
           {kFlow + "render_start", "0.75"},
           {kFlow + "render_end", "1.5"},
           {kFlow + "num_ode_steps", "9"},
+          {kFlow + "time_sampling", "\"logit_normal\""},
+          {kFlow + "time_mean", "-0.5"},
+          {kFlow + "time_deviation", "1.5"},
+          {kFlow + "time_mode_scale", "1"},
+          {kFlow + "discrete_times", "[0, 0.5]"},
+          {kFlow + "time_shift", "3"},
+          {kFlow + "path", "\"bridge_sqrt\""},
+          {kFlow + "path_sigma", "0.005"},
+          {kFlow + "ode_solver", "\"dopri5\""},
+          {kFlow + "ode_rtol", "0.01"},
+          {kFlow + "ode_atol", "0.001"},
           {"training.batch_size_per_gpu", "3"},
           {"training.global_batch_size", "21"},
           {"training.grad_accum_steps", "2"},
@@ -98,15 +109,9 @@ std::vector<std::pair<std::string, std::string>> other_values() {
 // Keys whose one value (with the other values above) is the default; model.class_name, which changes others, has tests
 // of its own.
 std::set<std::string> keys_of_one_value() {
-  return {"model.transformer.editor.init_scale",
-          "model.class_name",
-          kFlow + "time_sampling",
-          kFlow + "ode_solver",
-          "training.amp_dtype",
-          "training.lpips_loss_weight",
-          "training.perceptual_loss_weight",
-          "dist.reproducible",
-          "dist.virtual_shards"};
+  return {
+      "model.transformer.editor.init_scale", "model.class_name",  "training.amp_dtype", "training.lpips_loss_weight",
+      "training.perceptual_loss_weight",     "dist.reproducible", "dist.virtual_shards"};
 }
 
 TEST(ConfigTest, EveryKeyRoundTripsThroughTheEffectiveConfig) {
@@ -197,7 +202,13 @@ TEST(ConfigTest, ValuesOutsideTheirRangeAreErrors) {
                                         kFlow + "weighting=learned",
                                         kFlow + "weight_ema=1",
                                         kFlow + "weight_clamp=[1,2,3]",
-                                        kFlow + "ode_solver=rk4",
+                                        kFlow + "ode_solver=rk5",
+                                        kFlow + "ode_rtol=0",
+                                        kFlow + "path=bridge",
+                                        kFlow + "path_sigma=0.1",
+                                        kFlow + "path=bridge_sqrt",
+                                        kFlow + "time_sampling=discrete",
+                                        kFlow + "time_shift=-1",
                                         kFlow + "time_sampling=u",
                                         kFlow + "statistics=next",
                                         "objective=both",

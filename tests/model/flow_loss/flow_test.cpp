@@ -7,7 +7,6 @@
 
 #include "model/flow/path.h"
 #include "model/flow/random.h"
-#include "model/flow/solver.h"
 #include "tests/model/small_model.h"
 
 namespace duoflow::model {
@@ -48,48 +47,63 @@ TEST(LinearPathTest, AnEmptyBatchStaysEmpty) {
   EXPECT_EQ(linear_path(at::empty({0, 4, 3}), at::empty({0, 4, 3}), at::empty({0})).x_t.numel(), 0);
 }
 
-TEST(SolverTest, EulerIsExactForAConstantField) {
+struct Bridge {
+  Path path;
+  double sigma, (*width)(double t);
+};
+std::vector<Bridge> bridges() {
+  return {{Path::bridge_sqrt, 0.3, [](double t) { return 0.3 * std::sqrt(t * (1 - t)); }},
+          {Path::bridge_quadratic, 0.7, [](double t) { return 0.7 * t * (1 - t); }}};
+}
+
+TEST(BridgeTest, NoiseHasTheStatedWidthAndEndsAreFree) {
   Ends const e;
-  at::Tensor const v = e.x1 - e.x0;
-  for (int const steps : {1, 2, 7}) {
-    EXPECT_LT(test::relative_error(solve(
-                                       "euler", [&](at::Tensor const&, double) { return v; }, e.x0, steps),
-                                   e.x1),
-              1e-6);
+  at::Tensor const noise = normal_tensor({5, 4, 3}, 1, 2, Stream::noise);
+  for (auto const& [path, sigma, width] : bridges()) {
+    at::Tensor const extra = path_point(path, sigma, e.x0, e.x1, e.t, noise).x_t - linear_path(e.x0, e.x1, e.t).x_t;
+    for (std::int64_t i = 0; i < 5; ++i)
+      EXPECT_LT((extra[i] - width(e.t[i].item<double>()) * noise[i]).abs().max().item<double>(), 1e-6) << i;
   }
 }
 
-TEST(SolverTest, EulerCompoundsAnExponential) {
-  at::Tensor const start = at::full({2}, 3.0, at::kDouble);
-  for (int const steps : {1, 4, 10}) {
-    at::Tensor const end = solve(
-        "euler", [](at::Tensor const& x, double) { return 0.5 * x; }, start, steps);
-    EXPECT_NEAR(end[1].item<double>(), 3 * std::pow(1 + 0.5 / steps, steps), 1e-12);
+TEST(BridgeTest, AnOracleVelocityLandsOnTheOtherEndWithNoiseToo) {
+  Ends e;
+  e.t = at::tensor({0.0f, 0.1f, 0.5f, 0.97f, 0.9999f});
+  at::Tensor const noise = normal_tensor({5, 4, 3}, 1, 2, Stream::noise);
+  for (auto const& [path, sigma, width] : bridges()) {
+    PathPoint const point = path_point(path, sigma, e.x0, e.x1, e.t, noise);
+    at::Tensor const x_hat = point.x_t + (1 - e.t).view({-1, 1, 1}) * point.target;
+    EXPECT_LT((x_hat - e.x1).abs().max().item<double>(), 2e-6);
   }
-  EXPECT_EQ(start[0].item<double>(), 3);
 }
 
-TEST(SolverTest, EulerEvaluatesAtTheLeftEndOfEveryStep) {
-  std::vector<double> seen;
-  solve(
-      "euler",
-      [&](at::Tensor const& x, double t) {
-        seen.push_back(t);
-        return x;
-      },
-      at::ones({1}), 4);
-  EXPECT_EQ(seen, (std::vector<double>{0, 0.25, 0.5, 0.75}));
+TEST(BridgeTest, TheFamilysOwnTargetMissesTheOtherEndByTheNoise) {
+  Ends const e;
+  at::Tensor const noise = normal_tensor({5, 4, 3}, 1, 2, Stream::noise);
+  PathPoint const point = path_point(Path::noisy_linear, 0.7, e.x0, e.x1, e.t, noise);
+  EXPECT_TRUE(at::equal(point.x_t, path_point(Path::bridge_quadratic, 0.7, e.x0, e.x1, e.t, noise).x_t));
+  EXPECT_TRUE(at::equal(point.target, e.x1 - e.x0));
+  at::Tensor const missed = point.x_t + (1 - e.t).view({-1, 1, 1}) * point.target - e.x1;
+  EXPECT_LT((missed[2] - 0.7 * 0.25 * noise[2]).abs().max().item<double>(), 1e-6);
 }
 
-TEST(SolverTest, AnUnknownNameOrNoStepIsAnErrorThatSaysWhatIsValid) {
-  VelocityField const field = [](at::Tensor const& x, double) { return x; };
-  try {
-    solve("rk5", field, at::ones({1}), 1);
-    FAIL() << "accepted";
-  } catch (std::invalid_argument const& error) {
-    EXPECT_NE(std::string(error.what()).find("'rk5', use one of: euler"), std::string::npos) << error.what();
-  }
-  EXPECT_THROW(solve("euler", field, at::ones({1}), 0), std::invalid_argument);
+TEST(BridgeTest, WithoutWidthItIsTheLinearPathAndNeedsNoNoise) {
+  Ends const e;
+  EXPECT_TRUE(at::equal(path_point(Path::bridge_sqrt, 0, e.x0, e.x1, e.t, {}).x_t, linear_path(e.x0, e.x1, e.t).x_t));
+  EXPECT_THROW(path_point(Path::bridge_sqrt, 0.1, e.x0, e.x1, e.t, {}), std::invalid_argument);
+}
+
+TEST(BridgeTest, TheTargetIsFiniteAtTheFarEnd) {
+  Ends const e;
+  for (auto const& [path, sigma, width] : bridges())
+    EXPECT_TRUE(at::isfinite(path_point(path, sigma, e.x0, e.x1, e.t, at::ones_like(e.x0)).target).all().item<bool>());
+}
+
+TEST(PathNamesTest, NameThePathsAndAnUnknownOneIsRefused) {
+  EXPECT_EQ(path_of_name("linear"), Path::linear);
+  EXPECT_EQ(path_of_name("bridge_sqrt"), Path::bridge_sqrt);
+  EXPECT_EQ(path_of_name("bridge_quadratic"), Path::bridge_quadratic);
+  EXPECT_THROW(path_of_name("bridge"), std::invalid_argument);
 }
 
 }  // namespace
