@@ -60,7 +60,8 @@ void load_tensors(model::SceneModel& model, std::vector<dist::NamedTensor> const
   if (missing) *missing = report.missing;
 }
 
-std::vector<std::string> load_weights(model::SceneModel& model, std::string const& path) {
+std::vector<std::string> load_weights(model::SceneModel& model, std::string const& given) {
+  auto const path = weights_file_at(given);
   std::vector<std::string> missing;
   if (is_weights_file(path)) {
     load_tensors(model, read_weights_file(path), path, &missing);

@@ -16,9 +16,10 @@ void configure(dist::Runtime& runtime, Config const& config);
 // auto: CUDA when this build and machine have it. ConfigError when cuda is asked for and absent.
 at::Device choose_device(std::string const& name);
 
-// Copies `path`'s tensors into the model: a .safetensors file, the LVSM family's .pt, a checkpoint folder, or a run
-// folder (its newest valid checkpoint). Returns what the file did not hold (kept as initialised). ConfigError: nothing
-// matches, a tensor has another shape, or a key is not the model's. CheckpointError: the file itself is bad.
+// Copies `path`'s tensors into the model: a .safetensors file, the LVSM family's .pt or a folder of them, a checkpoint
+// folder, or a run folder (its newest valid checkpoint). Returns what the file did not hold (kept as initialised).
+// ConfigError: nothing matches, a tensor has another shape, or a key is not the model's. CheckpointError: the file
+// itself is bad.
 std::vector<std::string> load_weights(model::SceneModel& model, std::string const& path);
 void load_tensors(model::SceneModel& model, std::vector<dist::NamedTensor> const& tensors, std::string const& origin,
                   std::vector<std::string>* missing);

@@ -95,6 +95,11 @@ bool is_editor_parameter(std::string const& name) {
 ReferenceLayout reference_layout(model::NamedTensors const& state_dict, std::string const& origin) {
   ReferenceLayout layout;
   bool const has_light_maps = any_with(state_dict, "env_tokenizer.");
+  if (any_with(state_dict, "point_light_tokenizer.") && !has_light_maps)
+    throw dist::CheckpointError(fmt::format(
+        "{}: its editor sees point lights alone (left out here: it would see no light); give a checkpoint that "
+        "was trained with light maps",
+        origin));
   for (auto const& [name, tensor] : state_dict) {
     if (name.starts_with("image_token_decoder.") && !name.starts_with("image_token_decoder.0.") &&
         !name.starts_with("image_token_decoder.1."))

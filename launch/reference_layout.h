@@ -18,7 +18,8 @@ struct ReferenceLayout {
   std::string class_name;
 };
 
-// CheckpointError: a part that cannot be left out without changing what the model computes (the DPT head).
+// CheckpointError: a part that cannot be left out without changing what the model computes (the DPT head, an editor of
+// point lights alone).
 ReferenceLayout reference_layout(model::NamedTensors const& state_dict, std::string const& origin);
 
 // Where a config says another thing than the tensors. CheckpointError listing all such keys with both values.

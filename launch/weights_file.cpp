@@ -10,6 +10,7 @@
 #include <ATen/core/Tensor.h>
 #include <fmt/format.h>
 
+#include "dist/checkpoint/file_io.h"
 #include "dist/error.h"
 #include "launch/logging.h"
 #include "model/reference_checkpoint/reference_checkpoint.h"
@@ -46,6 +47,15 @@ void FileBytes::read(std::uint64_t offset, void* data, std::size_t bytes) const 
 bool is_loss_network(std::string const& name) { return name.starts_with("loss_computer."); }
 
 bool is_weights_file(std::string const& path) { return path.ends_with(".safetensors") || path.ends_with(".pt"); }
+
+std::string weights_file_at(std::string const& path) {
+  bool const ours = dist::path_exists(path + "/manifest.json") || dist::path_exists(path + "/checkpoints");
+  if (ours || !dist::path_exists(path + "/.")) return path;  // a checkpoint, a run; no folder
+  std::string last;
+  for (auto const& name : dist::list_folder(path))
+    if (name.ends_with(".pt")) last = name;  // sorted
+  return last.empty() ? path : path + "/" + last;
+}
 
 std::vector<dist::NamedTensor> read_weights_file(std::string const& path) {
   std::vector<dist::NamedTensor> tensors;

@@ -30,6 +30,9 @@ bool is_loss_network(std::string const& name);
 
 // Whether load_weights and step take `path` for one file of weights rather than a checkpoint or run folder.
 bool is_weights_file(std::string const& path);
+// `path` itself, or, where it is a folder of .pt files and no checkpoint or run, the last of them by name: which the
+// family's code takes.
+std::string weights_file_at(std::string const& path);
 // Its tensors, the family's loss networks left out (said once). CheckpointError, beginning with `path`.
 std::vector<dist::NamedTensor> read_weights_file(std::string const& path);
 

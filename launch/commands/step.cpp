@@ -270,8 +270,11 @@ class StepRun {
 
   // Weights given as a checkpoint bring their optimizer's state and their place in the schedule.
   Counters resume(RunTensors const& run) const {
-    if (is_weights_file(weights_)) return {};
+    if (is_weights_file(weights_file_at(weights_))) return {};
     auto const state = dist::read_checkpoint(dist::resolve_checkpoint(weights_));
+    bool const weights_only = std::none_of(state.state.begin(), state.state.end(),
+                                           [](auto const& named) { return named.name.starts_with("exp_avg."); });
+    if (weights_only) return {};
     std::vector<std::string> changes;
     auto const data = nlohmann::json::parse(state.counters_json).at("data_fingerprint").get<std::string>();
     auto const counters = unpack_run(state, run, config_, data, &changes);

@@ -35,6 +35,8 @@ struct PickleNode {
 class Pickle {
  public:
   explicit Pickle(std::string_view bytes);  // FormatError
+  Pickle(Pickle const&) = delete;
+  Pickle& operator=(Pickle const&) = delete;
   PickleNode const& root() const { return *root_; }
 
  private:

@@ -225,6 +225,21 @@ TEST(RunStateTest, AnotherWeightingStartsAnewAndIsListed) {
   EXPECT_EQ(other.weighting().standing_weights()->velocity.item<float>(), 1);
 }
 
+TEST(RunStateTest, AnImportedCheckpointGoesOnWithAnyDataAndTheWeightingStartsAnew) {
+  Saved saved;
+  auto& json = saved.state.counters_json;
+  json.insert(1, "\"imported\":true,");
+  auto const ahead = json.find("\"schedule_ahead\":0");
+  ASSERT_NE(ahead, json.npos);
+  json.replace(ahead, 18, "\"schedule_ahead\":2");
+  std::erase_if(saved.state.state, [](auto const& named) { return named.name.starts_with("weighting."); });
+  TinyRun other({}, kShape);
+  auto const counters = unpack_run(saved.state, tensors_of(other), tiny_config(), "data-b", nullptr);
+  EXPECT_EQ(counters.data_fingerprint, "data-b");
+  EXPECT_EQ(counters.schedule_ahead, 2);
+  EXPECT_TRUE(at::equal(other.optimizer().exp_avg(), saved.run.optimizer().exp_avg()));
+}
+
 TEST(RunStateTest, OtherHardwareIsListed) {
   Saved saved;
   TinyRun other({}, kShape);

@@ -32,6 +32,11 @@ TEST(ScheduleTest, WarmUpRisesLinearlyFromZeroWhateverFollows) {
   }
 }
 
+TEST(ScheduleTest, AnImportedRunsSkippedUpdatesAreStepsOfTheScheduleToo) {
+  ScheduleOptions const options{2, 10, 110, "cosine", 25};
+  expect_rate(options, 10, 1 + std::numbers::sqrt2 / 2);
+}
+
 TEST(ScheduleTest, CosineFallsAsHalfACosineToZeroAtTheEnd) {
   ScheduleOptions const options{2, 10, 110, "cosine"};
   expect_rate(options, 11, 1 + std::cos(std::numbers::pi / 100));

@@ -49,8 +49,15 @@ class ImportTest(EndToEndTest):
     def test_a_pt_file_starts_a_run_and_encodes(self):
         file = self.folder / "stage1.pt"
         launch(0, "export", samples() / "stage1", file, "--format", "reference")
-        one, two = self.train("from-safetensors", 2), self.train("from-pt", 2, f"training.init_from={file}")
-        self.assertEqual([comparable(line) for line in metrics(one)], [comparable(line) for line in metrics(two)])
+        folder = self.folder / "family"  # as training.LVSM_checkpoint_dir names it
+        folder.mkdir()
+        (folder / "ckpt_0000000000000001.pt").write_bytes(b"an older one")
+        (folder / "ckpt_0000000000000002.pt").write_bytes(file.read_bytes())
+        runs = [self.train("from-safetensors", 2), self.train("from-pt", 2, f"training.init_from={file}"),
+                self.train("from-folder", 2, f"training.init_from={folder}")]
+        lines = [[comparable(line) for line in metrics(run)] for run in runs]
+        self.assertEqual(lines[0], lines[1])
+        self.assertEqual(lines[0], lines[2])
         launch(0, "import", file, self.folder / "stage1", "--config", samples() / "reconstruction.yaml")
         launch(0, "encode", "--checkpoint", self.folder / "stage1", "--data", samples() / "scenes", "--out", self.folder / "pairs")
         for name in ("pairs-00000.h5", "pairs-00001.h5"):
@@ -66,6 +73,13 @@ class ImportTest(EndToEndTest):
                 out = self.folder / f"{kind}-measured"
                 launch(0, "evaluate", "--checkpoint", runs[0], "--data", samples() / "pairs", "--out", out, "--rows", 1)
                 self.assertGreater(json.loads((out / "metrics.json").read_text())["psnr"], 0)
+
+    def test_micro_steps_of_an_editor_from_noise_give_the_step(self):
+        choices = (f"{EDITOR}kind=noise_to_relit", f"{EDITOR}latent_scale=0.136", f"{WEIGHTING}=normalized")
+        whole, parts = self.train("whole-batch", 2, *choices), self.train("micro-steps", 2, *choices, "training.batch_size_per_gpu=5")
+        for one, two in zip(metrics(whole), metrics(parts)):
+            for number in ("velocity_loss", "render_loss", "velocity_weight", "grad_norm"):
+                self.assertAlmostEqual(one[number] / two[number], 1, delta=1e-5)
 
 
 if __name__ == "__main__":

@@ -16,9 +16,10 @@ def setUpModule():
         raise unittest.SkipTest(f"this Python has no torch that works ({check.stderr.strip().splitlines()[-1]}): launch/setup.sh --full installs it")
 
 
+# `--`: else torchrun takes the program's --run for an abbreviation of an option of its own.
 def torchrun(ranks, arguments, *options, code=0):
     command = [sys.executable, "-m", "torch.distributed.run", "--no-python", "--nproc-per-node", str(ranks), "--master-port", str(free_port()), *options,
-               str(PROGRAM), *map(str, arguments)]
+               "--", str(PROGRAM), *map(str, arguments)]
     return run_command(command, code, 200)
 
 
@@ -48,7 +49,7 @@ class TorchrunTest(TrajectoryTest):
         script = (f'if [ "$RANK" = 1 ] && [ ! -e {mark} ]; then touch {mark}; "$0" "$@" & pid=$!; '
                   f'while [ ! -e {run}/checkpoints/latest ]; do sleep 0.05; done; kill -9 $pid; wait $pid; exit 137; fi; exec "$0" "$@"')
         command = [sys.executable, "-m", "torch.distributed.run", "--no-python", "--nproc-per-node", "2", "--max-restarts", "1", "--monitor-interval", "0.2",
-                   "--master-port", str(free_port()), "sh", "-c", script, str(PROGRAM), *map(str, arguments)]
+                   "--master-port", str(free_port()), "--", "sh", "-c", script, str(PROGRAM), *map(str, arguments)]
         outcome = run_command(command, 0, 200)
         self.assertTrue(mark.exists(), outcome)
         self.assertEqual([line["step"] for line in metrics(run)], list(range(1, 401)), outcome)

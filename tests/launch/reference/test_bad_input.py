@@ -76,6 +76,13 @@ class BadInputTest(ReferenceTest):
         content["model"]["image_token_decoder.projects.0.weight"] = torch.zeros(4, 4)
         self.refused_content(content, "DPT")
 
+    def test_an_editor_of_point_lights_alone_is_said_to_be_left_out(self):
+        content = self.content()
+        content["model"]["point_light_tokenizer.0.weight"] = torch.zeros(16, 10)
+        self.refused_content(content, "neither fits")  # beside light maps it may be left behind, but its moments count
+        del content["model"]["env_tokenizer.1.weight"]
+        self.refused_content(content, "point lights alone")
+
     def test_numbers_that_are_not_finite(self):
         content = self.content()
         content["model"]["image_tokenizer.1.weight"] = content["model"]["image_tokenizer.1.weight"].clone()

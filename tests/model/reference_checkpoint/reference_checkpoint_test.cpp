@@ -77,6 +77,16 @@ TEST(ReferenceCheckpointTest, EveryCutIsAnError) {
     EXPECT_NE(format_error([&] { read(bytes.substr(0, size)); }), "") << size;
 }
 
+TEST(ReferenceCheckpointTest, EveryChangedByteIsAnErrorOrHarmless) {
+  auto const bytes = written(example());
+  for (std::size_t i = 0; i < bytes.size(); ++i)
+    for (int const change : {0x01, 0x40, 0xff}) {
+      auto changed = bytes;
+      changed[i] = static_cast<char>(changed[i] ^ change);
+      format_error([&] { read(changed); });
+    }
+}
+
 // Of torch.save (tests/golden/make_reference_checkpoint.py): a state dict with tensors that share a storage and
 // transposed ones, two types of number, an optimizer and a schedule after two updates.
 TEST(ReferenceCheckpointTest, AFileOfTorchIsRead) {
