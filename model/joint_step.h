@@ -30,6 +30,9 @@ enum StatisticSlot : int {
   // Of the mean over the sample's target images.
   kMse,
   kPsnr,
+  // Of the terms as they enter L_r, unweighted; 0 where they have no weight.
+  kLpips,
+  kPerceptual,
   kSamples,
   // Number of samples whose L_v or L_r is not finite.
   kNonFinite,
@@ -53,6 +56,7 @@ struct JointBatch {
   // Online latents: the input views under the first light and under the second, [B,V,3,H,W], and their rays
   // [B,V,6,H,W].
   at::Tensor input_image{}, relit_image{}, input_rays{};
+  std::uint64_t first_position = 0;  // of the first sample in the run's order
 };
 
 struct JointLossOptions {
@@ -128,6 +132,7 @@ class JointStep {
 struct ReconstructionBatch {
   at::Tensor input_image, input_rays;    // [B,V,3,H,W], [B,V,6,H,W]
   at::Tensor target_rays, target_image;  // [B,T,6,H,W], [B,T,3,H,W]
+  std::uint64_t first_position = 0;      // of the first sample in the run's order
 };
 at::Tensor reconstruction_step(
     SceneModel& model, RenderLoss const& loss, ReconstructionBatch const& batch, std::int64_t global_batch,
