@@ -110,6 +110,7 @@ model::JointBatch joint_batch(data::Batch const& batch, data::BatchSource const&
     result.relit_image = pictures.relit;
     result.input_rays = pictures.rays;
   }
+  result.first_position = batch.first_position;
   result.t = times(batch.first_position, batch.samples, seed, device);
   result.env = light_tensor(field("env"), field("world_to_norm"), options.env_height, encoding, device);
   result.target_image = image_tensor(field("target_images"), device);
@@ -121,7 +122,7 @@ model::ReconstructionBatch reconstruction_batch(data::Batch const& batch, data::
                                                 at::Device device) {
   auto const inputs = input_pictures(batch, source, device);
   auto const target = image_tensor(field_tensor(batch, source, "target_images"), device);
-  return {inputs.image, inputs.rays, rays_of(batch, source, "target", target), target};
+  return {inputs.image, inputs.rays, rays_of(batch, source, "target", target), target, batch.first_position};
 }
 
 }  // namespace duoflow::launch

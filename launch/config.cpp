@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cmath>
 #include <filesystem>
 #include <fstream>
 #include <limits>
@@ -13,6 +14,8 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 #include <yaml-cpp/yaml.h>
+
+#include "model/edit_distance.h"
 
 namespace duoflow::launch {
 namespace {
@@ -51,21 +54,6 @@ void collect_leaves(YAML::Node const& node, std::string const& prefix, std::stri
     else
       leaves.push_back({key, item.second, where});
   }
-}
-
-std::size_t edit_distance(std::string const& a, std::string const& b) {
-  std::vector<std::size_t> row(b.size() + 1);
-  for (std::size_t j = 0; j <= b.size(); ++j) row[j] = j;
-  for (std::size_t i = 1; i <= a.size(); ++i) {
-    std::size_t diagonal = row[0];
-    row[0] = i;
-    for (std::size_t j = 1; j <= b.size(); ++j) {
-      auto const substitute = diagonal + (a[i - 1] != b[j - 1] ? 1 : 0);
-      diagonal = row[j];
-      row[j] = std::min({row[j] + 1, row[j - 1] + 1, substitute});
-    }
-  }
-  return row[b.size()];
 }
 
 std::string const* unused_reason(std::string const& key) {
@@ -216,6 +204,34 @@ void validate_model(Config const& c) {
           m.editor_n_layer, "> 0");
 }
 
+// Terms of the render loss that have a weight.
+bool has_image_term(TrainingConfig const& t) {
+  return t.l2_loss_weight + t.l1_loss_weight + t.gradient_loss_weight + t.lpips_loss_weight + t.perceptual_loss_weight >
+         0;
+}
+
+void validate_image_terms(Config const& c) {
+  auto const& t = c.training;
+  for (auto const& [key, weight] :
+       {std::pair{"l2", t.l2_loss_weight}, std::pair{"l1", t.l1_loss_weight},
+        std::pair{"gradient", t.gradient_loss_weight}, std::pair{"lpips", t.lpips_loss_weight},
+        std::pair{"perceptual", t.perceptual_loss_weight}})
+    require(weight >= 0 && std::isfinite(weight), fmt::format("training.{}_loss_weight", key).c_str(), weight, ">= 0");
+  require(c.objective == "joint" || has_image_term(t), "training.l2_loss_weight", t.l2_loss_weight,
+          "> 0 for one of the image terms (l2, l1, gradient, lpips, perceptual): reconstruction has no other loss");
+  require_one_of("training.lpips_network", t.lpips_network, {"vgg", "alex"});
+  require(t.perceptual_min_t >= 0 && t.perceptual_min_t < 1, "training.perceptual_min_t", t.perceptual_min_t,
+          "in [0, 1): 1 would leave no sample");
+  auto const smallest = t.lpips_loss_weight > 0 && t.lpips_network == "alex" ? 31 : 16;  // what the networks need
+  auto const side = t.perceptual_crop > 0 ? t.perceptual_crop : c.model.image_size;
+  require(t.perceptual_crop >= 0 && t.perceptual_crop <= c.model.image_size, "training.perceptual_crop",
+          t.perceptual_crop, "at most model.image_tokenizer.image_size; 0: whole pictures");
+  if (t.lpips_loss_weight + t.perceptual_loss_weight > 0)
+    require(side >= smallest, t.perceptual_crop > 0 ? "training.perceptual_crop" : "model.image_tokenizer.image_size",
+            side,
+            "at least 16 pixels for VGG, 31 for AlexNet, with a training.lpips_loss_weight or perceptual_loss_weight");
+}
+
 void validate_training(Config const& c) {
   auto const& t = c.training;
   require(t.batch_size_per_gpu > 0, "training.batch_size_per_gpu", t.batch_size_per_gpu, "> 0");
@@ -241,10 +257,7 @@ void validate_training(Config const& c) {
   require(t.vis_every >= 0, "training.vis_every", t.vis_every, ">= 0");
   require_one_of("training.scheduler_type", t.scheduler_type, {"cosine", "linear", "constant"});
   require_one_of("training.amp_dtype", t.amp_dtype, {"bf16"}, " - fp16 needs loss scaling, which is left out");
-  require(t.lpips_loss_weight == 0, "training.lpips_loss_weight", t.lpips_loss_weight,
-          "0, LPIPS is not in this version");
-  require(t.perceptual_loss_weight == 0, "training.perceptual_loss_weight", t.perceptual_loss_weight,
-          "0, the VGG19 loss is not in this version");
+  validate_image_terms(c);
 }
 
 std::pair<double, double> clamp_of(FlowMatchingConfig const& f) {
@@ -270,7 +283,7 @@ void validate_flow(Config const& c) {
           fmt::format("[{}]", fmt::join(f.weight_clamp, ", ")), "[min, max] with 0 <= min <= max, or max 0: no clamp");
   require(f.velocity_loss_weight >= 0, (p + "velocity_loss_weight").c_str(), f.velocity_loss_weight, ">= 0");
   require(f.render_loss_weight >= 0, (p + "render_loss_weight").c_str(), f.render_loss_weight, ">= 0");
-  bool const renders = f.render_loss_weight > 0 && c.training.l2_loss_weight > 0;  // the image terms of this version
+  bool const renders = f.render_loss_weight > 0 && has_image_term(c.training);
   if (c.objective == "joint" && !renders && f.velocity_loss_weight == 0)
     throw ConfigError(
         fmt::format("{}velocity_loss_weight and render_loss_weight are both 0 (nothing is left to train); "
@@ -279,9 +292,10 @@ void validate_flow(Config const& c) {
   if (c.objective == "joint" && f.weighting == "normalized" && (!renders || f.velocity_loss_weight == 0))
     throw ConfigError(
         fmt::format("{}weighting = normalized compares the velocity and the render loss, but one of them "
-                    "is off (velocity_loss_weight {}, render_loss_weight {}, training.l2_loss_weight {}); "
+                    "is off (velocity_loss_weight {}, render_loss_weight {}{}); "
                     "use weighting: fixed, or give both a weight",
-                    p, f.velocity_loss_weight, f.render_loss_weight, c.training.l2_loss_weight));
+                    p, f.velocity_loss_weight, f.render_loss_weight,
+                    has_image_term(c.training) ? "" : ", training.l2_loss_weight and every other image term 0"));
 }
 
 void validate(Config& c) {
@@ -316,18 +330,19 @@ void note_what_has_no_effect(Config& c) {
   note(!c.dist.reproducible && c.dist.virtual_shards > 0, "dist.virtual_shards", "dist.reproducible is false");
   note(c.objective == "joint" && c.latents == "cached" && !c.data.exclude_lights.empty(), "data.exclude_lights",
        "the lights of cached latents were chosen when they were encoded");
-  note(c.flow.weighting != "normalized" && c.flow.statistics != "current", "model.transformer.editor.flow_matching.statistics",
-       "the weighting does not follow the losses");
-}
-
-void switch_missing_losses_off(Config& c) {
-  auto const off = [&](double& weight, char const* key) {
-    if (weight == 0) return;
-    c.notes.push_back(fmt::format("{} = {} is taken as 0: that loss is not in this version", key, weight));
-    weight = 0;
-  };
-  off(c.training.lpips_loss_weight, "training.lpips_loss_weight");
-  off(c.training.perceptual_loss_weight, "training.perceptual_loss_weight");
+  note(c.flow.weighting != "normalized" && c.flow.statistics != "current",
+       "model.transformer.editor.flow_matching.statistics", "the weighting does not follow the losses");
+  auto const& t = c.training;
+  bool const networks = t.lpips_loss_weight + t.perceptual_loss_weight > 0;
+  char const* const no_network = "training.lpips_loss_weight and training.perceptual_loss_weight are 0";
+  note(!networks && t.perceptual_crop > 0, "training.perceptual_crop", no_network);
+  note(!networks && t.perceptual_min_t > 0, "training.perceptual_min_t", no_network);
+  note(networks && t.perceptual_min_t > 0 && c.objective == "reconstruction", "training.perceptual_min_t",
+       "reconstruction has no times");
+  note(t.lpips_loss_weight == 0 && !t.lpips_weights.empty(), "training.lpips_weights",
+       "training.lpips_loss_weight is 0");
+  note(t.perceptual_loss_weight == 0 && !t.perceptual_weights.empty(), "training.perceptual_weights",
+       "training.perceptual_loss_weight is 0");
 }
 
 // normalize_losses says in other words whether weighting is `normalized`. Written in one place the two must agree; one
@@ -370,7 +385,7 @@ std::string nearest_key(std::string const& key) {
   std::string best;
   std::size_t best_distance = std::numeric_limits<std::size_t>::max();
   auto consider = [&](std::string const& candidate) {
-    auto const distance = edit_distance(key, candidate);
+    auto const distance = model::edit_distance(key, candidate);
     if (distance < best_distance) best = candidate, best_distance = distance;
   };
   for (auto const& valid : config_keys(scratch)) consider(valid.name);
@@ -386,7 +401,7 @@ std::string nearest_key(std::string const& key) {
 namespace {
 
 Config parse(std::string const& yaml, std::string const& origin, std::vector<std::string> const& overrides,
-             MissingLosses missing, WrittenBy writer) {
+             WrittenBy writer) {
   Config config;
   Loader loader(config);
   std::vector<Leaf> leaves;
@@ -416,31 +431,29 @@ Config parse(std::string const& yaml, std::string const& origin, std::vector<std
   }
   loader.end_source();
   resolve(config, loader.overridden(), writer);
-  if (missing == MissingLosses::off) switch_missing_losses_off(config);
   validate(config);
   return config;
 }
 
 }  // namespace
 
-Config parse_config(std::string const& yaml, std::string const& origin, std::vector<std::string> const& overrides,
-                    MissingLosses missing) {
-  return parse(yaml, origin, overrides, missing, WrittenBy::user);
+Config parse_config(std::string const& yaml, std::string const& origin, std::vector<std::string> const& overrides) {
+  return parse(yaml, origin, overrides, WrittenBy::user);
 }
 
 Config parse_stored_config(std::string const& yaml, std::string const& origin,
                            std::vector<std::string> const& overrides) {
-  return parse(yaml, origin, overrides, MissingLosses::error, WrittenBy::duoflow);
+  return parse(yaml, origin, overrides, WrittenBy::duoflow);
 }
 
-Config load_config(std::string const& path, std::vector<std::string> const& overrides, MissingLosses missing) {
+Config load_config(std::string const& path, std::vector<std::string> const& overrides) {
   std::ifstream file(path);
   if (!file || !std::filesystem::is_regular_file(path))
     throw ConfigError(fmt::format(
         "config {} cannot be read (missing, no file, or no permission); give an existing file with --config", path));
   std::stringstream text;
   text << file.rdbuf();
-  return parse_config(text.str(), path, overrides, missing);
+  return parse_config(text.str(), path, overrides);
 }
 
 namespace {

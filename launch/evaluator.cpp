@@ -13,6 +13,7 @@
 #include "data/error.h"
 #include "launch/batches.h"
 #include "launch/logging.h"
+#include "launch/loss_weights.h"
 #include "launch/pair_reader.h"
 #include "launch/pictures.h"
 #include "model/flow/solver.h"
@@ -23,7 +24,7 @@ namespace {
 
 using Row = std::vector<double>;  // one number per column of kColumns
 std::vector<std::string> const kAnswers = {"", "no_edit_", "oracle_", "shuffled_light_", "mean_light_"};
-std::vector<std::string> const kMetrics = {"psnr", "psnr_masked", "ssim"};
+std::vector<std::string> const kMetrics = {"psnr", "psnr_masked", "ssim", "lpips"};
 
 std::vector<std::string> columns() {
   std::vector<std::string> names;
@@ -33,8 +34,9 @@ std::vector<std::string> columns() {
 }
 
 // NaN: an answer that does not exist (undefined picture), a mask that the data do not have, pictures smaller than
-// SSIM's window.
-void append_metrics(Row& row, at::Tensor const& image_T3HW, at::Tensor const& target_T3HW, at::Tensor const& mask) {
+// SSIM's window or LPIPS's network, weights of LPIPS that are not there (null).
+void append_metrics(Row& row, at::Tensor const& image_T3HW, at::Tensor const& target_T3HW, at::Tensor const& mask,
+                    model::Lpips const* lpips) {
   if (!image_T3HW.defined()) {
     row.insert(row.end(), kMetrics.size(), std::nan(""));
     return;
@@ -42,8 +44,11 @@ void append_metrics(Row& row, at::Tensor const& image_T3HW, at::Tensor const& ta
   row.push_back(model::psnr_per_image(image_T3HW, target_T3HW).mean().item<double>());
   row.push_back(mask.defined() ? model::psnr_per_image_masked(image_T3HW, target_T3HW, mask).nanmean().item<double>()
                                : std::nan(""));
-  bool const fits = std::min(image_T3HW.size(2), image_T3HW.size(3)) >= model::kSsimWindow;
-  row.push_back(fits ? model::ssim_per_image(image_T3HW, target_T3HW).mean().item<double>() : std::nan(""));
+  auto const side = std::min(image_T3HW.size(2), image_T3HW.size(3));
+  row.push_back(side >= model::kSsimWindow ? model::ssim_per_image(image_T3HW, target_T3HW).mean().item<double>()
+                                           : std::nan(""));
+  row.push_back(lpips && side >= lpips->smallest_side() ? lpips->distance(image_T3HW, target_T3HW).mean().item<double>()
+                                                        : std::nan(""));
 }
 
 class Evaluation {
@@ -67,10 +72,14 @@ class Evaluation {
           fmt::format("{}: encoded by another reconstructor (producer {}, this checkpoint's is {}); encode again with "
                       "this checkpoint, or data.allow_other_producer=true",
                       options.data, set.producer, producer_of(loaded.model)));
+    auto const& training = loaded.config.training;  // its file may be gone: another machine's
+    bool const named = training.lpips_network == "vgg" && std::filesystem::is_regular_file(training.lpips_weights);
+    lpips_ = find_lpips(model::LpipsNetwork::vgg, named ? training.lpips_weights : "", device_, &lpips_absent_);
   }
 
   std::int64_t pairs() const { return std::ssize(test_.set().pairs); }
   PairReader const& test() const { return test_; }
+  std::string const& lpips_absent() const { return lpips_absent_; }  // why there is no LPIPS; "": there is
 
   // Metrics of the given pairs; edited pictures [T,3,H,W] of each go to *edited when given.
   std::vector<Row> run(std::vector<std::int64_t> const& pairs, std::vector<at::Tensor>* edited) {
@@ -84,11 +93,12 @@ class Evaluation {
       auto const& pair = test_.set().pairs[static_cast<std::size_t>(pairs[i])];
       auto const target = test_.images(pair.x1), mask = test_.mask(pair.x1);
       Row row;
-      append_metrics(row, own[i], target, mask);
-      append_metrics(row, rendered(pair.x0), target, mask);
-      append_metrics(row, rendered(pair.x1), target, mask);
-      append_metrics(row, others[i] == pairs[i] ? at::Tensor() : shuffled[i], target, mask);
-      append_metrics(row, mean_light(pair.x1), target, mask);
+      auto const append = [&](at::Tensor const& image) { append_metrics(row, image, target, mask, lpips_.get()); };
+      append(own[i]);
+      append(rendered(pair.x0));
+      append(rendered(pair.x1));
+      append(others[i] == pairs[i] ? at::Tensor() : shuffled[i]);
+      append(mean_light(pair.x1));
       rows.push_back(std::move(row));
       if (edited) edited->push_back(own[i]);
     }
@@ -164,6 +174,8 @@ class Evaluation {
   model::LightEncoding encoding_;
   std::string solver_;
   int steps_;
+  std::shared_ptr<model::Lpips const> lpips_;
+  std::string lpips_absent_;
   std::map<std::int64_t, at::Tensor> rendered_;
   std::map<std::pair<std::string, std::int64_t>, at::Tensor> means_;
 };
@@ -204,7 +216,6 @@ nlohmann::ordered_json summary(std::vector<Row> const& rows) {
       if (std::isfinite(row[c])) sum += row[c], ++count;
     json[names[c]] =
         count > 0 ? nlohmann::ordered_json(sum / static_cast<double>(count)) : nlohmann::ordered_json(nullptr);
-    if (names[c].ends_with("ssim")) json[names[c].substr(0, names[c].size() - 4) + "lpips"] = nullptr;
   }
   json["pairs"] = rows.size();
   return json;
@@ -268,6 +279,7 @@ void evaluate(dist::Communicator const& communicator, LoadedModel const& loaded,
     write_sheet(options.out + "/contact_sheet.png", evaluation, options.sheet_rows);
     auto const json = summary(rows);
     std::ofstream(options.out + "/metrics.json") << json.dump(2) << "\n";
+    if (!evaluation.lpips_absent().empty()) log_info("metrics.json has no lpips: " + evaluation.lpips_absent());
     bool const masked = !json["psnr_masked"].is_null();
     auto const shown = [&](std::string const& answer) {
       auto const& value = json[answer + (masked ? "psnr_masked" : "psnr")];

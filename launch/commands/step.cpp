@@ -19,8 +19,10 @@
 #include "dist/sharded_adamw.h"
 #include "launch/commands/commands.h"
 #include "launch/logging.h"
+#include "launch/loss_weights.h"
 #include "launch/model_setup.h"
 #include "launch/output_file.h"
+#include "launch/run_setup.h"
 #include "launch/schedule.h"
 #include "model/joint_step.h"
 #include "model/metrics.h"
@@ -140,12 +142,7 @@ class StepRun {
         model_(config.model, config.training.seed),
         batch_(arguments.batch, device),
         weighting_(model::make_weighting(weighting_options(config), device)),
-        step_(model_,
-              {config.flow.velocity_loss_weight,
-               config.flow.render_loss_weight,
-               {config.training.l2_loss_weight, config.training.lpips_loss_weight,
-                config.training.perceptual_loss_weight}},
-              *weighting_) {
+        step_(model_, losses(config, device), *weighting_) {
     load_step_weights(model_, arguments.weights);
     model_.to(device);
     for (auto const part : {model::Part::reconstructor, model::Part::editor, model::Part::renderer})
@@ -165,6 +162,12 @@ class StepRun {
   }
 
  private:
+  static model::JointLossOptions losses(Config const& config, at::Device device) {
+    auto options = loss_options(config, load_networks(config, device).networks);
+    options.lambda_r = config.flow.render_loss_weight;  // whatever the objective
+    return options;
+  }
+
   void add(std::string const& name, at::Tensor const& tensor) {
     outputs_.push_back({name, tensor.detach().to(at::kCPU).contiguous()});
   }
@@ -218,6 +221,9 @@ class StepRun {
     if (cut.image.defined()) {
       add("render", cut.image);
       add("render_loss", numbers.render);
+      auto const mean = [&](model::StatisticSlot slot) { return (sums[slot] / sums[model::kSamples]).to(at::kFloat); };
+      if (config_.training.lpips_loss_weight > 0) add("lpips", mean(model::kLpips));
+      if (config_.training.perceptual_loss_weight > 0) add("perceptual", mean(model::kPerceptual));
       add("psnr", numbers.psnr);
       add("psnr_batch", -10 * at::log10((cut.image - batch.target_image).square().mean()));
     }
@@ -236,7 +242,7 @@ class StepRun {
     auto const& t = config_.training;
     if (t.freeze_reconstructor_renderer) return false;
     if (part == model::Part::reconstructor) return !batch_.has("x0");
-    return config_.flow.render_loss_weight * (t.l2_loss_weight + t.lpips_loss_weight + t.perceptual_loss_weight) != 0;
+    return renders_at_all(config_);
   }
 
   // Optimizer steps with the config's schedule, groups and clip, from the weights given.
@@ -296,7 +302,7 @@ Command add_step(CLI::App& root) {
   return {app, [arguments](dist::Runtime& runtime) {
             if (runtime.size() > 1) throw ConfigError("step runs as one process; start it without mpirun");
             check_output_file(arguments->out);
-            auto const config = load_config(arguments->config, arguments->overrides, MissingLosses::off);
+            auto const config = load_config(arguments->config, arguments->overrides);
             configure(runtime, config);
             for (auto const& note : config.notes) log_info(note);
             StepRun(config, *arguments, choose_device(config.dist.device)).run(arguments->steps, arguments->out);

@@ -32,6 +32,7 @@ struct TinyShape {
   int zero = 0;
   bool reproducible = false;  // with as many virtual shards as ranks x micro-steps
   std::string statistics = "current";
+  bool image_terms = false;  // every term of the render loss, with a gate in t and a crop
 };
 
 model::ModelOptions tiny_options();
