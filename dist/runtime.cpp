@@ -177,6 +177,7 @@ void Runtime::State::end_all_ranks(int exit_code) const {
   std::signal(SIGALRM, SIG_DFL);
   alarm(alarm_s);
   end_stopped_ranks();
+  watchdog->repeat_last_word();
   session->abort(exit_code);
   std::_Exit(exit_code);  // the compiler does not take a virtual function's word that it does not return
 }

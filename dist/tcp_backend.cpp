@@ -194,16 +194,27 @@ void TcpBackend::with(std::size_t peer, Collective const& collective, Talk const
 void TcpBackend::ask(Collective const& mine) {
   std::string problem;
   with(0, mine, [&](TcpSocket const& rank_0) {
-    Call const call = call_of(mine);
-    rank_0.send(&call, sizeof(call));
-    if (moves(mine)) {
-      at::Tensor const sent = sent_by(mine, getRank());
-      if (sent.defined()) rank_0.send(sent.const_data_ptr(), sent.nbytes());
+    std::exception_ptr unsent;
+    try {
+      Call const call = call_of(mine);
+      rank_0.send(&call, sizeof(call));
+      if (moves(mine)) {
+        at::Tensor const sent = sent_by(mine, getRank());
+        if (sent.defined()) rank_0.send(sent.const_data_ptr(), sent.nbytes());
+      }
+    } catch (PeerError const&) {  // rank 0 may have said why before it hung up
+      unsent = std::current_exception();
     }
     std::uint32_t length = 0;
-    rank_0.receive(&length, sizeof(length));
-    problem.resize(length);
-    rank_0.receive(problem.data(), problem.size());
+    try {
+      rank_0.receive(&length, sizeof(length));
+      problem.resize(length);
+      rank_0.receive(problem.data(), problem.size());
+    } catch (PeerError const&) {
+      if (unsent) std::rethrow_exception(unsent);
+      throw;
+    }
+    if (unsent && length == 0) std::rethrow_exception(unsent);
     if (moves(mine) && length == 0) rank_0.receive(mine.output.mutable_data_ptr(), mine.output.nbytes());
   });
   if (!problem.empty()) throw PeerError(problem);

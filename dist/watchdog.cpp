@@ -196,7 +196,8 @@ void Watchdog::look_at_deadlines() {
 bool Watchdog::another_spoke(std::vector<Sighting> const& ranks) const {
   for (std::size_t rank = 0; rank < ranks.size(); ++rank) {
     if (static_cast<int>(rank) == options_.rank || ranks[rank].record.last_word != LastWord::spoken) continue;
-    options_.hush();
+    // A rank of this host claims its host's word itself: taken from it, nobody would speak.
+    if (options_.slots[rank] == nullptr) options_.hush();
     return true;
   }
   return false;
@@ -225,6 +226,19 @@ std::vector<int> Watchdog::silent_ranks(double silent_s) {
     if (is_other && seconds(record.alive_ns, now) > silent_s) silent.push_back(static_cast<int>(rank));
   }
   return silent;
+}
+
+void Watchdog::repeat_last_word() {
+  if (!options_.link) return;
+  for (int again = 0; again < spoken_again; ++again) {
+    PeerRecord record;
+    {
+      std::lock_guard lock(mutex_);
+      record = mine_;
+    }
+    options_.link->send(record);
+    std::this_thread::sleep_for(word_poll);
+  }
 }
 
 bool Watchdog::take_last_word(bool is_echo) {
@@ -259,10 +273,6 @@ bool Watchdog::take_last_word(bool is_echo) {
     if (another_is_ahead(wish, /*lower_only=*/true)) return false;
   }
   say(LastWord::spoken);
-  for (int again = 0; options_.link && again < spoken_again; ++again) {  // datagrams get lost, and this process ends
-    std::this_thread::sleep_for(word_poll);
-    say(LastWord::spoken);
-  }
   return true;
 }
 

@@ -29,7 +29,8 @@ struct WatchdogOptions {
   double collective_s = 600, step_s = 6000;
   // Given the report of what is overdue; called once, by the watchdog's thread. Does not return, except in tests.
   std::function<void(std::string const&)> end_job;
-  std::function<void()> hush;  // another rank has said why the job ends: this host need not; may be called repeatedly
+  // A rank of another host has said why the job ends: this host need not; may be called repeatedly.
+  std::function<void()> hush;
   // And that was a moment ago; called by the watchdog's thread. Does not return, except in tests.
   std::function<void()> leave;
 };
@@ -73,6 +74,10 @@ class Watchdog {
   // For a rank that did not get it: blocks until another one has spoken and had a moment to end the job (true), or for
   // 3 s (false).
   bool wait_for_last_word();
+
+  // For the one that has spoken, before it ends: datagrams to other hosts get lost. Blocks for 40 ms where there are
+  // any.
+  void repeat_last_word();
 
   // The others that have given no sign of life for so long (stopped ones), except one that has said why the job ends.
   std::vector<int> silent_ranks(double seconds);

@@ -128,6 +128,7 @@ model::JointBatch joint_batch(data::Batch const& batch, data::BatchSource const&
     result.relit_image = pictures.relit;
     result.input_rays = pictures.rays;
   }
+  result.first_position = batch.first_position;
   result.t = model::knows_time(options.editor)
                  ? times(batch.first_position, batch.samples, config, device)
                  : at::zeros({batch.samples}, at::TensorOptions(at::kFloat).device(device));
@@ -143,7 +144,7 @@ model::ReconstructionBatch reconstruction_batch(data::Batch const& batch, data::
                                                 at::Device device) {
   auto const inputs = input_pictures(batch, source, device);
   auto const target = image_tensor(field_tensor(batch, source, "target_images"), device);
-  return {inputs.image, inputs.rays, rays_of(batch, source, "target", target), target};
+  return {inputs.image, inputs.rays, rays_of(batch, source, "target", target), target, batch.first_position};
 }
 
 }  // namespace duoflow::launch

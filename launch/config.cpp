@@ -15,8 +15,8 @@
 #include <fmt/ranges.h>
 #include <yaml-cpp/yaml.h>
 
-#include "launch/edit_distance.h"
-#include "model/flow/path.h"
+#include "launch/config_validation.h"
+#include "model/edit_distance.h"
 
 namespace duoflow::launch {
 namespace {
@@ -203,148 +203,6 @@ void apply_reference_behaviour(Config& c) {
   c.env_image_size = kReferenceEnvSize;
 }
 
-template <class T>
-void require(bool holds, char const* key, T const& value, char const* rule) {
-  if (!holds)
-    throw ConfigError(
-        fmt::format("{} = {} (violated: {}); change it in the config or on the command line", key, value, rule));
-}
-
-void require_one_of(char const* key, std::string const& value, std::vector<std::string> const& valid,
-                    char const* note = "") {
-  if (std::find(valid.begin(), valid.end(), value) == valid.end())
-    throw ConfigError(
-        fmt::format("{} = {} (not one of: {}){}; choose one of them", key, value, fmt::join(valid, ", "), note));
-}
-
-void validate_model(Config const& c) {
-  auto const& m = c.model;
-  require(m.d > 0 && m.d_head > 0 && m.d % m.d_head == 0, "model.transformer.d", m.d, "a positive multiple of d_head");
-  require(m.d % 2 == 0, "model.transformer.d", m.d, "even (time embedding)");
-  require(m.patch_size > 0 && m.image_size > 0 && m.image_size % m.patch_size == 0, "model.image_tokenizer.image_size",
-          m.image_size, "a positive multiple of patch_size");
-  require(m.env_height > 0 && m.env_height % m.patch_size == 0, "model.env_tokenizer.image_size", m.env_height,
-          "a positive multiple of patch_size");
-  require(m.latent_scale > 0, "model.transformer.editor.latent_scale", m.latent_scale, "> 0");
-  require(m.editor_init_scale >= 0, "model.transformer.editor.init_scale", m.editor_init_scale, ">= 0");
-  require(model::knows_time(m.editor) || c.flow.num_ode_steps == 1,
-          "model.transformer.editor.flow_matching.num_ode_steps", c.flow.num_ode_steps,
-          "1 with an editor that knows no time: it edits at once");
-  require(c.target_image_size == 0 || c.target_image_size == m.image_size, "model.target_pose_tokenizer.image_size",
-          c.target_image_size, "equal to image_tokenizer.image_size");
-  require(m.n_latent_vectors > 0, "model.transformer.n_latent_vectors", m.n_latent_vectors, "> 0");
-  require(m.encoder_n_layer > 0 && m.decoder_n_layer > 0 && m.editor_n_layer > 0, "model.transformer.*_n_layer",
-          m.editor_n_layer, "> 0");
-}
-
-void validate_training(Config const& c) {
-  auto const& t = c.training;
-  require(t.batch_size_per_gpu > 0, "training.batch_size_per_gpu", t.batch_size_per_gpu, "> 0");
-  require(t.grad_accum_steps > 0, "training.grad_accum_steps", t.grad_accum_steps, "> 0");
-  require(t.global_batch_size >= 0, "training.global_batch_size", t.global_batch_size, ">= 0");
-  require(t.lr >= 0, "training.lr", t.lr, ">= 0");
-  require(t.beta1 >= 0 && t.beta1 < 1, "training.beta1", t.beta1, "in [0, 1)");
-  require(t.beta2 >= 0 && t.beta2 < 1, "training.beta2", t.beta2, "in [0, 1)");
-  require(t.train_steps >= 0, "training.train_steps", t.train_steps, ">= 0");
-  require(t.warmup >= 0, "training.warmup", t.warmup, ">= 0");
-  require(t.num_input_views > 0, "training.num_input_views", t.num_input_views, "> 0");
-  require(t.grad_clip_norm >= 0, "training.grad_clip_norm", t.grad_clip_norm, ">= 0");
-  require(t.num_target_views > 0, "training.num_target_views", t.num_target_views, "> 0");
-  require(t.print_every > 0, "training.print_every", t.print_every, "> 0");
-  require(t.checkpoint_every > 0, "training.checkpoint_every", t.checkpoint_every, "> 0");
-  require(t.keep_last > 0, "training.keep_last", t.keep_last, "> 0");
-  require(t.keep_every >= 0, "training.keep_every", t.keep_every, ">= 0");
-  require(t.weight_decay >= 0, "training.weight_decay", t.weight_decay, ">= 0");
-  require(t.allowed_gradnorm_factor >= 0, "training.allowed_gradnorm_factor", t.allowed_gradnorm_factor,
-          ">= 0; 0: any norm");
-  require(t.max_skips_in_a_row > 0, "training.max_skips_in_a_row", t.max_skips_in_a_row, "> 0");
-  require(t.max_hours >= 0, "training.max_hours", t.max_hours, ">= 0");
-  require(t.vis_every >= 0, "training.vis_every", t.vis_every, ">= 0");
-  require_one_of("training.scheduler_type", t.scheduler_type, {"cosine", "linear", "constant"});
-  require_one_of("training.amp_dtype", t.amp_dtype, {"bf16"}, " - fp16 needs loss scaling, which is left out");
-  require(t.lpips_loss_weight == 0, "training.lpips_loss_weight", t.lpips_loss_weight,
-          "0, LPIPS is not in this version");
-  require(t.perceptual_loss_weight == 0, "training.perceptual_loss_weight", t.perceptual_loss_weight,
-          "0, the VGG19 loss is not in this version");
-}
-
-std::pair<double, double> clamp_of(FlowMatchingConfig const& f) {
-  if (f.weight_clamp.empty()) return {0, 0};
-  if (f.weight_clamp.size() == 1) return {0, f.weight_clamp[0]};
-  return {f.weight_clamp[0], f.weight_clamp[1]};
-}
-
-void validate_flow(Config const& c) {
-  auto const& f = c.flow;
-  std::string const p = "model.transformer.editor.flow_matching.";
-  require_one_of((p + "weighting").c_str(), f.weighting, {"fixed", "normalized", "schedule"});
-  require_one_of((p + "statistics").c_str(), f.statistics, {"current", "lagged"});
-  require_one_of((p + "schedule_form").c_str(), f.schedule_form, {"step", "linear"});
-  require_one_of((p + "time_sampling").c_str(), f.time_sampling, model::time_sampling_names());
-  require_one_of((p + "path").c_str(), f.path, model::path_names());
-  require_one_of((p + "ode_solver").c_str(), f.ode_solver, model::solver_names());
-  try {
-    model::check_time_sampling(time_sampling(f));
-  } catch (std::invalid_argument const& error) {
-    throw ConfigError(fmt::format("{}time_sampling: {}", p, error.what()));
-  }
-  require(std::isfinite(f.path_sigma) && f.path_sigma >= 0, (p + "path_sigma").c_str(), f.path_sigma, ">= 0");
-  require(f.path_sigma == 0 || f.path != "linear", (p + "path_sigma").c_str(), f.path_sigma,
-          "0 on the linear path; for noise choose path bridge_sqrt or bridge_quadratic");
-  require(f.path_sigma > 0 || f.path == "linear", (p + "path_sigma").c_str(), f.path_sigma,
-          "> 0 on this path; it is its noise's width");
-  require(f.path == "linear" || c.model.editor != model::EditorKind::noise_to_relit, (p + "path").c_str(), f.path,
-          "linear for kind noise_to_relit, which starts from noise");
-  require(f.ode_rtol > 0, (p + "ode_rtol").c_str(), f.ode_rtol, "> 0");
-  require(f.ode_atol > 0, (p + "ode_atol").c_str(), f.ode_atol, "> 0");
-  require(f.num_ode_steps > 0, (p + "num_ode_steps").c_str(), f.num_ode_steps, "> 0");
-  require(f.weight_ema >= 0 && f.weight_ema < 1, (p + "weight_ema").c_str(), f.weight_ema, "in [0, 1)");
-  require(f.weight_clamp.size() <= 2, (p + "weight_clamp").c_str(),
-          fmt::format("[{}]", fmt::join(f.weight_clamp, ", ")), "at most two numbers");
-  auto const [clamp_min, clamp_max] = clamp_of(f);
-  require(clamp_min >= 0 && (clamp_max == 0 || clamp_max >= clamp_min), (p + "weight_clamp").c_str(),
-          fmt::format("[{}]", fmt::join(f.weight_clamp, ", ")), "[min, max] with 0 <= min <= max, or max 0: no clamp");
-  require(f.velocity_loss_weight >= 0, (p + "velocity_loss_weight").c_str(), f.velocity_loss_weight, ">= 0");
-  require(f.render_loss_weight >= 0, (p + "render_loss_weight").c_str(), f.render_loss_weight, ">= 0");
-  bool const renders = f.render_loss_weight > 0 && c.training.l2_loss_weight > 0;  // the image terms of this version
-  if (c.objective == "joint" && !renders && f.velocity_loss_weight == 0)
-    throw ConfigError(
-        fmt::format("{}velocity_loss_weight and render_loss_weight are both 0 (nothing is left to train); "
-                    "give one of them a weight",
-                    p));
-  if (c.objective == "joint" && f.weighting == "normalized" && (!renders || f.velocity_loss_weight == 0))
-    throw ConfigError(
-        fmt::format("{}weighting = normalized compares the velocity and the render loss, but one of them "
-                    "is off (velocity_loss_weight {}, render_loss_weight {}, training.l2_loss_weight {}); "
-                    "use weighting: fixed, or give both a weight",
-                    p, f.velocity_loss_weight, f.render_loss_weight, c.training.l2_loss_weight));
-}
-
-void validate(Config& c) {
-  require_one_of("objective", c.objective, {"reconstruction", "joint"});
-  require_one_of("latents", c.latents, {"cached", "online"});
-  validate_model(c);
-  validate_training(c);
-  validate_flow(c);
-  require_one_of("data.verify", c.data.verify, {"first_touch", "always", "never"});
-  require_one_of("data.light_encoding", c.data.light_encoding, {"lvsm", "cosmos", "raw"});
-  require(c.data.threads > 0, "data.threads", c.data.threads, "> 0");
-  parse_frames(c.data.input_frames, "data.input_frames");
-  parse_frames(c.data.target_frames, "data.target_frames");
-  require(c.dist.virtual_shards >= 0, "dist.virtual_shards", c.dist.virtual_shards, ">= 0");
-  require(c.dist.zero == 0 || c.dist.zero == 1, "dist.zero", c.dist.zero, "0 or 1");
-  require_one_of("dist.gradient_dtype", c.dist.gradient_dtype, {"f32", "bf16"});
-  require(!c.dist.reproducible || c.dist.gradient_dtype == "f32", "dist.gradient_dtype", c.dist.gradient_dtype,
-          "f32 with dist.reproducible: what bf16 rounds would depend on the rank count");
-  require(c.dist.bucket_mib > 0, "dist.bucket_mib", c.dist.bucket_mib, "> 0");
-  require(c.dist.first_bucket_mib > 0, "dist.first_bucket_mib", c.dist.first_bucket_mib, "> 0");
-  require(c.dist.threads >= 0, "dist.threads", c.dist.threads, ">= 0");
-  require(c.dist.timeout_s > 0, "dist.timeout_s", c.dist.timeout_s, "> 0");
-  require(c.dist.step_timeout_s >= 0, "dist.step_timeout_s", c.dist.step_timeout_s, ">= 0");
-  require_one_of("dist.device", c.dist.device, {"auto", "cpu", "cuda"});
-}
-
-// Known keys that the rest of this config leaves without effect.
 void note_what_has_no_effect(Config& c) {
   auto const note = [&](bool idle, char const* key, char const* why) {
     if (idle && c.written.contains(key)) c.notes.push_back(fmt::format("{} has no effect ({})", key, why));
@@ -354,6 +212,17 @@ void note_what_has_no_effect(Config& c) {
        "the lights of cached latents were chosen when they were encoded");
   note(c.flow.weighting != "normalized" && c.flow.statistics != "current",
        "model.transformer.editor.flow_matching.statistics", "the weighting does not follow the losses");
+  auto const& t = c.training;
+  bool const networks = t.lpips_loss_weight + t.perceptual_loss_weight > 0;
+  char const* const no_network = "training.lpips_loss_weight and training.perceptual_loss_weight are 0";
+  note(!networks && t.perceptual_crop > 0, "training.perceptual_crop", no_network);
+  note(!networks && t.perceptual_min_t > 0, "training.perceptual_min_t", no_network);
+  note(networks && t.perceptual_min_t > 0 && c.objective == "reconstruction", "training.perceptual_min_t",
+       "reconstruction has no times");
+  note(t.lpips_loss_weight == 0 && !t.lpips_weights.empty(), "training.lpips_weights",
+       "training.lpips_loss_weight is 0");
+  note(t.perceptual_loss_weight == 0 && !t.perceptual_weights.empty(), "training.perceptual_weights",
+       "training.perceptual_loss_weight is 0");
   double const unscaled = model::ModelOptions().editor_init_scale;
   if (!model::knows_time(c.model.editor) || c.model.editor_init_scale == unscaled) return;
   note(true, "model.transformer.editor.init_scale",
@@ -367,16 +236,6 @@ model::EditorKind editor_kind(std::string const& name) {
          : name == "noise_to_relit" ? model::EditorKind::noise_to_relit
          : name == "one_step"       ? model::EditorKind::one_step
                                     : model::EditorKind::residual;
-}
-
-void switch_missing_losses_off(Config& c) {
-  auto const off = [&](double& weight, char const* key) {
-    if (weight == 0) return;
-    c.notes.push_back(fmt::format("{} = {} is taken as 0: that loss is not in this version", key, weight));
-    weight = 0;
-  };
-  off(c.training.lpips_loss_weight, "training.lpips_loss_weight");
-  off(c.training.perceptual_loss_weight, "training.perceptual_loss_weight");
 }
 
 // normalize_losses says in other words whether weighting is `normalized`. Written in one place the two must agree; one
@@ -427,7 +286,7 @@ std::string nearest_key(std::string const& key) {
   std::string best;
   std::size_t best_distance = std::numeric_limits<std::size_t>::max();
   auto consider = [&](std::string const& candidate) {
-    auto const distance = edit_distance(key, candidate);
+    auto const distance = model::edit_distance(key, candidate);
     if (distance < best_distance) best = candidate, best_distance = distance;
   };
   for (auto const& valid : config_keys(scratch)) consider(valid.name);
@@ -443,7 +302,7 @@ std::string nearest_key(std::string const& key) {
 namespace {
 
 Config parse(std::string const& yaml, std::string const& origin, std::vector<std::string> const& overrides,
-             MissingLosses missing, WrittenBy writer) {
+             WrittenBy writer) {
   Config config;
   Loader loader(config);
   std::vector<Leaf> leaves;
@@ -473,31 +332,29 @@ Config parse(std::string const& yaml, std::string const& origin, std::vector<std
   }
   loader.end_source();
   resolve(config, loader.overridden(), writer);
-  if (missing == MissingLosses::off) switch_missing_losses_off(config);
   validate(config);
   return config;
 }
 
 }  // namespace
 
-Config parse_config(std::string const& yaml, std::string const& origin, std::vector<std::string> const& overrides,
-                    MissingLosses missing) {
-  return parse(yaml, origin, overrides, missing, WrittenBy::user);
+Config parse_config(std::string const& yaml, std::string const& origin, std::vector<std::string> const& overrides) {
+  return parse(yaml, origin, overrides, WrittenBy::user);
 }
 
 Config parse_stored_config(std::string const& yaml, std::string const& origin,
                            std::vector<std::string> const& overrides) {
-  return parse(yaml, origin, overrides, MissingLosses::error, WrittenBy::duoflow);
+  return parse(yaml, origin, overrides, WrittenBy::duoflow);
 }
 
-Config load_config(std::string const& path, std::vector<std::string> const& overrides, MissingLosses missing) {
+Config load_config(std::string const& path, std::vector<std::string> const& overrides) {
   std::ifstream file(path);
   if (!file || !std::filesystem::is_regular_file(path))
     throw ConfigError(fmt::format(
         "config {} cannot be read (missing, no file, or no permission); give an existing file with --config", path));
   std::stringstream text;
   text << file.rdbuf();
-  return parse_config(text.str(), path, overrides, missing);
+  return parse_config(text.str(), path, overrides);
 }
 
 namespace {

@@ -38,6 +38,10 @@ struct TrainingConfig {
   std::int64_t num_input_views = 4, num_target_views = 8;
   bool target_has_input = true;
   double l2_loss_weight = 1, lpips_loss_weight = 0, perceptual_loss_weight = 0;
+  double l1_loss_weight = 0, gradient_loss_weight = 0;
+  std::string lpips_network = "vgg", lpips_weights, perceptual_weights;  // weights: safetensors files
+  double perceptual_min_t = 0;
+  std::int64_t perceptual_crop = 0;
   bool use_amp = false;
   std::string amp_dtype = "bf16";
   std::int64_t print_every = 10, checkpoint_every = 1000, vis_every = 0;
@@ -113,14 +117,8 @@ std::vector<ConfigKey> config_keys(Config& config);
 std::vector<std::pair<std::string, std::string>> const& unused_keys();
 
 // Reads a file, applies `key=value` overrides, resolves aliases and reference behaviour, validates. Throws ConfigError.
-enum class MissingLosses {
-  error,
-  off
-};  // a weight on a loss that this version lacks: ConfigError, or a note and weight 0
-Config load_config(std::string const& path, std::vector<std::string> const& overrides,
-                   MissingLosses missing = MissingLosses::error);
-Config parse_config(std::string const& yaml, std::string const& origin, std::vector<std::string> const& overrides,
-                    MissingLosses missing = MissingLosses::error);
+Config load_config(std::string const& path, std::vector<std::string> const& overrides);
+Config parse_config(std::string const& yaml, std::string const& origin, std::vector<std::string> const& overrides);
 // The effective config of a checkpoint, earlier builds' too: they could write normalize_losses: false beside weighting:
 // normalized, which in a user's file contradicts itself.
 Config parse_stored_config(std::string const& yaml, std::string const& origin,

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <map>
 
 #include <ATen/ATen.h>
@@ -13,6 +14,7 @@
 #include "data/error.h"
 #include "launch/batches.h"
 #include "launch/logging.h"
+#include "launch/loss_weights.h"
 #include "launch/pair_reader.h"
 #include "launch/pictures.h"
 #include "model/metrics.h"
@@ -22,7 +24,7 @@ namespace {
 
 using Row = std::vector<double>;  // one number per column of kColumns
 std::vector<std::string> const kAnswers = {"", "no_edit_", "oracle_", "shuffled_light_", "mean_light_"};
-std::vector<std::string> const kMetrics = {"psnr", "psnr_masked", "ssim"};
+std::vector<std::string> const kMetrics = {"psnr", "psnr_masked", "ssim", "lpips"};
 
 std::vector<std::string> columns() {
   std::vector<std::string> names;
@@ -32,8 +34,9 @@ std::vector<std::string> columns() {
 }
 
 // NaN: an answer that does not exist (undefined picture), a mask that the data do not have, pictures smaller than
-// SSIM's window.
-void append_metrics(Row& row, at::Tensor const& image_T3HW, at::Tensor const& target_T3HW, at::Tensor const& mask) {
+// SSIM's window or LPIPS's network, weights of LPIPS that are not there (null).
+void append_metrics(Row& row, at::Tensor const& image_T3HW, at::Tensor const& target_T3HW, at::Tensor const& mask,
+                    model::Lpips const* lpips) {
   if (!image_T3HW.defined()) {
     row.insert(row.end(), kMetrics.size(), std::nan(""));
     return;
@@ -41,8 +44,11 @@ void append_metrics(Row& row, at::Tensor const& image_T3HW, at::Tensor const& ta
   row.push_back(model::psnr_per_image(image_T3HW, target_T3HW).mean().item<double>());
   row.push_back(mask.defined() ? model::psnr_per_image_masked(image_T3HW, target_T3HW, mask).nanmean().item<double>()
                                : std::nan(""));
-  bool const fits = std::min(image_T3HW.size(2), image_T3HW.size(3)) >= model::kSsimWindow;
-  row.push_back(fits ? model::ssim_per_image(image_T3HW, target_T3HW).mean().item<double>() : std::nan(""));
+  auto const side = std::min(image_T3HW.size(2), image_T3HW.size(3));
+  row.push_back(side >= model::kSsimWindow ? model::ssim_per_image(image_T3HW, target_T3HW).mean().item<double>()
+                                           : std::nan(""));
+  row.push_back(lpips && side >= lpips->smallest_side() ? lpips->distance(image_T3HW, target_T3HW).mean().item<double>()
+                                                        : std::nan(""));
 }
 
 class Evaluation {
@@ -67,10 +73,14 @@ class Evaluation {
           fmt::format("{}: encoded by another reconstructor (producer {}, this checkpoint's is {}); encode again with "
                       "this checkpoint, or data.allow_other_producer=true",
                       options.data, set.producer, producer_of(loaded.model)));
+    auto const& training = loaded.config.training;  // its file may be gone: another machine's
+    bool const named = training.lpips_network == "vgg" && std::filesystem::is_regular_file(training.lpips_weights);
+    lpips_ = find_lpips(model::LpipsNetwork::vgg, named ? training.lpips_weights : "", device_, &lpips_absent_);
   }
 
   std::int64_t pairs() const { return std::ssize(test_.set().pairs); }
   PairReader const& test() const { return test_; }
+  std::string const& lpips_absent() const { return lpips_absent_; }  // why there is no LPIPS; "": there is
 
   // Metrics of the given pairs; edited pictures [T,3,H,W] of each go to *edited when given.
   std::vector<Row> run(std::vector<std::int64_t> const& pairs, std::vector<at::Tensor>* edited) {
@@ -84,15 +94,45 @@ class Evaluation {
       auto const& pair = test_.set().pairs[static_cast<std::size_t>(pairs[i])];
       auto const target = test_.images(pair.x1), mask = test_.mask(pair.x1);
       Row row;
-      append_metrics(row, own[i], target, mask);
-      append_metrics(row, rendered(pair.x0), target, mask);
-      append_metrics(row, rendered(pair.x1), target, mask);
-      append_metrics(row, others[i] == pairs[i] ? at::Tensor() : shuffled[i], target, mask);
-      append_metrics(row, mean_light(pair.x1), target, mask);
+      auto const append = [&](at::Tensor const& image) { append_metrics(row, image, target, mask, lpips_.get()); };
+      append(own[i]);
+      append(rendered(pair.x0));
+      append(rendered(pair.x1));
+      append(others[i] == pairs[i] ? at::Tensor() : shuffled[i]);
+      append(mean_light(pair.x1));
       rows.push_back(std::move(row));
       if (edited) edited->push_back(own[i]);
     }
     return rows;
+  }
+
+  // The edit's metrics alone, with another solver.
+  std::vector<Row> run_edit(std::vector<std::int64_t> const& pairs, model::SolverOptions const& solver) {
+    at::NoGradGuard const no_grad;
+    auto const edited = edit(pairs, pairs, solver);
+    std::vector<Row> rows(pairs.size());
+    for (std::size_t i = 0; i < pairs.size(); ++i) {
+      auto const x1 = test_.set().pairs[static_cast<std::size_t>(pairs[i])].x1;
+      append_metrics(rows[i], edited[i], test_.images(x1), test_.mask(x1), lpips_.get());
+    }
+    return rows;
+  }
+
+  // The solvers of a sweep; dopri5, which chooses its steps itself, once.
+  std::vector<model::SolverOptions> sweep() const {
+    std::vector<model::SolverOptions> all;
+    if (options_.sweep_steps.empty()) return all;
+    auto const names = options_.sweep_solvers.empty() ? std::vector<std::string>{solver_.name} : options_.sweep_solvers;
+    for (auto const& name : names) {
+      auto one = solver_;
+      one.name = name;
+      for (auto const steps : options_.sweep_steps) {
+        one.steps = static_cast<int>(steps);
+        all.push_back(one);
+        if (name == "dopri5") break;
+      }
+    }
+    return all;
   }
 
  private:
@@ -102,6 +142,10 @@ class Evaluation {
 
   // Pictures of each pair's x0 under the light of the x1 of `lights`.
   std::vector<at::Tensor> edit(std::vector<std::int64_t> const& pairs, std::vector<std::int64_t> const& lights) const {
+    return edit(pairs, lights, solver_);
+  }
+  std::vector<at::Tensor> edit(std::vector<std::int64_t> const& pairs, std::vector<std::int64_t> const& lights,
+                               model::SolverOptions const& solver) const {
     std::vector<at::Tensor> x0, env, to_norm, rays;
     for (std::size_t i = 0; i < pairs.size(); ++i) {
       auto const& pair = test_.set().pairs[static_cast<std::size_t>(pairs[i])];
@@ -112,7 +156,7 @@ class Evaluation {
     }
     auto const light =
         light_tensor(at::stack(env), at::stack(to_norm), loaded_.config.env_image_size, encoding_, device_);
-    auto const moved = edit_latents(loaded_.model, at::stack(x0), light, editing_noise(loaded_.config, pairs), solver_);
+    auto const moved = edit_latents(loaded_.model, at::stack(x0), light, editing_noise(loaded_.config, pairs), solver);
     return render(moved, at::stack(rays)).unbind(0);
   }
 
@@ -163,6 +207,8 @@ class Evaluation {
   std::unique_ptr<PairReader> train_;
   model::LightEncoding encoding_;
   model::SolverOptions solver_;
+  std::shared_ptr<model::Lpips const> lpips_;
+  std::string lpips_absent_;
   std::map<std::int64_t, at::Tensor> rendered_;
   std::map<std::pair<std::string, std::int64_t>, at::Tensor> means_;
 };
@@ -193,18 +239,18 @@ void write_csv(std::string const& path, Evaluation const& evaluation, std::vecto
   }
 }
 
+nlohmann::ordered_json mean_of(std::vector<Row> const& rows, std::size_t column) {
+  double sum = 0;
+  std::size_t count = 0;
+  for (auto const& row : rows)
+    if (std::isfinite(row[column])) sum += row[column], ++count;
+  return count > 0 ? nlohmann::ordered_json(sum / static_cast<double>(count)) : nlohmann::ordered_json(nullptr);
+}
+
 nlohmann::ordered_json summary(std::vector<Row> const& rows) {
   nlohmann::ordered_json json;
   auto const names = columns();
-  for (std::size_t c = 0; c < names.size(); ++c) {
-    double sum = 0;
-    std::size_t count = 0;
-    for (auto const& row : rows)
-      if (std::isfinite(row[c])) sum += row[c], ++count;
-    json[names[c]] =
-        count > 0 ? nlohmann::ordered_json(sum / static_cast<double>(count)) : nlohmann::ordered_json(nullptr);
-    if (names[c].ends_with("ssim")) json[names[c].substr(0, names[c].size() - 4) + "lpips"] = nullptr;
-  }
+  for (std::size_t c = 0; c < names.size(); ++c) json[names[c]] = mean_of(rows, c);
   json["pairs"] = rows.size();
   return json;
 }
@@ -252,28 +298,66 @@ at::Tensor editing_noise(Config const& config, std::vector<std::int64_t> const& 
   return at::stack(noise);
 }
 
+namespace {
+
+// Rows of all pairs, on every rank; `run` gets this rank's, a batch at a time.
+std::vector<Row> over_ranks(dist::Communicator const& communicator, std::int64_t pairs, std::int64_t batch_size,
+                            std::function<std::vector<Row>(std::vector<std::int64_t> const&)> const& run) {
+  std::map<std::int64_t, Row> mine;
+  std::vector<std::int64_t> batch;
+  auto const flush = [&] {
+    auto const rows = run(batch);
+    for (std::size_t i = 0; i < batch.size(); ++i) mine[batch[i]] = rows[i];
+    batch.clear();
+  };
+  for (std::int64_t pair = communicator.rank(); pair < pairs; pair += communicator.size()) {
+    batch.push_back(pair);
+    if (std::ssize(batch) == batch_size) flush();
+  }
+  if (!batch.empty()) flush();
+  return gather(communicator, mine, pairs);
+}
+
+// One line per solver and number of steps: OUT/sweep.csv, and `sweep` of metrics.json.
+nlohmann::ordered_json run_sweep(dist::Communicator const& communicator, Evaluation& evaluation,
+                                 EvaluateOptions const& options) {
+  auto table = nlohmann::ordered_json::array();
+  for (auto const& solver : evaluation.sweep()) {
+    auto const rows = over_ranks(communicator, evaluation.pairs(), options.batch,
+                                 [&](auto const& batch) { return evaluation.run_edit(batch, solver); });
+    nlohmann::ordered_json line = {{"solver", solver.name}, {"steps", solver.steps}};
+    if (solver.name == "dopri5") line["steps"] = nullptr;
+    for (std::size_t c = 0; c < kMetrics.size(); ++c) line[kMetrics[c]] = mean_of(rows, c);
+    table.push_back(line);
+  }
+  if (communicator.rank() != 0 || table.empty()) return table;
+  std::ofstream file(options.out + "/sweep.csv");
+  file << fmt::format("solver,steps,{}\n", fmt::join(kMetrics, ","));
+  for (auto const& line : table) {
+    std::vector<std::string> cells;
+    for (auto const& [name, value] : line.items())
+      cells.push_back(value.is_null() ? "" : value.is_string() ? value.get<std::string>() : value.dump());
+    file << fmt::format("{}\n", fmt::join(cells, ","));
+  }
+  return table;
+}
+
+}  // namespace
+
 void evaluate(dist::Communicator const& communicator, LoadedModel const& loaded, EvaluateOptions const& options) {
   Evaluation evaluation(loaded, options);
   if (communicator.rank() == 0)
     std::filesystem::create_directories(options.out);  // fails now rather than after the work
-  std::map<std::int64_t, Row> mine;
-  std::vector<std::int64_t> batch;
-  auto flush = [&] {
-    auto const rows = evaluation.run(batch, nullptr);
-    for (std::size_t i = 0; i < batch.size(); ++i) mine[batch[i]] = rows[i];
-    batch.clear();
-  };
-  for (std::int64_t pair = communicator.rank(); pair < evaluation.pairs(); pair += communicator.size()) {
-    batch.push_back(pair);
-    if (std::ssize(batch) == options.batch) flush();
-  }
-  if (!batch.empty()) flush();
-  auto const rows = gather(communicator, mine, evaluation.pairs());
+  auto const rows = over_ranks(communicator, evaluation.pairs(), options.batch,
+                               [&](auto const& batch) { return evaluation.run(batch, nullptr); });
+  auto const sweep = run_sweep(communicator, evaluation, options);
   if (communicator.rank() == 0) {
     write_csv(options.out + "/pairs.csv", evaluation, rows);
     write_sheet(options.out + "/contact_sheet.png", evaluation, options.sheet_rows);
-    auto const json = summary(rows);
+    auto json = summary(rows);
+    if (!sweep.empty()) json["sweep"] = sweep;
     std::ofstream(options.out + "/metrics.json") << json.dump(2) << "\n";
+    if (!evaluation.lpips_absent().empty()) log_info("metrics.json has no lpips: " + evaluation.lpips_absent());
     bool const masked = !json["psnr_masked"].is_null();
     auto const shown = [&](std::string const& answer) {
       auto const& value = json[answer + (masked ? "psnr_masked" : "psnr")];

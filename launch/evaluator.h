@@ -8,9 +8,10 @@
 //   mean_light_      the mean of the renders of this object's latents over the lights of --train-data: the best
 //   light-blind answer
 // PSNR is the mean over pairs of the mean over target views of per-image PSNR; _masked counts pixels with alpha > 0.5
-// only.
+// only. SSIM: model/metrics.h. LPIPS: VGG16, where its weights are (launch/loss_weights.h), else null.
 
 #include <string>
+#include <vector>
 
 #include "dist/communicator.h"
 #include "launch/model_setup.h"
@@ -23,10 +24,13 @@ struct EvaluateOptions {
   std::string solver;      // empty: the config's
   std::int64_t steps = 0;  // 0: the config's
   std::int64_t batch = 8, sheet_rows = 8;
+  // Every one of the solvers with every number of steps, on top: how many steps are worth their time. Empty: none.
+  std::vector<std::int64_t> sweep_steps;
+  std::vector<std::string> sweep_solvers;  // empty: the solver above
 };
 
-// Writes OUT/{metrics.json,pairs.csv,contact_sheet.png} on rank 0. Pairs are divided over the ranks; the result does
-// not depend on how many there are. Collective.
+// Writes OUT/{metrics.json,pairs.csv,contact_sheet.png}, and of a sweep sweep.csv, on rank 0. Pairs are divided over
+// the ranks; the result does not depend on how many there are. Collective.
 void evaluate(dist::Communicator const& communicator, LoadedModel const& loaded, EvaluateOptions const& options);
 
 // Latents moved to a light: x0 [B,n,d] in renderer space, env [B,1,9,h,w] -> x1_hat [B,n,d] in renderer space. noise:

@@ -69,9 +69,10 @@ int main(int argc, char** argv) {
   app.set_version_flag("--version", DUOFLOW_VERSION);
   app.require_subcommand(1);
   std::vector<launch::Command> const commands = {
-      launch::add_synth(app),    launch::add_ingest(app), launch::add_train(app),  launch::add_encode(app),
-      launch::add_evaluate(app), launch::add_edit(app),   launch::add_step(app),   launch::add_inspect(app),
-      launch::add_verify(app),   launch::add_import(app), launch::add_export(app), launch::add_doctor(app)};
+      launch::add_synth(app),    launch::add_ingest(app), launch::add_train(app),   launch::add_encode(app),
+      launch::add_evaluate(app), launch::add_edit(app),   launch::add_step(app),    launch::add_inspect(app),
+      launch::add_verify(app),   launch::add_import(app), launch::add_export(app),  launch::add_compare(app),
+      launch::add_doctor(app)};
   for (auto const& command : commands) command.app->set_version_flag("--version", DUOFLOW_VERSION);
   try {
     app.parse(argc, argv);

@@ -9,10 +9,10 @@
 #include <nlohmann/json.hpp>
 
 #include "dist/error.h"
-#include "launch/edit_distance.h"
 #include "launch/model_setup.h"
 #include "launch/reference_layout.h"
 #include "launch/run_setup.h"
+#include "model/edit_distance.h"
 
 namespace duoflow::launch {
 namespace {
@@ -96,8 +96,8 @@ class Import {
       settings.push_back(fmt::format("training.weight_decay={}", group.weight_decay));
     }
     settings.insert(settings.end(), request_.overrides.begin(), request_.overrides.end());
-    return request_.config.empty() ? parse_config("", request_.origin, settings, MissingLosses::off)
-                                   : load_config(request_.config, settings, MissingLosses::off);
+    return request_.config.empty() ? parse_config("", request_.origin, settings)
+                                   : load_config(request_.config, settings);
   }
 
   void load(model::SceneModel& model) {
@@ -131,7 +131,7 @@ class Import {
         missing.push_back(parameter.name);
     }
     auto const like = [](std::string const& name, std::vector<std::string> const& names) {
-      auto const near = nearest_name(name, names);
+      auto const near = model::nearest_name(name, names);
       return near.empty() ? std::string() : fmt::format(" (the nearest is {})", near);
     };
     if (!missing.empty())

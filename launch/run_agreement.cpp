@@ -171,4 +171,16 @@ void agree_on_weights(dist::Communicator const& communicator, std::string const&
   }
 }
 
+void agree_on_loss_networks(dist::Communicator const& communicator, std::string const& host,
+                            std::string const& fingerprint) {
+  if (communicator.size() == 1) return;
+  auto const hosts = dist::all_gather_strings(communicator, host);
+  auto const found = difference(communicator, hosts, fingerprint);
+  if (!found.empty())
+    throw ConfigError(
+        fmt::format("the ranks have different networks for LPIPS or the perceptual loss: their hash is {}; give all "
+                    "ranks the same files",
+                    found));
+}
+
 }  // namespace duoflow::launch

@@ -39,4 +39,8 @@ void agree_on_data(dist::Communicator const& communicator, std::string const& ho
 // rank 0's.
 void agree_on_weights(dist::Communicator const& communicator, std::string const& host, model::SceneModel const& model);
 
+// Collective. The render loss's pretrained networks: ranks with other files would train to another objective.
+void agree_on_loss_networks(dist::Communicator const& communicator, std::string const& host,
+                            std::string const& fingerprint);
+
 }  // namespace duoflow::launch

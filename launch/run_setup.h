@@ -15,7 +15,7 @@ namespace duoflow::launch {
 bool trains(Config const& config, model::Part part);
 // Joint: whether the render loss is ever computed (it has a weight and an image term).
 bool renders_at_all(Config const& config);
-model::JointLossOptions loss_options(Config const& config);
+model::JointLossOptions loss_options(Config const& config, model::LossNetworks const& networks = {});
 
 // Weights from training.init_from, else initial ones; from neither when the run resumes: what it once started from may
 // be gone. Trainable parts are marked, everything lies on `device`.

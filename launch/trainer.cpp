@@ -14,6 +14,7 @@
 #include "dist/error.h"
 #include "launch/batches.h"
 #include "launch/logging.h"
+#include "launch/loss_weights.h"
 #include "launch/model_setup.h"
 #include "launch/run_agreement.h"
 #include "launch/run_log.h"
@@ -49,7 +50,8 @@ class Trainer : private StepSource {
         resume_from_(find_checkpoint(communicator_, checkpoints_, arguments.resume)),
         model_(starting_model()),
         plan_(plan_batches(config.training, config.dist, communicator_.rank(), communicator_.size())),
-        update_(communicator_, model_, config, plan_, device_),
+        networks_(load_networks(config, device_)),
+        update_(communicator_, model_, config, plan_, device_, 1e-8, networks_.networks),
         records_(communicator_.size(), device_),
         encoding_(model::light_encoding_from_string(config.data.light_encoding)) {
     open(arguments);
@@ -91,6 +93,7 @@ class Trainer : private StepSource {
   std::string checkpoints_, resume_from_;  // RUN/checkpoints; the checkpoint to go on from, "": none
   model::SceneModel model_;
   BatchPlan plan_;
+  LoadedNetworks networks_;
   Update update_;
   StepRecords records_;
   model::LightEncoding encoding_;
@@ -132,6 +135,7 @@ void Trainer::open(TrainArguments const& arguments) {
   else
     resume(folder, arguments.run);
   agree_on_weights(communicator_, runtime_.host(), model_);  // also what a checkpoint or the data brought
+  agree_on_loss_networks(communicator_, runtime_.host(), networks_.fingerprint);
   counters_.global_batch = plan_.global_batch;
   if (arguments.resume != "auto") set_later_checkpoints_aside(folder.empty() ? -1 : step);
   if (data_->pairs()) {
@@ -141,8 +145,12 @@ void Trainer::open(TrainArguments const& arguments) {
                             config_.training.num_target_views, data_->pairs()->targets));
   }
   bool const renders = config_.objective != "joint" || renders_at_all(config_);
-  LineOptions const line{loss_options(config_).lambda_v, renders ? loss_options(config_).lambda_r : 0,
-                         communicator_.size(), config_.objective == "joint"};
+  LineOptions const line{loss_options(config_).lambda_v,
+                         renders ? loss_options(config_).lambda_r : 0,
+                         communicator_.size(),
+                         config_.objective == "joint",
+                         config_.training.lpips_loss_weight > 0,
+                         config_.training.perceptual_loss_weight > 0};
   log_ = std::make_unique<RunLog>(arguments.run, config_, communicator_.rank(), line, counters_.step);
   log_->start(data_->samples(), plan_.global_batch, update_.buffer().size(), device_.str());
 }

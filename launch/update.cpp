@@ -7,7 +7,7 @@
 namespace duoflow::launch {
 
 Update::Update(dist::Communicator const& communicator, model::SceneModel& model, Config const& config,
-               BatchPlan const& plan, at::Device device, double adam_eps)
+               BatchPlan const& plan, at::Device device, double adam_eps, model::LossNetworks const& networks)
     : model_(model),
       config_(config),
       plan_(plan),
@@ -20,8 +20,8 @@ Update::Update(dist::Communicator const& communicator, model::SceneModel& model,
       optimizer_(buffer_, {config.training.beta1, config.training.beta2, adam_eps, {config.training.weight_decay, 0}},
                  shared_over_),
       weighting_(model::make_weighting(weighting_options(config), device)),
-      joint_step_(model, loss_options(config), *weighting_),
-      render_loss_(loss_options(config).render),
+      joint_step_(model, loss_options(config, networks), *weighting_),
+      render_loss_(loss_options(config, networks).render),
       statistics_(communicator, plan.shards, device),
       schedule_{config.training.lr, config.training.warmup, config.training.train_steps,
                 config.training.scheduler_type} {

@@ -37,9 +37,10 @@ class StepSource {
 
 class Update {
  public:
-  // `model` must outlive this; its trainable parts are marked. Collective: all ranks call with the same config.
+  // `model` must outlive this; its trainable parts are marked. `networks`: what the config's render loss needs, on
+  // `device`. Collective: all ranks call with the same config.
   Update(dist::Communicator const& communicator, model::SceneModel& model, Config const& config, BatchPlan const& plan,
-         at::Device device, double adam_eps = 1e-8);
+         at::Device device, double adam_eps = 1e-8, model::LossNetworks const& networks = {});
 
   struct Result {
     model::LossWeights weights;

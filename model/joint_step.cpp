@@ -29,13 +29,18 @@ JointLossOptions const& checked(JointLossOptions const& options) {
 }
 
 struct SampleLosses {
-  at::Tensor velocity, render;  // [B], detached
-  at::Tensor mse, psnr;         // [B] means over the sample's target images
-  at::Tensor latent_std;        // [B] of x0, over tokens and width
+  at::Tensor velocity, render;   // [B], detached
+  at::Tensor mse, psnr;          // [B] means over the sample's target images
+  at::Tensor lpips, perceptual;  // [B] likewise, of the render loss's terms
+  at::Tensor latent_std;         // [B] of x0, over tokens and width
 };
 
 // A picture measured: mean over the target images of each sample.
-void measure_images(SampleLosses& losses, at::Tensor const& image, at::Tensor const& target) {
+void measure_images(SampleLosses& losses, RenderLoss::Result const& result, at::Tensor const& image,
+                    at::Tensor const& target) {
+  losses.render = result.loss.detach();
+  if (auto const lpips = result.term("lpips"); lpips.defined()) losses.lpips = lpips;
+  if (auto const perceptual = result.term("perceptual"); perceptual.defined()) losses.perceptual = perceptual;
   std::int64_t const samples = image.size(0), images = image.size(1);
   losses.mse = (image - target).square().flatten(1).mean(1);
   losses.psnr = psnr_per_image(image.flatten(0, 1), target.flatten(0, 1)).view({samples, images}).mean(1);
@@ -43,7 +48,7 @@ void measure_images(SampleLosses& losses, at::Tensor const& image, at::Tensor co
 
 SampleLosses zero_losses(std::int64_t samples, at::TensorOptions const& options) {
   at::Tensor const zero = at::zeros({samples}, options.dtype(at::kFloat));
-  return {zero, zero, zero, zero, zero};
+  return {zero, zero, zero, zero, zero, zero, zero};
 }
 
 // Statistics vector of one micro-step, put together on the device.
@@ -57,6 +62,8 @@ at::Tensor pack(SampleLosses const& losses) {
   put(kRenderLoss, losses.render);
   put(kMse, losses.mse);
   put(kPsnr, losses.psnr);
+  put(kLpips, losses.lpips);
+  put(kPerceptual, losses.perceptual);
   put(kNonFinite, finite.logical_not());
   put(kLatentStd, losses.latent_std);
   sums.select(0, kSamples).fill_(losses.velocity.size(0));
@@ -138,10 +145,10 @@ AtCut JointStep::run_to_cut(JointBatch const& batch, std::int64_t step, std::int
   at::Tensor render_loss;
   if (weight_r != 0) {
     at::Tensor const image = model_.render(x_hat, batch.target_rays);
-    render_loss = render_loss_(image, batch.target_image).loss;
+    auto const result = render_loss_(image, batch.target_image, {batch.t, batch.first_position});
+    render_loss = result.loss;
     at_cut.image = image.detach();
-    losses.render = render_loss.detach();
-    measure_images(losses, at_cut.image, batch.target_image);
+    measure_images(losses, result, at_cut.image, batch.target_image);
   }
   bool const with_velocity = velocity_counts(step);
   at::Tensor const target = before.point.target.detach();
@@ -218,15 +225,14 @@ at::Tensor reconstruction_step(SceneModel& model, RenderLoss const& loss, Recons
   }
   at::Tensor const latents = model.reconstruct(batch.input_image, batch.input_rays);
   at::Tensor const image = model.render(latents, batch.target_rays);
-  at::Tensor const per_sample = loss(image, batch.target_image).loss;
+  auto const result = loss(image, batch.target_image, {{}, batch.first_position});
   at::Tensor const rendered = image.detach();
 
   SampleLosses losses = zero_losses(rendered.size(0), rendered.options());
-  losses.render = per_sample.detach();
   losses.latent_std = latents.detach().flatten(1).std(1);
-  measure_images(losses, rendered, batch.target_image);
+  measure_images(losses, result, rendered, batch.target_image);
   contribute(pack(losses));
-  backward_of_sum(per_sample, 1.0 / static_cast<double>(global_batch));
+  backward_of_sum(result.loss, 1.0 / static_cast<double>(global_batch));
   return rendered;
 }
 

@@ -31,6 +31,9 @@ enum StatisticSlot : int {
   // Of the mean over the sample's target images.
   kMse,
   kPsnr,
+  // Of the terms as they enter L_r, unweighted; 0 where they have no weight.
+  kLpips,
+  kPerceptual,
   kSamples,
   // Number of samples whose L_v or L_r is not finite.
   kNonFinite,
@@ -55,6 +58,7 @@ struct JointBatch {
   // [B,V,6,H,W].
   at::Tensor input_image{}, relit_image{}, input_rays{};
   at::Tensor noise{};  // [B,n,d] standard normal: where the path of EditorKind::noise_to_relit begins; eps of a bridge
+  std::uint64_t first_position = 0;  // of the first sample in the run's order
 };
 
 struct JointLossOptions {
@@ -133,6 +137,7 @@ class JointStep {
 struct ReconstructionBatch {
   at::Tensor input_image, input_rays;    // [B,V,3,H,W], [B,V,6,H,W]
   at::Tensor target_rays, target_image;  // [B,T,6,H,W], [B,T,3,H,W]
+  std::uint64_t first_position = 0;      // of the first sample in the run's order
 };
 at::Tensor reconstruction_step(
     SceneModel& model, RenderLoss const& loss, ReconstructionBatch const& batch, std::int64_t global_batch,

@@ -8,6 +8,7 @@ at::Tensor psnr_per_image(at::Tensor const& image, at::Tensor const& target);
 // mask [N,H,W] bool: mean square over masked pixels only; NaN where the mask is empty.
 at::Tensor psnr_per_image_masked(at::Tensor const& image, at::Tensor const& target, at::Tensor const& mask);
 // Wang et al. 2004: Gaussian window 11, sigma 1.5, data range 1, valid region only (no padding), mean over channels -> [N].
+// What scikit-image's structural_similarity gives with gaussian_weights=True, sigma=1.5, use_sample_covariance=False.
 inline constexpr std::int64_t kSsimWindow = 11;
 at::Tensor ssim_per_image(at::Tensor const& image, at::Tensor const& target);
 

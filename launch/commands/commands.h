@@ -27,6 +27,7 @@ Command add_inspect(CLI::App& root);
 Command add_verify(CLI::App& root);
 Command add_import(CLI::App& root);
 Command add_export(CLI::App& root);
+Command add_compare(CLI::App& root);
 Command add_doctor(CLI::App& root);
 
 }  // namespace duoflow::launch

@@ -20,6 +20,8 @@
 #include "dist/sharded_adamw.h"
 #include "launch/commands/commands.h"
 #include "launch/logging.h"
+#include "launch/loss_weights.h"
+#include "launch/batches.h"
 #include "launch/model_setup.h"
 #include "launch/output_file.h"
 #include "launch/run_setup.h"
@@ -141,12 +143,8 @@ class StepRun {
         model_(config.model, config.training.seed),
         batch_(arguments.batch, device),
         weighting_(model::make_weighting(weighting_options(config), device)),
-        step_(model_,
-              {config.flow.velocity_loss_weight,
-               config.flow.render_loss_weight,
-               {config.training.l2_loss_weight, config.training.lpips_loss_weight,
-                config.training.perceptual_loss_weight}},
-              *weighting_) {
+        losses_(losses(config, device)),
+        step_(model_, losses_, *weighting_) {
     load_step_weights(model_, arguments, config);
     model_.to(device);
     for (auto const part : {model::Part::reconstructor, model::Part::editor, model::Part::renderer})
@@ -166,6 +164,12 @@ class StepRun {
   }
 
  private:
+  static model::JointLossOptions losses(Config const& config, at::Device device) {
+    auto options = loss_options(config, load_networks(config, device).networks);
+    options.lambda_r = config.flow.render_loss_weight;  // whatever the objective
+    return options;
+  }
+
   void add(std::string const& name, at::Tensor const& tensor) {
     outputs_.push_back({name, tensor.detach().to(at::kCPU).contiguous()});
   }
@@ -206,9 +210,9 @@ class StepRun {
   // Stage 1: reconstructor and renderer alone, on the input views' own light.
   Numbers reconstruction_once() {
     auto const target = read_views(batch_, "target", kAny), input = read_views(batch_, "input", target.image.size(0));
-    model::RenderLoss const loss(loss_options(config_).render);
+    model::RenderLoss const loss(losses_.render);
     at::Tensor sums;
-    auto const image = model::reconstruction_step(model_, loss, {input.image, input.rays, target.rays, target.image},
+    auto const image = model::reconstruction_step(model_, loss, {input.image, input.rays, target.rays, target.image, 0},
                                                   target.image.size(0), [&](at::Tensor const& s) { sums = s; });
     auto const mean = [&sums](int slot) { return (sums[slot] / sums[model::kSamples]).to(at::kFloat); };
     auto const render = mean(model::kRenderLoss);
@@ -248,7 +252,12 @@ class StepRun {
     add("x_t", cut.x_t);
     add("velocity", cut.v_pred);
     add("x_hat", cut.x_hat);
-    if (cut.image.defined()) add_picture(cut.image, batch.target_image, numbers);
+    if (cut.image.defined()) {
+      add_picture(cut.image, batch.target_image, numbers);
+      auto const mean = [&](model::StatisticSlot slot) { return (sums[slot] / sums[model::kSamples]).to(at::kFloat); };
+      if (config_.training.lpips_loss_weight > 0) add("lpips", mean(model::kLpips));
+      if (config_.training.perceptual_loss_weight > 0) add("perceptual", mean(model::kPerceptual));
+    }
     add("total_loss", numbers.total);
     if (cut.g_velocity.defined()) {
       add("velocity_loss", numbers.velocity);
@@ -265,7 +274,7 @@ class StepRun {
     auto const& t = config_.training;
     if (t.freeze_reconstructor_renderer) return false;
     if (part == model::Part::reconstructor) return !batch_.has("x0");
-    return config_.flow.render_loss_weight * (t.l2_loss_weight + t.lpips_loss_weight + t.perceptual_loss_weight) != 0;
+    return renders_at_all(config_);
   }
 
   // Weights given as a checkpoint bring their optimizer's state and their place in the schedule.
@@ -323,6 +332,7 @@ class StepRun {
   model::SceneModel model_;
   BatchFile batch_;
   std::unique_ptr<model::Weighting> weighting_;
+  model::JointLossOptions losses_;
   model::JointStep step_;
   std::vector<dist::NamedTensor> outputs_;
 };
@@ -346,7 +356,7 @@ Command add_step(CLI::App& root) {
   return {app, [arguments](dist::Runtime& runtime) {
             if (runtime.size() > 1) throw ConfigError("step runs as one process; start it without mpirun");
             check_output_file(arguments->out);
-            auto const config = load_config(arguments->config, arguments->overrides, MissingLosses::off);
+            auto const config = load_config(arguments->config, arguments->overrides);
             configure(runtime, config);
             for (auto const& note : config.notes) log_info(note);
             StepRun(config, *arguments, choose_device(config.dist.device)).run(arguments->steps, arguments->out);

@@ -22,7 +22,7 @@ struct TimeSampling {
   std::string name = "uniform";
   double mean = 0, deviation = 1;  // logit_normal
   double mode_scale = 1.29;        // mode
-  std::vector<double> times;       // discrete, each in [0, 1]
+  std::vector<double> times{};     // discrete, each in [0, 1]
   double shift = 1;
 };
 

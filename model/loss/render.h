@@ -1,6 +1,12 @@
 #pragma once
 // Render loss: a weighted sum of named image terms, per sample. One table of terms, in render.cpp.
+//
+//   loss_i = l2 mse_i + l1 |.|_i + gradient GDL_i + g_i (lpips LPIPS_i + perceptual VGG_i)
+// each the mean over the sample's target views; g_i = 1 where t_i >= perceptual_min_t, else 0. Everything is divided by
+// the number of all samples later, not by that of the open ones: the loss stays a sum over samples, exact at any split
+// of the batch, and the gate takes (1 - min_t) of the perceptual terms' weight under uniform times.
 
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <utility>
@@ -10,36 +16,61 @@
 
 namespace duoflow::model {
 
-class ImageTerm {
- public:
-  virtual ~ImageTerm() = default;
-  virtual at::Tensor per_sample(at::Tensor const& image_BT3HW, at::Tensor const& target_BT3HW) const = 0;  // [B] fp32
+class Lpips;
+class VggPerceptual;
+
+// The pretrained networks that terms need: on the device of the pictures, shared, constants.
+struct LossNetworks {
+  std::shared_ptr<Lpips const> lpips;
+  std::shared_ptr<VggPerceptual const> vgg;
 };
-std::unique_ptr<ImageTerm> make_image_term(std::string const& name);  // "mse"; std::invalid_argument listing the names
 
 struct RenderLossOptions {
-  double l2_weight = 1, lpips_weight = 0,
-         perceptual_weight = 0;  // a non-zero weight of a term that is not there is an error
+  double l2_weight = 1, lpips_weight = 0, perceptual_weight = 0;
+  double l1_weight = 0, gradient_weight = 0;
+  double perceptual_min_t = 0;       // the networks' terms count for samples with t of at least this
+  std::int64_t perceptual_crop = 0;  // they see a random square of so many pixels a side of each picture; 0: all of it
+  std::uint64_t seed = 0;            // of the crops' places
+  LossNetworks networks{};
+
+  // True when every weight is zero: the loss is then identically zero and there is no point in rendering.
+  bool empty() const;
 };
+
+// What is known of the samples of a batch beside their pictures.
+struct RenderSamples {
+  at::Tensor t{};                    // [B]; undefined (no times: reconstruction): every sample is open
+  std::uint64_t first_position = 0;  // of the first sample in the run's order: where a crop lies depends on it alone
+};
+
+class ImageTerm;
 
 class RenderLoss {
  public:
-  // std::invalid_argument for a negative or non-finite weight, or a non-zero one of a term that is not there.
+  // std::invalid_argument for a negative or non-finite weight, one of a term whose network is not given, and a gate or
+  // a crop that cannot be.
   explicit RenderLoss(RenderLossOptions const& options);
 
-  // True when every weight is zero: the loss is then identically zero and there is no point in rendering.
   bool empty() const { return terms_.empty(); }
 
   struct Result {
     at::Tensor loss;                                        // [B] weighted sum
-    std::vector<std::pair<std::string, at::Tensor>> terms;  // [B] each, unweighted; those of non-zero weight
+    std::vector<std::pair<std::string, at::Tensor>> terms;  // [B] each, unweighted, gated; those of non-zero weight
+    at::Tensor term(std::string const& name) const;         // detached; undefined when it has no weight
   };
-  // std::invalid_argument naming both shapes where they differ (broadcasting would hide it).
-  Result operator()(at::Tensor const& image_BT3HW, at::Tensor const& target_BT3HW) const;
+  // image, target [B,T,3,H,W] in [0,1]. std::invalid_argument naming both shapes where they differ (broadcasting would
+  // hide it), and for pictures smaller than the crop.
+  Result operator()(at::Tensor const& image_BT3HW, at::Tensor const& target_BT3HW,
+                    RenderSamples const& samples = {}) const;
 
  private:
-  std::vector<std::pair<double, std::shared_ptr<ImageTerm>>> terms_;
-  std::vector<std::string> names_;
+  struct Weighted {
+    std::string name;
+    double weight;
+    std::shared_ptr<ImageTerm const> term;
+  };
+  RenderLossOptions options_;
+  std::vector<Weighted> terms_;
 };
 
 }  // namespace duoflow::model

@@ -62,7 +62,7 @@ TEST_F(CudaWatchdog, ACollectiveIsNotedWhenIssuedAndDoneWhenTheDeviceHasDoneIt) 
   {
     NoHostSynchronisation const guard;
     CollectiveLabel const label("bucket", 3);
-    keep_busy(0.5);
+    keep_busy(2.0);  // longer than the first launch of a group may take
     pending = all_reduce(group, tensor);
     pending.wait();  // of the stream, not of the host
   }

@@ -276,13 +276,11 @@ TEST(ConfigFamilyTest, KeysThatTheFamilysCodeReadsBesideThatYamlAreKnown) {
   EXPECT_EQ(parse(yaml).notes.size(), keys.size() + 4);
 }
 
-TEST(ConfigFamilyTest, ALossThatIsMissingIsAnErrorOrOnRequestOffWithANote) {
-  std::string const yaml = "training: {perceptual_loss_weight: 0.5, lpips_loss_weight: 1}";
-  expect_error({"lpips_loss_weight", "not in this version"}, yaml);
-  auto const config = parse_config(yaml, "F.yaml", {}, MissingLosses::off);
-  EXPECT_EQ(config.training.perceptual_loss_weight, 0);
-  EXPECT_EQ(config.training.lpips_loss_weight, 0);
-  EXPECT_EQ(config.notes.size(), 2u);
+TEST(ConfigFamilyTest, TheWeightsOfItsImageTermsAreTaken) {
+  auto const config = parse("training: {l2_loss_weight: 1.0, perceptual_loss_weight: 0.5, lpips_loss_weight: 1}");
+  EXPECT_EQ(config.training.perceptual_loss_weight, 0.5);
+  EXPECT_EQ(config.training.lpips_loss_weight, 1);
+  EXPECT_TRUE(config.notes.empty());
 }
 
 TEST(ConfigFamilyTest, TheDocumentedFlowMatchingKeysLoad) {

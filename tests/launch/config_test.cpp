@@ -54,8 +54,6 @@ std::vector<std::pair<std::string, std::string>> other_values() {
           {kFlow + "time_mode_scale", "1"},
           {kFlow + "discrete_times", "[0, 0.5]"},
           {kFlow + "time_shift", "3"},
-          {kFlow + "path", "\"bridge_sqrt\""},
-          {kFlow + "path_sigma", "0.005"},
           {kFlow + "ode_solver", "\"dopri5\""},
           {kFlow + "ode_rtol", "0.01"},
           {kFlow + "ode_atol", "0.001"},
@@ -76,6 +74,14 @@ std::vector<std::pair<std::string, std::string>> other_values() {
           {"training.num_target_views", "2"},
           {"training.target_has_input", "false"},
           {"training.l2_loss_weight", "0.5"},
+          {"training.l1_loss_weight", "0.25"},
+          {"training.gradient_loss_weight", "0.125"},
+          {"training.lpips_loss_weight", "2"},
+          {"training.lpips_network", "\"alex\""},
+          {"training.lpips_weights", "\"a.safetensors\""},
+          {"training.perceptual_loss_weight", "3"},
+          {"training.perceptual_weights", "\"b.safetensors\""},
+          {"training.perceptual_crop", "32"},
           {"training.use_amp", "true"},
           {"training.grad_checkpoint_every", "1"},
           {"training.print_every", "1"},
@@ -109,9 +115,10 @@ std::vector<std::pair<std::string, std::string>> other_values() {
 // Keys whose one value (with the other values above) is the default; model.class_name, which changes others, has tests
 // of its own.
 std::set<std::string> keys_of_one_value() {
-  return {
-      "model.transformer.editor.init_scale", "model.class_name",  "training.amp_dtype", "training.lpips_loss_weight",
-      "training.perceptual_loss_weight",     "dist.reproducible", "dist.virtual_shards"};
+  return {"model.transformer.editor.init_scale", "model.class_name", "training.amp_dtype",
+          kFlow + "path", kFlow + "path_sigma",  // not beside the kind of editor above; BridgesHaveAWidth
+          "training.perceptual_min_t",  // without effect, and noted, beside the objective above
+          "dist.reproducible", "dist.virtual_shards"};
 }
 
 TEST(ConfigTest, EveryKeyRoundTripsThroughTheEffectiveConfig) {
@@ -130,6 +137,13 @@ TEST(ConfigTest, EveryKeyRoundTripsThroughTheEffectiveConfig) {
   EXPECT_EQ(values_of(again), values);
   EXPECT_EQ(effective_yaml(again), effective_yaml(config));
   EXPECT_TRUE(again.notes.empty());
+}
+
+TEST(ConfigTest, BridgesHaveAWidth) {
+  auto const config = parse("", {kFlow + "path=bridge_sqrt", kFlow + "path_sigma=0.005"});
+  EXPECT_EQ(config.flow.path, "bridge_sqrt");
+  EXPECT_EQ(config.flow.path_sigma, 0.005);
+  EXPECT_EQ(values_of(parse(effective_yaml(config))), values_of(config));
 }
 
 TEST(ConfigTest, DefaultsRoundTripAndNeedNoFile) {
@@ -184,8 +198,15 @@ TEST(ConfigTest, TextThatIsNoMappingOrNoYamlIsAnError) {
 }
 
 TEST(ConfigTest, ValuesOutsideTheirRangeAreErrors) {
-  std::vector<std::string> const bad = {"training.perceptual_loss_weight=0.5",
-                                        "training.lpips_loss_weight=1",
+  std::vector<std::string> const bad = {"training.perceptual_loss_weight=-0.5",
+                                        "training.lpips_loss_weight=.nan",
+                                        "training.l1_loss_weight=-1",
+                                        "training.gradient_loss_weight=.inf",
+                                        "training.lpips_network=squeeze",
+                                        "training.perceptual_min_t=1",
+                                        "training.perceptual_min_t=-0.1",
+                                        "training.perceptual_crop=-1",
+                                        "training.perceptual_crop=257",
                                         "training.amp_dtype=fp16",
                                         "training.lr=-1",
                                         "training.lr=.nan",
@@ -227,6 +248,31 @@ TEST(ConfigTest, ValuesOutsideTheirRangeAreErrors) {
     auto const key = override.substr(0, override.find('='));
     EXPECT_NE(error_of("", {override}).find(key), std::string::npos) << override << ": " << error_of("", {override});
   }
+}
+
+TEST(ConfigTest, ImageTermsMustFitTogether) {
+  std::string const crop = "training.perceptual_crop=", lpips = "training.lpips_loss_weight=1";
+  expect_error({"training.perceptual_crop = 15", "16 pixels for VGG"}, "", {crop + "15", lpips});
+  expect_error({"training.perceptual_crop = 30", "31 for AlexNet"}, "",
+               {crop + "30", lpips, "training.lpips_network=alex"});
+  expect_error({"model.image_tokenizer.image_size = 8"}, "", {lpips, "model.image_tokenizer.image_size=8"});
+  EXPECT_EQ(parse("", {crop + "16", lpips}).training.perceptual_crop, 16);
+  expect_error({"training.l2_loss_weight = 0", "reconstruction has no other loss"}, "",
+               {"objective=reconstruction", "training.l2_loss_weight=0"});
+  EXPECT_NO_THROW(parse("", {"objective=reconstruction", "training.l2_loss_weight=0", "training.l1_loss_weight=1"}));
+  EXPECT_NO_THROW(parse("", {"training.l2_loss_weight=0", lpips, kFlow + "weighting=normalized"}));
+  expect_error({"weighting = normalized", "every other image term 0"}, "",
+               {"training.l2_loss_weight=0", kFlow + "weighting=normalized"});
+}
+
+TEST(ConfigTest, OptionsOfANetworkThatNoLossUsesAreNoted) {
+  for (std::string const option :
+       {"perceptual_crop=32", "perceptual_min_t=0.5", "perceptual_weights=a", "lpips_weights=a"}) {
+    auto const notes = parse("", {"training." + option}).notes;
+    ASSERT_EQ(notes.size(), 1u) << option;
+    EXPECT_NE(notes[0].find("has no effect"), std::string::npos) << notes[0];
+  }
+  EXPECT_TRUE(parse("", {"training.perceptual_min_t=0.5", "training.lpips_loss_weight=1"}).notes.empty());
 }
 
 TEST(ConfigTest, FreezingIsHonouredInBothPlaces) {

@@ -126,9 +126,23 @@ TEST(RunAgreementTest, OtherWeightsAreAConfigErrorThatNamesTheTensorWhetherItTra
   }
 }
 
+TEST(RunAgreementTest, OtherLossNetworksAreAConfigError) {
+  auto const agree = [](std::string const& fingerprint) {
+    return message<ConfigError>([&](dist::Communicator const& group) {
+      agree_on_loss_networks(group, group.rank() == 2 ? "b" : "a", group.rank() == 2 ? fingerprint : "f00");
+    });
+  };
+  EXPECT_EQ(agree("f00"), "");
+  EXPECT_EQ(
+      agree("f01"),
+      "the ranks have different networks for LPIPS or the perceptual loss: their hash is f00 on rank 0 on host a, "
+      "f01 on rank 2 on host b; give all ranks the same files");
+}
+
 TEST(RunAgreementTest, OneRankHasNothingToCompare) {
   agree_on_run(dist::Communicator(), identity(0, "/nowhere/run"), 0.1);
   agree_on_data(dist::Communicator(), "a", "/nowhere", "f00");
+  agree_on_loss_networks(dist::Communicator(), "a", "f00");
 }
 
 }  // namespace

@@ -66,6 +66,18 @@ TEST(StepRecordTest, AJointLineHasTheDocumentedKeysAndValues) {
   EXPECT_EQ(line["skipped"], false);
 }
 
+TEST(StepRecordTest, TermsOfTheRenderLossAreThereWhereTheyHaveAWeight) {
+  auto step = numbers();
+  step.statistics[model::kLpips] = 3, step.statistics[model::kPerceptual] = 6;
+  auto with = options();
+  with.lpips = true;
+  auto const line = metrics_line(step, next_statistics(), with);
+  EXPECT_EQ(line["lpips"], 3 / step.statistics[model::kSamples]);
+  EXPECT_TRUE(std::isnan(line["perceptual"].get<double>()));
+  with.perceptual = true;
+  EXPECT_EQ(metrics_line(step, next_statistics(), with)["perceptual"], 6 / step.statistics[model::kSamples]);
+}
+
 TEST(StepRecordTest, GradientNormsAndTimesComeFromTheNextStepsStatistics) {
   auto const line = metrics_line(numbers(), next_statistics(), options());
   EXPECT_EQ(line["grad_ratio"], 0.75);

@@ -4,6 +4,8 @@
 
 #include <ATen/ATen.h>
 
+#include "tests/model/loss_networks.h"
+
 namespace duoflow::launch {
 namespace {
 
@@ -136,6 +138,10 @@ Config tiny_config(TinyShape const& shape, int size) {
   config.dist.reproducible = shape.reproducible;
   config.dist.gradient_dtype = shape.bf16 ? "bf16" : "f32";
   config.dist.virtual_shards = shape.reproducible ? size * shape.micro_steps : 0;
+  if (shape.image_terms) {
+    t.lpips_loss_weight = 0.5, t.perceptual_loss_weight = 0.02, t.l1_loss_weight = 0.3, t.gradient_loss_weight = 0.2;
+    t.perceptual_min_t = 0.4, t.perceptual_crop = 10;
+  }
   return config;
 }
 
@@ -168,7 +174,8 @@ TinyRun::TinyRun(dist::Communicator const& communicator, TinyShape const& shape,
       plan_(plan_batches(tiny_config(shape, communicator.size()).training, tiny_config(shape, communicator.size()).dist,
                          communicator.rank(), communicator.size())),
       model_(tiny_model(shape.train_renderer, shape.device, shape.recompute)),
-      update_(communicator_, model_, tiny_config(shape, communicator.size()), plan_, shape.device, 1e-3),
+      update_(communicator_, model_, tiny_config(shape, communicator.size()), plan_, shape.device, 1e-3,
+              shape.image_terms ? model::test::tiny_networks() : model::LossNetworks()),
       step_(first_step) {
   watch_gradients();
   events_->clear();
@@ -185,7 +192,9 @@ void TinyRun::watch_gradients() {
 std::pair<model::JointBatch, std::uint64_t> TinyRun::joint(std::int64_t k) {
   auto const first = plan_.first + k * plan_.micro_batch;
   auto const count = std::min(plan_.micro_batch, plan_.samples - k * plan_.micro_batch);
-  return {part_of(*batch_, first, count), static_cast<std::uint64_t>(first)};
+  auto part = part_of(*batch_, first, count);
+  part.first_position = static_cast<std::uint64_t>(first);
+  return {part, part.first_position};
 }
 
 // Forward and backward laps come once per micro-step's first half, then a backward lap for all second halves. Waits:

@@ -35,6 +35,7 @@ struct TinyShape {
   bool recompute = false;   // every block again in the backward
   bool bf16 = false;        // gradients travel in bf16
   std::int64_t warmup = 0;  // of the learning rate, which is constant then
+  bool image_terms = false;  // every term of the render loss, with a gate in t and a crop
 };
 
 model::ModelOptions tiny_options();

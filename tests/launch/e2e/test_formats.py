@@ -168,6 +168,27 @@ class RunFormatTest(EndToEndTest):
             if value is not None:
                 self.assertAlmostEqual(value, numbers[2][name], delta=1e-4 * abs(value), msg=name)
 
+    def test_a_sweep_over_solvers_and_steps_agrees_with_single_evaluations(self):
+        single, swept = self.folder / "single", self.folder / "swept"
+        chosen = ("--solver", "heun", "--steps", "2")
+        launch(0, "evaluate", "--checkpoint", self.run_folder, "--data", samples() / "pairs", "--out", single, *chosen)
+        launch(2, "evaluate", "--checkpoint", self.run_folder, "--data", samples() / "pairs", "--out", swept,
+               "--sweep-steps", "1,2,16", "--sweep-solvers", "euler,heun,dopri5")
+        numbers = json.loads((swept / "metrics.json").read_text())["sweep"]
+        rows = list(csv.DictReader((swept / "sweep.csv").read_text().splitlines()))
+        self.assertEqual([(row["solver"], row["steps"]) for row in rows],
+                         [(solver, steps) for solver in ("euler", "heun") for steps in ("1", "2", "16")] + [("dopri5", "")])
+        psnr = {(line["solver"], line["steps"]): line["psnr"] for line in numbers}
+        for row, line in zip(rows, numbers, strict=True):
+            self.assertAlmostEqual(float(row["psnr"]), line["psnr"])
+        alone = json.loads((single / "metrics.json").read_text())
+        self.assertNotIn("sweep", alone)
+        self.assertAlmostEqual(psnr["heun", 2], alone["psnr"], delta=1e-4 * abs(alone["psnr"]))
+        self.assertAlmostEqual(psnr["heun", 16], psnr["dopri5", None], delta=0.01)  # both near the field's own end
+        refused = launch(0, "evaluate", "--checkpoint", self.run_folder, "--data", samples() / "pairs", "--out", self.folder / "no",
+                         "--sweep-steps", "1", "--sweep-solvers", "rk5", code=2)
+        self.assertIn("rk4", refused.err)
+
     def test_figures_that_do_not_exist_are_null(self):
         scenes, ingested, pairs, out = (self.folder / f"see_through_{what}" for what in ("png", "h5", "pairs", "out"))
         make_lvsm_scenes(scenes)

@@ -9,11 +9,15 @@ after ten updates); loosen only with a reason that also covers the twin.
 import os
 import pathlib
 import subprocess
+import sys
 import tempfile
 import unittest
 
 import numpy as np
 from safetensors.numpy import load_file, save_file
+
+sys.path.append(str(pathlib.Path(__file__).resolve().parents[1] / "e2e"))
+import loss_files
 
 SOURCE = pathlib.Path(__file__).resolve().parents[3]
 PROGRAM = pathlib.Path(os.environ.get("DUOFLOW_BINARY", SOURCE / "build" / "duoflow")).resolve()
@@ -149,7 +153,54 @@ class StepTest(StepTestCase):
             np.testing.assert_array_equal(value, self.weights[name.removeprefix("param.")], err_msg=name)
 
 
+class ImageTermsTest(StepTestCase):
+    """Every term of the render loss, on pictures of 16 pixels a side; the networks have random weights."""
+
+    @classmethod
+    def setUpClass(cls):
+        scratch = tempfile.TemporaryDirectory()
+        cls.addClassCleanup(scratch.cleanup)
+        networks = pathlib.Path(scratch.name)
+        loss_files.write_lpips_vgg16(networks / "lpips.safetensors")
+        loss_files.write_vgg19(networks / "vgg19.safetensors")
+        cls.networks = ("model.image_tokenizer.image_size=16", "model.target_pose_tokenizer.image_size=16",
+                        f"training.lpips_weights={networks / 'lpips.safetensors'}", f"training.perceptual_weights={networks / 'vgg19.safetensors'}",
+                        "training.lpips_loss_weight=0.5", "training.perceptual_loss_weight=0.25")
+
+    def setUp(self):
+        super().setUp()
+        self.batch["target_image"] = np.random.default_rng(2).random((2, 2, 3, 16, 16), np.float32)
+
+    def test_the_render_loss_is_the_weighted_sum(self):
+        pixels = ("training.l2_loss_weight=1.5", "training.l1_loss_weight=0.75", "training.gradient_loss_weight=2")
+        out = self.step("duoflow", "--steps", "2", *self.networks, *pixels)
+        error = out["render"].astype(np.float64) - self.batch["target_image"]
+        differences = np.abs(np.diff(error, axis=-1)).mean() + np.abs(np.diff(error, axis=-2)).mean()
+        expected = 1.5 * (error**2).mean() + 0.75 * np.abs(error).mean() + 2 * differences + 0.5 * out["lpips"] + 0.25 * out["perceptual"]
+        np.testing.assert_allclose(out["render_loss"], expected, rtol=2e-6)
+        self.assertGreater(out["lpips"], 0)
+        self.assertGreater(out["perceptual"], 0)
+        self.assertTrue(np.isfinite(out["trajectory"]).all())
+
+    def test_a_gate_that_no_time_reaches_leaves_the_pixel_terms(self):
+        plain = self.step("duoflow", *self.networks[:2])
+        gated = self.step("duoflow", *self.networks, "training.perceptual_min_t=0.95")  # t is 0.35 and 0.9
+        half = self.step("duoflow", *self.networks, "training.perceptual_min_t=0.5")
+        whole = self.step("duoflow", *self.networks)
+        self.assertEqual(gated["lpips"], 0)
+        np.testing.assert_array_equal(gated["g_render"], plain["g_render"])
+        self.assertTrue(0 < half["lpips"] < whole["lpips"])
+        np.testing.assert_array_equal(half["g_render"][0], plain["g_render"][0])
+        self.assertFalse(np.array_equal(half["g_render"][1], plain["g_render"][1]))
+
+
 class StepRefusalTest(StepTestCase):
+    def test_an_image_term_without_its_network(self):
+        bigger = ("model.image_tokenizer.image_size=16", "model.target_pose_tokenizer.image_size=16")
+        self.refused(2, "launch/loss_weights.py vgg19", "duoflow", *bigger, "training.perceptual_loss_weight=1.0")
+        self.refused(2, "nowhere.safetensors is not a file", "duoflow", *bigger, "training.lpips_loss_weight=1.0",
+                     "training.lpips_weights=/nowhere.safetensors")
+
     def test_perceptual_weight_of_the_references_yaml(self):
         self.refused(2, "perceptual_loss_weight", "reference", "training.perceptual_loss_weight=1.0")
 

@@ -1,8 +1,9 @@
-#include "launch/edit_distance.h"
+#include "model/edit_distance.h"
 
 #include <algorithm>
+#include <vector>
 
-namespace duoflow::launch {
+namespace duoflow::model {
 
 std::size_t edit_distance(std::string const& a, std::string const& b) {
   std::vector<std::size_t> row(b.size() + 1);
@@ -29,4 +30,4 @@ std::string nearest_name(std::string const& name, std::vector<std::string> const
   return best;
 }
 
-}  // namespace duoflow::launch
+}  // namespace duoflow::model

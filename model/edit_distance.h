@@ -3,11 +3,11 @@
 #include <string>
 #include <vector>
 
-namespace duoflow::launch {
+namespace duoflow::model {
 
-// Insertions, deletions and replacements of one character that make one of the other (Levenshtein).
+// Levenshtein: how many characters to insert, remove or replace. For "did you mean".
 std::size_t edit_distance(std::string const& a, std::string const& b);
 // The closest of `names` if it differs in less than half its characters, else "".
 std::string nearest_name(std::string const& name, std::vector<std::string> const& names);
 
-}  // namespace duoflow::launch
+}  // namespace duoflow::model
