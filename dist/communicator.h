@@ -72,7 +72,8 @@ class Communicator {
 // Tensors are defined, dense, contiguous, of type fp32, fp64, bf16, i64 or u8, and in size as Transport says; anything
 // else is std::invalid_argument before anything is sent.
 Pending all_reduce(Communicator const& communicator, at::Tensor tensor, ReduceOp op = ReduceOp::sum);
-Pending reduce_scatter(Communicator const& communicator, at::Tensor output, at::Tensor input);
+Pending reduce_scatter(Communicator const& communicator, at::Tensor output,
+                       at::Tensor input);  // fp32: the output may be the rank's own piece of the input
 Pending all_gather(Communicator const& communicator, at::Tensor output, at::Tensor input);
 // all_gather's input may be its own piece of the output (in place); reduce_scatter's and all_to_all's tensors may not
 // overlap.

@@ -1,5 +1,7 @@
 #include "dist/flat_buffer.h"
 
+#include <malloc.h>
+
 #include <algorithm>
 #include <map>
 #include <set>
@@ -146,7 +148,10 @@ FlatBuffer::FlatBuffer(std::vector<TrainableParameter> forward_order, FlatLayout
     tensor.set_data(values);
     tensors_.push_back(tensor);
   }
-  gradients_ = at::zeros_like(parameters_);  // now that the parameters' former memory is free
+  // The parameters' former memory goes back before more is taken: the allocator would keep it, in pieces too small for
+  // what comes.
+  malloc_trim(0);
+  gradients_ = at::zeros_like(parameters_);
   for (std::size_t i = 0; i < tensors_.size(); ++i) {
     // A defined .grad makes autograd add in place (as long as the backward does not build a graph of its own).
     tensors_[i].mutable_grad() = view_of(gradients_, ranges_[i]);

@@ -22,7 +22,7 @@ namespace {
 
 struct Bucket {
   at::Tensor gradients;  // its range of the flat buffer, padding included
-  at::Tensor own;        // this rank's slices of it: in the flat buffer, or in the buffer of what is owned
+  at::Tensor own;        // this rank's slices of it
   at::Tensor half;       // bf16: the whole bucket as it travels
   at::Tensor pieces;     // exchanged: [ranks, slice], every rank's sum for the own slices
   std::int64_t begin = 0, end = 0;
@@ -48,7 +48,7 @@ struct GradientReducer::State {
   ReductionOptions options;
   std::vector<Member> members;  // by range
   std::vector<Bucket> buckets;
-  at::Tensor own, scratch, half;
+  at::Tensor scratch, half;
   std::optional<ShardSums> shard_sums;
   std::optional<SideStream> side;  // reproducible: sums run beside the backward
   std::size_t next_bucket = 0;     // buckets before it are started or not used
@@ -69,6 +69,7 @@ struct GradientReducer::State {
   void start_filled_buckets();
   void start(Bucket& bucket);
   void sum_exchanged(std::size_t end);
+  void move_own_together();
   std::string const& name(std::size_t index) const { return buffer.ranges()[index].name; }
   void check_all_arrived() const;
 };
@@ -141,7 +142,8 @@ void GradientReducer::State::sum_exchanged(std::size_t end) {
     bucket.pending.wait();
     if (armed) waited_ms += std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - began).count();
     at::Tensor const travelling = options.bf16 ? bucket.half : bucket.gradients;
-    at::Tensor const mine = options.sharded ? bucket.own : travelling.narrow(0, rank * bucket.own.numel(), bucket.own.numel());
+    at::Tensor const mine =
+        options.sharded ? bucket.own : travelling.narrow(0, rank * bucket.own.numel(), bucket.own.numel());
     if (options.bf16) {
       mine.copy_(bucket.pieces.sum(0, /*keepdim=*/false, at::kFloat));
     } else {
@@ -150,6 +152,22 @@ void GradientReducer::State::sum_exchanged(std::size_t end) {
     }
     CollectiveLabel const label("bucket", number(bucket));
     bucket.pending = options.sharded ? Pending() : all_gather(communicator, travelling, mine);
+  }
+}
+
+// The own slices of all buckets to the begin of the buffer, one after the other: a slice never moves beyond its bucket,
+// so none that is still to be moved is written over.
+void GradientReducer::State::move_own_together() {
+  std::int64_t const ranks = communicator.size();
+  for (Bucket const& bucket : buckets) {
+    std::int64_t const from = bucket.begin + communicator.rank() * bucket.own.numel(), to = bucket.begin / ranks;
+    at::Tensor const place = buffer.gradients().narrow(0, to, bucket.own.numel());
+    if (!bucket.used) {
+      place.zero_();
+    } else if (from != to) {
+      bool const overlap = from < to + bucket.own.numel();
+      place.copy_(overlap ? bucket.own.clone() : bucket.own);
+    }
   }
 }
 
@@ -202,17 +220,17 @@ class AccumulatedHook : public torch::autograd::FunctionPostHook {
 
 void GradientReducer::State::make_buckets() {
   members.resize(buffer.ranges().size());
-  std::int64_t const ranks = communicator.size(), share = buffer.size() / ranks;
+  std::int64_t const ranks = communicator.size();
   if (options.bf16 && options.reproducible) {
-    throw std::invalid_argument("gradients in bf16 and reproducible sums exclude each other (what is rounded would depend "
-                                "on the number of ranks), choose one");
+    throw std::invalid_argument(
+        "gradients in bf16 and reproducible sums exclude each other (what is rounded would depend "
+        "on the number of ranks), choose one");
   }
   bool const in_slices = options.sharded || exchanges();
   if (in_slices) {
     owned_ranges(buffer, communicator.rank(), communicator.size());  // throws when the layout does not fit the ranks
   }
   at::TensorOptions const like = buffer.gradients().options();
-  own = options.sharded ? at::zeros({share}, like) : buffer.gradients();
   if (exchanges()) {
     scratch = at::zeros({buffer.size()}, options.bf16 ? like.dtype(at::kBFloat16) : like);
     side.emplace(buffer.gradients().device());
@@ -228,10 +246,7 @@ void GradientReducer::State::make_buckets() {
     bucket.begin = range.begin;
     bucket.end = range.end;
     bucket.gradients = buffer.gradients().narrow(0, range.begin, size);
-    if (in_slices) {
-      bucket.own = options.sharded ? own.narrow(0, range.begin / ranks, slice)
-                                   : bucket.gradients.narrow(0, communicator.rank() * slice, slice);
-    }
+    if (in_slices) bucket.own = bucket.gradients.narrow(0, communicator.rank() * slice, slice);
     if (options.bf16) bucket.half = half.narrow(0, range.begin, size);
     if (exchanges()) {
       bucket.pieces = scratch.narrow(0, range.begin, size).view({ranks, slice});
@@ -264,9 +279,6 @@ void GradientReducer::zero() {
   }
   at::NoGradGuard no_grad;
   state_->buffer.gradients().zero_();
-  if (state_->options.sharded) {
-    state_->own.zero_();  // buckets that are not used in this update
-  }
   if (state_->shard_sums) {
     state_->shard_sums->clear();
   }
@@ -287,7 +299,10 @@ void GradientReducer::shard_done(std::int64_t shard, std::set<std::string> const
   }
 }
 
-at::Tensor GradientReducer::own_gradients() const { return state_->own; }
+at::Tensor GradientReducer::own_gradients() const {
+  at::Tensor const gradients = state_->buffer.gradients();
+  return state_->options.sharded ? gradients.narrow(0, 0, gradients.numel() / state_->communicator.size()) : gradients;
+}
 
 void GradientReducer::arm(std::set<std::string> const& used, std::set<std::string> const& complete) {
   if (state_->armed) {
@@ -337,6 +352,7 @@ void GradientReducer::finish() {
       if (bucket.half.defined() && !state_->options.sharded) bucket.gradients.copy_(bucket.half);
     }
   }
+  if (state_->options.sharded) state_->move_own_together();
 }
 
 double GradientReducer::take_waited_ms() { return std::exchange(state_->waited_ms, 0); }

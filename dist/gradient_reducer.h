@@ -10,9 +10,9 @@
 //
 // A bucket costs one all-reduce; with `sharded` one reduce-scatter (every rank is left with its own slices,
 // flat_buffer.h); with `reproducible` one all-to-all, the sum along the tree (reproducible_sum.h), and, unless sharded,
-// one all-gather. The same bytes either way. With `bf16` gradients travel at half the bytes, again as an all-to-all and an
-// all-gather, so that they are summed in fp32 and rounded once (an all-reduce in bf16 would round at every addition);
-// all ranks take the rounded sums, so replicas stay equal.
+// one all-gather. The same bytes either way. With `bf16` gradients travel at half the bytes, again as an all-to-all and
+// an all-gather, so that they are summed in fp32 and rounded once (an all-reduce in bf16 would round at every
+// addition); all ranks take the rounded sums, so replicas stay equal.
 
 #include <cstdint>
 #include <memory>
@@ -28,7 +28,7 @@ namespace duoflow::dist {
 struct ReductionOptions {
   bool sharded = false;
   bool reproducible = false;  // not with bf16: what is rounded would depend on the rank count
-  std::int64_t shards = 1;  // reproducible: virtual shards that this rank computes in an update, one per micro-step
+  std::int64_t shards = 1;    // reproducible: virtual shards that this rank computes in an update, one per micro-step
   bool bf16 = false;
 };
 
@@ -53,7 +53,8 @@ class GradientReducer {
   // the backward: what finish() waits is not in it. On CUDA streams wait, not the host.
   double take_waited_ms();
 
-  // The whole gradient buffer, or with `sharded` what owned_ranges() lists, in their order.
+  // The whole gradient buffer, or with `sharded` what owned_ranges() lists, in their order. The latter after finish():
+  // it is the begin of the gradient buffer, whose rest then holds nothing.
   at::Tensor own_gradients() const;
 
   // Buckets handed over (on a null communicator too) since construction: what "one reduction per update" is checked by.

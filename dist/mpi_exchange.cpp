@@ -23,12 +23,14 @@ void add(float* sum, float const* a, float const* b, std::int64_t count) {
 }  // namespace
 
 bool MpiExchange::takes(Collective const& collective, int size) {
-  bool const is_sum =
-      collective.kind == CollectiveKind::all_reduce || collective.kind == CollectiveKind::reduce_scatter;
-  if (!is_sum || size == 1 || collective.op != c10d::ReduceOp::SUM) return false;
-  at::Tensor const& whole = collective.kind == CollectiveKind::all_reduce ? collective.output : collective.input;
-  return whole.scalar_type() == at::kFloat && whole.numel() >= shortest &&
-         whole.numel() < std::numeric_limits<int>::max() / 2;
+  bool const scatters = collective.kind == CollectiveKind::reduce_scatter;
+  bool const is_sum = scatters || collective.kind == CollectiveKind::all_reduce;
+  if (!is_sum || collective.op != c10d::ReduceOp::SUM) return false;
+  at::Tensor const& whole = scatters ? collective.input : collective.output;
+  if (whole.scalar_type() != at::kFloat || whole.numel() >= std::numeric_limits<int>::max() / 2) return false;
+  // MPI's own reduce-scatter must not write into its input.
+  if (scatters && collective.output.is_alias_of(collective.input)) return true;
+  return size > 1 && whole.numel() >= shortest;
 }
 
 MpiExchange::MpiExchange(Collective const& collective, int rank, int size)

@@ -14,7 +14,7 @@ namespace duoflow::dist {
 
 class MpiExchange {
  public:
-  // Whether a sum of this kind and size goes this way.
+  // Whether a sum of this kind and size goes this way; a reduce-scatter of fp32 in place always does.
   static bool takes(Collective const& collective, int size);
 
   // `scratch`: fp32, at least scratch_numel() elements, not used by others until the sum is done.

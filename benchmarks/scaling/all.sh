@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# All scaling benchmarks into one results file, in about 12 minutes on two quiet cores. As root: two hosts are made.
+# All scaling benchmarks into one results file, in about 13 minutes on two quiet cores. As root: two hosts are made.
 #
 #   benchmarks/scaling/all.sh [RESULTS.md]      default benchmarks/results/scaling.md, with scaling_lvsm_256.svg beside it
 #   QUICK=1 benchmarks/scaling/all.sh F.md      a few steps each: whether everything runs; the figures mean nothing
@@ -47,6 +47,7 @@ shaped=(tests/launch/e2e/two_hosts.sh --slots 1 --rate 1gbit mpirun -n 2 --bind-
   section "Strong and weak scaling of train" python3 benchmarks/scaling/strong_weak.py "${data[@]}" --steps $((2 * steps))
   section "Overlap on a shaped link" python3 benchmarks/scaling/overlap.py --steps "$steps"
   section "Statistics exchange and reproducible mode" python3 benchmarks/scaling/mode_costs.py "${data[@]}" --steps $((2 * steps)) --rounds $rounds
+  section "Memory of a rank with ZeRO-1" python3 benchmarks/scaling/zero_memory.py
   section "Model against measurements that it was not fitted to" python3 benchmarks/scaling/model.py check --steps "$steps"
   section "Model: lvsm_256 on 8-GPU H100 nodes" python3 benchmarks/scaling/model.py predict --plot "$plot"
   printf '\n![predicted efficiency](%s)\n' "$(basename "$plot")"

@@ -56,6 +56,12 @@ inline void expect_collectives_follow_closed_forms(Communicator const& group, at
   reduce_scatter(group, piece, filled(type, rank, 0, numel * size)).wait();
   EXPECT_TRUE(at::equal(piece, summed(type, size, rank * numel, numel)));
 
+  if (type == at::kFloat) {
+    at::Tensor const whole = filled(type, rank, 0, numel * size), own = whole.narrow(0, rank * numel, numel);
+    reduce_scatter(group, own, whole).wait();  // in place
+    EXPECT_TRUE(at::equal(own, summed(type, size, rank * numel, numel)));
+  }
+
   at::Tensor all = at::zeros({numel * size}, type);
   all_gather(group, all, filled(type, rank, 0, numel)).wait();
   for (int other = 0; other < size; ++other) {
