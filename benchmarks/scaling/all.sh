@@ -8,7 +8,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 results=${1:-benchmarks/results/scaling.md}
-if [[ -n ${QUICK:-} ]]; then steps=4 rounds=1 repeats=5; else steps=12 rounds=3 repeats=30; fi
+if [[ -n ${QUICK:-} ]]; then steps=4 rounds=1 repeats=5; else steps=${STEPS:-12} rounds=${ROUNDS:-3} repeats=30; fi
 plot=$(dirname "$results")/scaling_lvsm_256.svg
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 PYTHONDONTWRITEBYTECODE=1
 

@@ -35,8 +35,12 @@ def rows_of(rate, sizes, steps, mib):
     for where, after, step in (("the same cores", end["step_ms"], filled["step_ms"]),
                                ("a device", never["replay_end_ms"], never["replay_filled_ms"])):
         yield [rate, mib, f"{never['gradient_bytes'] / 1e6:.1f} in {len(never['buckets'])}", where, f"{compute:.0f}", f"{communication:.0f}",
-               f"{after:.0f}", f"{step:.0f}", f"{hideable:.0f}", f"{(after - step) / hideable:.0%}", f"{bound:.0f}", f"{pipeline:.0f}",
+               f"{after:.0f}", f"{step:.0f}", f"{hideable:.0f}", share(after - step, hideable, communication), f"{bound:.0f}", f"{pipeline:.0f}",
                f"{step / pipeline:.2f}", f"{step / bound:.2f}", f"{filled['comm_cpu_ms']:.0f}" if where == "the same cores" else ""]
+
+
+def share(hidden, hideable, communication):
+    return f"{hidden / hideable:.0%}" if hideable > 0.1 * communication else ""  # nothing that it could be a share of
 
 
 LONGER = [*WIDE, "training.batch_size_per_gpu=16", "training.global_batch_size=32"]  # computes twice as long as it sends
