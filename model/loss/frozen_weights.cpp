@@ -47,7 +47,7 @@ at::Tensor FrozenWeights::take(std::string const& name, at::IntArrayRef shape) {
   if (!at::isFloatingType(tensor.scalar_type()))
     throw std::invalid_argument(
         fmt::format("'{}' holds integers but {} computes with real numbers; convert it", name, what_));
-  if (!at::isfinite(tensor).all().item<bool>())
+  if (!at::isfinite(tensor).all().item<bool>())  // once, when the weights are loaded: the host may wait
     throw std::invalid_argument(fmt::format(
         "'{}' of {} holds numbers that are not finite (every loss would be none); get the weights again", name, what_));
   taken_.insert(name);

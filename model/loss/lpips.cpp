@@ -39,7 +39,7 @@ Lpips::Lpips(TrunkPlan const& plan, FrozenWeights weights)
   for (auto const channels : trunk_.tap_channels()) {
     auto const name = fmt::format("lin{}.weight", lin_1C11_.size());
     lin_1C11_.push_back(weights.take(name, {1, channels, 1, 1}));
-    if ((lin_1C11_.back() < 0).any().item<bool>())
+    if ((lin_1C11_.back() < 0).any().item<bool>())  // once, when the weights are loaded: the host may wait
       throw std::invalid_argument(fmt::format(
           "'{}' of LPIPS with {} has negative numbers (the distance would not be one); get the weights again", name,
           plan.name));

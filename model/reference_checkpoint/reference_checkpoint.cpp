@@ -99,7 +99,7 @@ ReferenceOptimizer read_optimizer(TorchFile& file, PickleNode const& node) {
     if (step != nullptr && step->kind == Kind::tensor) {
       auto const count = file.tensor(*step, where + "[\"step\"]");
       if (count.numel() != 1) unexpected(where + "[\"step\"]", step, "one number");
-      state.step = count.item<double>();
+      state.step = count.item<double>();  // read from a file: it is on the host
     } else {
       state.step = number(*value, "step", where);
     }
