@@ -83,7 +83,8 @@ Trial dopri5_trial(SolverOptions const& options, VelocityField const& field, at:
   return {point, k[6], (step * difference / scale).flatten(1).square().mean(1).sqrt()};
 }
 
-// The host decides here when it ends, so it waits for the device once a step: for evaluation and editing, never training.
+// The host decides here when it ends, so it waits for the device in every step: for evaluation and editing, never for
+// training.
 at::Tensor dopri5(SolverOptions const& options, VelocityField const& field, at::Tensor x) {
   at::Tensor t = at_time(x, 0), dt = at_time(x, 1.0 / options.steps);
   at::Tensor velocity = field(x, t);
