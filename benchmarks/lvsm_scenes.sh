@@ -2,7 +2,7 @@
 # The main job on another renderer's pictures: ingest of an LVSM scene folder, stage 1 from the demo weights, pairs, the joint
 # stage 2, then evaluation on (a) objects that were trained on under lights that were not, (b) objects never seen. Two ranks.
 # Usage: benchmarks/lvsm_scenes.sh SCENES [WORK]      SCENES: folder with train/ test/ source/; WORK: default runs/lvsm_scenes
-#   STAGE1_STEPS, STAGE2_STEPS: lengths (default 2500, 1500)
+#   STAGE1_STEPS, STAGE2_STEPS: lengths (default 2500, 1500); STAGE2_STEPS=0 ends with the pairs: what ablation/lvsm_scenes.toml takes
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 [[ $# -ge 1 ]] || { sed -n '/^# Usage/,/^#   STAGE1/p' "$0" | sed 's/^# //' >&2; exit 2; }
@@ -40,6 +40,7 @@ frames=(data.input_frames=0,3,6,9 data.target_frames=1,2,4,5,7,8,10,11 data.excl
 for part in train lights objects; do
   [[ -f $work/$part-pairs/manifest.json ]] || "${ranks[@]}" encode --checkpoint "$work/stage1" --data "$work/$part" --out "$work/$part-pairs"
 done
+[[ ${STAGE2_STEPS:-1500} -gt 0 ]] || exit 0
 "${ranks[@]}" train --config configs/quickstart_joint.yaml --data "$work/train-pairs" --run "$work/stage2" "${frames[@]}" \
   training.init_from="$work/stage1" training.train_steps="${STAGE2_STEPS:-1500}" training.print_every=100
 for part in lights objects; do

@@ -24,7 +24,7 @@ namespace {
 
 using Row = std::vector<double>;  // one number per column of kColumns
 std::vector<std::string> const kAnswers = {"", "no_edit_", "oracle_", "shuffled_light_", "mean_light_"};
-std::vector<std::string> const kMetrics = {"psnr", "psnr_masked", "ssim", "lpips"};
+std::vector<std::string> const kMetrics = {"psnr", "psnr_masked", "ssim", "ssim_masked", "lpips", "lpips_masked"};
 
 std::vector<std::string> columns() {
   std::vector<std::string> names;
@@ -41,14 +41,21 @@ void append_metrics(Row& row, at::Tensor const& image_T3HW, at::Tensor const& ta
     row.insert(row.end(), kMetrics.size(), std::nan(""));
     return;
   }
-  row.push_back(model::psnr_per_image(image_T3HW, target_T3HW).mean().item<double>());
-  row.push_back(mask.defined() ? model::psnr_per_image_masked(image_T3HW, target_T3HW, mask).nanmean().item<double>()
-                               : std::nan(""));
   auto const side = std::min(image_T3HW.size(2), image_T3HW.size(3));
-  row.push_back(side >= model::kSsimWindow ? model::ssim_per_image(image_T3HW, target_T3HW).mean().item<double>()
-                                           : std::nan(""));
-  row.push_back(lpips && side >= lpips->smallest_side() ? lpips->distance(image_T3HW, target_T3HW).mean().item<double>()
-                                                        : std::nan(""));
+  bool const has_windows = side >= model::kSsimWindow, has_lpips = lpips && side >= lpips->smallest_side();
+  // A view without foreground has no masked metric; any other number that is none shows in the mean.
+  auto const views = mask.defined() ? mask.flatten(1).any(1) : at::Tensor();
+  bool const has_mask = mask.defined() && views.any().item<bool>();
+  auto const add = [&](at::Tensor const& per_view) {
+    row.push_back(per_view.defined() && per_view.numel() > 0 ? per_view.mean().item<double>() : std::nan(""));
+  };
+  auto const distance = has_lpips ? lpips->distances(image_T3HW, target_T3HW, mask) : model::Lpips::Means{};
+  add(model::psnr_per_image(image_T3HW, target_T3HW));
+  add(has_mask ? model::psnr_per_image_masked(image_T3HW, target_T3HW, mask).index({views}) : at::Tensor());
+  add(has_windows ? model::ssim_per_image(image_T3HW, target_T3HW) : at::Tensor());
+  add(has_windows && has_mask ? model::ssim_per_image_masked(image_T3HW, target_T3HW, mask).index({views}) : at::Tensor());
+  add(distance.full);
+  add(has_lpips && has_mask ? distance.masked.index({views}) : at::Tensor());
 }
 
 class Evaluation {

@@ -7,8 +7,8 @@
 //   shuffled_light_  x0 moved to another pair's light, rendered, against this pair's target
 //   mean_light_      the mean of the renders of this object's latents over the lights of --train-data: the best
 //   light-blind answer
-// PSNR is the mean over pairs of the mean over target views of per-image PSNR; _masked counts pixels with alpha > 0.5
-// only. SSIM: model/metrics.h. LPIPS: VGG16, where its weights are (launch/loss_weights.h), else null.
+// Each metric is the mean over pairs of the mean over target views of the picture's; _masked counts pixels with alpha >
+// 0.5 only. SSIM: model/metrics.h. LPIPS: VGG16, where its weights are (launch/loss_weights.h), else null.
 
 #include <string>
 #include <vector>

@@ -26,21 +26,8 @@ at::Tensor gaussian_window(at::TensorOptions const& options) {
   return weight / weight.sum();
 }
 
-}  // namespace
-
-at::Tensor psnr_per_image(at::Tensor const& image, at::Tensor const& target) {
-  check_shapes(image, target);
-  return psnr_of((image - target).square().flatten(1).mean(1));
-}
-
-at::Tensor psnr_per_image_masked(at::Tensor const& image, at::Tensor const& target, at::Tensor const& mask) {
-  check_shapes(image, target);
-  at::Tensor const inside = mask.unsqueeze(1);
-  at::Tensor const square = at::where(inside, (image - target).square(), at::zeros({}, image.options()));
-  return psnr_of(square.flatten(1).sum(1) / (mask.flatten(1).sum(1) * image.size(1)));
-}
-
-at::Tensor ssim_per_image(at::Tensor const& image, at::Tensor const& target) {
+// [N,C,H-10,W-10] in fp64: one number per window.
+at::Tensor ssim_map(at::Tensor const& image, at::Tensor const& target) {
   check_shapes(image, target);
   std::int64_t const height = image.size(2), width = image.size(3);
   if (height < kSsimWindow || width < kSsimWindow) {
@@ -61,7 +48,34 @@ at::Tensor ssim_per_image(at::Tensor const& image, at::Tensor const& target) {
   constexpr double c1 = 0.01 * 0.01, c2 = 0.03 * 0.03;  // Wang et al. 2004, data range 1
   at::Tensor const map = (2 * mean_x * mean_y + c1) * (2 * covariance + c2) /
                          ((mean_x * mean_x + mean_y * mean_y + c1) * (var_x + var_y + c2));
-  return map.view({image.size(0), image.size(1), map.size(2), map.size(3)}).flatten(1).mean(1).to(at::kFloat);
+  return map.view({image.size(0), image.size(1), map.size(2), map.size(3)});
+}
+
+}  // namespace
+
+at::Tensor psnr_per_image(at::Tensor const& image, at::Tensor const& target) {
+  check_shapes(image, target);
+  return psnr_of((image - target).square().flatten(1).mean(1));
+}
+
+at::Tensor psnr_per_image_masked(at::Tensor const& image, at::Tensor const& target, at::Tensor const& mask) {
+  check_shapes(image, target);
+  return psnr_of(masked_mean((image - target).square(), mask));
+}
+
+at::Tensor masked_mean(at::Tensor const& map, at::Tensor const& mask) {
+  at::Tensor const inside = at::where(mask.unsqueeze(1), map, at::zeros({}, map.options()));
+  return inside.flatten(1).sum(1) / (mask.flatten(1).sum(1) * map.size(1));
+}
+
+at::Tensor ssim_per_image(at::Tensor const& image, at::Tensor const& target) {
+  return ssim_map(image, target).flatten(1).mean(1).to(at::kFloat);
+}
+
+at::Tensor ssim_per_image_masked(at::Tensor const& image, at::Tensor const& target, at::Tensor const& mask) {
+  auto const map = ssim_map(image, target);
+  auto const centres = mask.narrow(1, kSsimWindow / 2, map.size(2)).narrow(2, kSsimWindow / 2, map.size(3));
+  return masked_mean(map, centres).to(at::kFloat);
 }
 
 }  // namespace duoflow::model

@@ -11,5 +11,10 @@ at::Tensor psnr_per_image_masked(at::Tensor const& image, at::Tensor const& targ
 // What scikit-image's structural_similarity gives with gaussian_weights=True, sigma=1.5, use_sample_covariance=False.
 inline constexpr std::int64_t kSsimWindow = 11;
 at::Tensor ssim_per_image(at::Tensor const& image, at::Tensor const& target);
+// The same map's mean over the windows whose centre is masked; NaN where there is none.
+at::Tensor ssim_per_image_masked(at::Tensor const& image, at::Tensor const& target, at::Tensor const& mask);
+
+// [N,C,H,W], mask [N,H,W] bool -> [N]: mean over the masked pixels of all channels; NaN where the mask is empty.
+at::Tensor masked_mean(at::Tensor const& map, at::Tensor const& mask);
 
 }  // namespace duoflow::model

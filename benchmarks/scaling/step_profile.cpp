@@ -28,6 +28,7 @@
 #include "launch/model_setup.h"
 #include "launch/run_setup.h"
 #include "launch/update.h"
+#include "model/loss/cut.h"
 
 namespace duoflow::launch {
 namespace {
@@ -46,6 +47,16 @@ double ms_since(Clock::time_point start) { return std::chrono::duration<double, 
 double median(std::vector<double> values) {
   std::sort(values.begin(), values.end());
   return values.empty() ? 0 : values[values.size() / 2];
+}
+
+double median_ms(std::function<void()> const& work) {
+  std::vector<double> times;
+  for (int i = 0; i < 101; ++i) {
+    auto const began = Clock::now();
+    work();
+    times.push_back(ms_since(began));
+  }
+  return median(times);
 }
 
 struct Options {
@@ -162,6 +173,9 @@ class Profile : private StepSource {
     for (std::size_t i = 0; i < ready_.size(); ++i)
       report["buckets"].push_back({{"bytes", transport_->buckets[i].bytes}, {"ready_ms", median(ready_[i])}});
     report["comm_alone_ms"] = communication_alone();
+    auto const g_v = at::randn_like(batch_.x0), g_r = at::randn_like(batch_.x0), w = at::rand({}), sums = at::zeros({3}, at::kDouble);
+    report["cut_ms"] = median_ms([&] { model::combine_at_cut(g_v, w, g_r, sums); });
+    report["cut_bare_ms"] = median_ms([&] { (void)(g_v * w + g_r); });
     if (options_.replay) {
       report["replay_filled_ms"] = replay(true);
       report["replay_end_ms"] = replay(false);

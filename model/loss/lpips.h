@@ -25,11 +25,18 @@ class Lpips {
 
   // [N,3,H,W] in [0,1], twice -> [N] in the weights' type. The target has no gradient.
   at::Tensor distance(at::Tensor const& image_N3HW, at::Tensor const& target_N3HW) const;
+  // Both means from one run of the network. `masked`: where mask [N,H,W] (bool) is set, of the taps' maps brought to
+  // HxW bilinearly and summed (the lpips package's spatial=True); NaN where the mask is empty, undefined without one.
+  struct Means {
+    at::Tensor full, masked;  // [N]
+  };
+  Means distances(at::Tensor const& image_N3HW, at::Tensor const& target_N3HW, at::Tensor const& mask) const;
   std::int64_t smallest_side() const { return trunk_.smallest_side(); }
 
  private:
   Lpips(TrunkPlan const& plan, FrozenWeights weights);
   std::vector<at::Tensor> features(at::Tensor const& image_N3HW) const;
+  std::vector<at::Tensor> tap_maps(at::Tensor const& image_N3HW, at::Tensor const& target_N3HW) const;  // [N,1,h,w]
 
   Trunk trunk_;
   std::vector<at::Tensor> lin_1C11_;

@@ -62,7 +62,8 @@ def fill(network, last=None):
     return tensors
 
 
-def lpips(network, taps, image, target):
+def lpips(network, taps, image, target, mask=None):
+    """`mask` [N,H,W]: the mean of the package's spatial map over it, instead of the mean of each tap."""
     tensors = fill(network)
     total = 0
     x, y = ((2 * picture - 1 - SHIFT[:, None, None]) / SCALE[:, None, None] for picture in (image, target))
@@ -72,7 +73,9 @@ def lpips(network, taps, image, target):
             number = taps.index(index)
             lin = 0.05 + 0.04 * waves((1, x.shape[1], 1, 1), tensors + number, 0.7, 0.0137)
             unit = [f / (f.pow(2).sum(1, keepdim=True).sqrt() + 1e-10) for f in (x, y)]
-            total = total + (lin * (unit[0] - unit[1]) ** 2).sum(1).mean((1, 2))
+            tap = (lin * (unit[0] - unit[1]) ** 2).sum(1, keepdim=True)
+            whole = nn.functional.interpolate(tap, size=image.shape[2:], mode="bilinear", align_corners=False)[:, 0]
+            total = total + (tap.mean((1, 2, 3)) if mask is None else torch.stack([w[m].mean() for w, m in zip(whole, mask)]))
     return total
 
 
@@ -111,6 +114,8 @@ def main():
         values[name] = value.detach()
         if name not in ("l1", "gradient"):
             values[f"{name}.grad"] = torch.autograd.grad(value.sum(), image)[0][1].float().contiguous()  # of the second picture
+    image, target = images((2, 3, 32, 37), 0.0), images((2, 3, 32, 37), 1.0)
+    values["lpips_vgg.masked"] = lpips(vgg([2, 2, 3, 3, 3], nn.MaxPool2d), [3, 8, 15, 22, 29], image, target, mask=target[:, 0] > 0.6)
     metadata = {"made_by": f"tests/golden/make_image_losses.py, format 1, torch {torch.__version__}"}
     safetensors.torch.save_file(values, HERE / "image_losses.safetensors", metadata)
 

@@ -15,7 +15,7 @@ LINE_KEYS = ["step", "samples", "velocity_loss", "render_loss", "total_loss", "v
              "velocity_weight", "render_weight", "grad_norm", "grad_ratio", "grad_cosine", "lr", "skipped", "step_ms", "data_wait_ms",
              "comm_wait_ms", "samples_per_s", "gpu_mem_mib", "slowest_rank"]
 ANSWERS = ["", "no_edit_", "oracle_", "shuffled_light_", "mean_light_"]
-EVALUATION_KEYS = [answer + metric for answer in ANSWERS for metric in ("psnr", "psnr_masked", "ssim", "lpips")] + ["pairs"]
+EVALUATION_KEYS = [answer + metric for answer in ANSWERS for metric in ("psnr", "psnr_masked", "ssim", "ssim_masked", "lpips", "lpips_masked")] + ["pairs"]
 
 
 def setUpModule():

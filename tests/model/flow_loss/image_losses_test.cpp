@@ -62,6 +62,18 @@ TEST(ImageLossesTest, EveryTermHasTheTwinsValueAndGradient) {
   }
 }
 
+TEST(ImageLossesTest, MaskedLpipsIsTheMeanOfTheSpatialMapOverTheMask) {
+  auto const golden = test::golden("image_losses", "");
+  at::Tensor const image = test::formula_images({2, 3, 32, 37}, 0), target = test::formula_images({2, 3, 32, 37}, 1);
+  auto const plan = narrowed(vgg16_plan(), kDivisor);
+  Lpips const network(plan, as(test::formula_weights(plan, true), at::kDouble));
+  auto const both = network.distances(image, target, target.select(1, 0) > 0.6);
+  EXPECT_LT(test::relative_error(both.masked, golden.at("lpips_vgg.masked")), 1e-5);
+  EXPECT_LT(test::relative_error(both.full, golden.at("lpips_vgg")), 1e-5);
+  EXPECT_GT(test::relative_error(both.masked, both.full), 1e-2);
+  EXPECT_FALSE(network.distances(image, target, {}).masked.defined());
+}
+
 // Central differences along random directions. The steps are small against the distance of most kinks.
 TEST(ImageLossesTest, EveryGradientIsThatOfFiniteDifferences) {
   at::Tensor const image = test::formula_images({1, 3, 32, 33}, 0), target = test::formula_images({1, 3, 32, 33}, 1);

@@ -41,6 +41,27 @@ TEST(MetricsTest, TheMaskKeepsWhatLiesOutsideOut) {
   EXPECT_TRUE(std::isnan(psnr_per_image(image, target).item<double>()));
 }
 
+TEST(MetricsTest, MaskedSimilarityIsTheMeanOverTheWindowsWithAMaskedCentre) {
+  // 13 x 13 pixels have 3 x 3 windows; one masked pixel gives the similarity of the 11 x 11 pixels around it.
+  at::Tensor const target = at::linspace(0, 1, 3 * 13 * 13).view({1, 3, 13, 13}), image = target.square();
+  auto const around = [](at::Tensor const& x, std::int64_t row, std::int64_t column) {
+    return x.narrow(2, row - 5, 11).narrow(3, column - 5, 11);
+  };
+  auto const alone = [&](std::int64_t row, std::int64_t column) {
+    return ssim_per_image(around(image, row, column), around(target, row, column)).item<double>();
+  };
+  at::Tensor mask = at::zeros({1, 13, 13}, at::kBool);
+  mask[0][5][7] = true;
+  EXPECT_NEAR(ssim_per_image_masked(image, target, mask).item<double>(), alone(5, 7), 1e-6);
+  mask[0][6][5] = true;
+  EXPECT_NEAR(ssim_per_image_masked(image, target, mask).item<double>(), (alone(5, 7) + alone(6, 5)) / 2, 1e-6);
+  EXPECT_NEAR(ssim_per_image_masked(image, target, at::ones_like(mask)).item<double>(),
+              ssim_per_image(image, target).item<double>(), 1e-6);
+  mask.zero_();
+  mask[0][0][0] = true;  // in the border, where no window has its centre
+  EXPECT_TRUE(std::isnan(ssim_per_image_masked(image, target, mask).item<double>()));
+}
+
 TEST(MetricsTest, EmptyBatchesGiveNothingAndBadShapesAnError) {
   at::Tensor const none = at::empty({0, 3, 11, 11});
   EXPECT_EQ(psnr_per_image(none, none).numel(), 0);
