@@ -60,7 +60,7 @@ def execute(plan, run, threads):
     for test, pairs in plan.tests.items():
         out = run.folder / test
         call([DUOFLOW, "evaluate", "--checkpoint", trained, "--data", pairs, "--train-data", plan.train, "--out", out,
-              "--sweep-steps", ",".join(map(str, plan.steps)), f"dist.threads={threads}"], log, environment)
+              f"dist.threads={threads}", "--sweep-steps", ",".join(map(str, plan.steps))], log, environment)
         result["tests"][test] = json.loads((out / "metrics.json").read_text())
     lines = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
     result["training"] = {key: mean_of_last(lines, key)

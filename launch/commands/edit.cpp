@@ -19,7 +19,7 @@
 namespace duoflow::launch {
 namespace {
 
-struct Arguments {
+struct EditArguments {
   std::string checkpoint, data, scene, env, out, target_frames;
   double env_scale = 0;
   std::vector<std::string> overrides;
@@ -39,7 +39,7 @@ std::int64_t find_scene(data::SceneSet const& set, std::string const& name, std:
 }
 
 // Without a given scale the light gets the exposure of the scene's own: the same mean luminance over the sphere.
-at::Tensor load_light(Arguments const& arguments, Config const& config, data::ImageF const& own) {
+at::Tensor load_light(EditArguments const& arguments, Config const& config, data::ImageF const& own) {
   auto map = data::resize_map(data::read_exr(arguments.env), config.env_image_size, 2 * config.env_image_size);
   auto const mean = static_cast<double>(data::mean_luminance(map));
   if (arguments.env_scale <= 0 && mean <= 0)
@@ -50,7 +50,7 @@ at::Tensor load_light(Arguments const& arguments, Config const& config, data::Im
   return at::tensor(at::ArrayRef<float>(map.pixels)).view({1, map.height, map.width, 3}) * scale;
 }
 
-int edit(dist::Runtime& runtime, Arguments const& arguments) {
+int edit(dist::Runtime& runtime, EditArguments const& arguments) {
   auto loaded = load_checkpoint_model(arguments.checkpoint, arguments.overrides);
   configure(runtime, loaded.config);
   auto const device = choose_device(loaded.config.dist.device);
@@ -88,7 +88,7 @@ int edit(dist::Runtime& runtime, Arguments const& arguments) {
 }  // namespace
 
 Command add_edit(CLI::App& root) {
-  auto arguments = std::make_shared<Arguments>();
+  auto arguments = std::make_shared<EditArguments>();
   auto* app = root.add_subcommand("edit", "relight one scene with an EXR light map: PNG pictures");
   app->add_option("--checkpoint", arguments->checkpoint, "checkpoint or run folder")->required();
   app->add_option("--data", arguments->data, "folder of scene shards")->required();

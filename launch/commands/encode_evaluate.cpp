@@ -57,9 +57,11 @@ Command add_evaluate(CLI::App& root) {
   app->add_option("--steps", options.steps, "solver steps (default: the config's)")->check(CLI::PositiveNumber);
   app->add_option("--sweep-steps", options.sweep_steps, "also edit with each of these numbers of steps: 1,2,4,8,16")
       ->delimiter(',')
+      ->allow_extra_args(false)
       ->check(CLI::PositiveNumber);
   app->add_option("--sweep-solvers", options.sweep_solvers, "and with each of these solvers: euler,heun,rk4,dopri5")
       ->delimiter(',')
+      ->allow_extra_args(false)
       ->check(CLI::IsMember(model::solver_names()));
   app->add_option("--rows", options.sheet_rows, "rows of the contact sheet")
       ->check(CLI::NonNegativeNumber)

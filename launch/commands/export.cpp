@@ -17,7 +17,7 @@
 namespace duoflow::launch {
 namespace {
 
-struct Arguments {
+struct ExportArguments {
   std::string checkpoint, out, dtype = "f32", format = "safetensors", set_aside;
   std::vector<std::string> parts = {"reconstructor", "editor", "renderer"};
 };
@@ -34,7 +34,7 @@ std::string part_name(model::Part part) {
   return "";
 }
 
-int export_weights(Arguments const& arguments) {
+int export_weights(ExportArguments const& arguments) {
   check_output_file(arguments.out);
   std::set<std::string> const wanted(arguments.parts.begin(), arguments.parts.end());
   auto const loaded = load_checkpoint_model(arguments.checkpoint, {});
@@ -51,7 +51,7 @@ int export_weights(Arguments const& arguments) {
 }
 
 // A .pt file for the LVSM family's training code, which it has to the last byte or not at all.
-int export_for_reference(Arguments const& arguments) {
+int export_for_reference(ExportArguments const& arguments) {
   check_output_file(arguments.out);
   auto const folder = dist::resolve_checkpoint(arguments.checkpoint);
   auto const state = dist::read_checkpoint(folder);
@@ -86,13 +86,14 @@ int export_for_reference(Arguments const& arguments) {
 }  // namespace
 
 Command add_export(CLI::App& root) {
-  auto arguments = std::make_shared<Arguments>();
+  auto arguments = std::make_shared<ExportArguments>();
   auto* app =
       root.add_subcommand("export", "write a checkpoint to one file: weights as safetensors, or the LVSM family's .pt");
   app->add_option("checkpoint", arguments->checkpoint, "checkpoint or run folder")->required();
   app->add_option("out", arguments->out, "file to write")->required();
   app->add_option("--parts", arguments->parts, "comma-separated parts of the model")
       ->delimiter(',')
+      ->allow_extra_args(false)
       ->check(CLI::IsMember({"reconstructor", "editor", "renderer"}));
   app->add_option("--dtype", arguments->dtype, "number type in the file")
       ->check(CLI::IsMember({"f32", "f16", "bf16"}))

@@ -16,7 +16,7 @@
 namespace duoflow::launch {
 namespace {
 
-struct Arguments {
+struct ImportArguments {
   std::string in, out, loss_networks;
   ImportRequest request;
 };
@@ -44,7 +44,7 @@ void write_folder(std::string const& out, Imported const& imported) {
   dist::remove_tree(temporary);
 }
 
-int import_checkpoint(Arguments arguments) {
+int import_checkpoint(ImportArguments arguments) {
   while (arguments.out.size() > 1 && arguments.out.ends_with('/')) arguments.out.pop_back();
   refuse_existing(arguments.out);
   if (!arguments.loss_networks.empty()) {
@@ -76,7 +76,7 @@ int import_checkpoint(Arguments arguments) {
 }  // namespace
 
 Command add_import(CLI::App& root) {
-  auto arguments = std::make_shared<Arguments>();
+  auto arguments = std::make_shared<ImportArguments>();
   auto* app = root.add_subcommand(
       "import", "make a checkpoint of one of the LVSM family's .pt files, optimizer and counters included");
   app->add_option("in", arguments->in, ".pt file: a checkpoint, or a state dict")->required();

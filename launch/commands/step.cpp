@@ -35,7 +35,7 @@
 namespace duoflow::launch {
 namespace {
 
-struct Arguments {
+struct StepArguments {
   std::string config, weights, batch, out;
   std::int64_t steps = 0;
   std::vector<std::string> overrides;
@@ -43,7 +43,7 @@ struct Arguments {
 
 constexpr std::int64_t kAny = -1;
 
-std::string spell(at::IntArrayRef shape) {
+std::string spell_shape(at::IntArrayRef shape) {
   std::string text;
   for (auto const size : shape) text += (text.empty() ? "" : ",") + (size == kAny ? "any" : std::to_string(size));
   return "[" + text + "]";
@@ -68,7 +68,7 @@ class BatchFile {
     if (!fits)
       throw dist::CheckpointError(
           fmt::format("{}: {} has shape {} (the other tensors and the config ask for {}); make them agree", path_, name,
-                      spell(sizes), spell(shape)));
+                      spell_shape(sizes), spell_shape(shape)));
     if (read_.insert(name).second) check_range(name, found->second, range);
     return found->second;
   }
@@ -96,7 +96,7 @@ class BatchFile {
 };
 
 // What the objective uses must be in the weights: anything else would be random.
-void load_step_weights(model::SceneModel& model, Arguments const& arguments, Config const& config) {
+void load_step_weights(model::SceneModel& model, StepArguments const& arguments, Config const& config) {
   auto missing = load_weights(model, arguments.weights);
   std::erase_if(missing, [&](std::string const& name) {
     for (auto const& parameter : model.parameters())
@@ -137,7 +137,7 @@ Views read_views(BatchFile& batch, std::string const& prefix, std::int64_t sampl
 
 class StepRun {
  public:
-  StepRun(Config const& config, Arguments const& arguments, at::Device device)
+  StepRun(Config const& config, StepArguments const& arguments, at::Device device)
       : config_(config),
         weights_(arguments.weights),
         model_(config.model, config.training.seed),
@@ -340,7 +340,7 @@ class StepRun {
 }  // namespace
 
 Command add_step(CLI::App& root) {
-  auto arguments = std::make_shared<Arguments>();
+  auto arguments = std::make_shared<StepArguments>();
   auto* app =
       root.add_subcommand("step", "run one training step on given tensors and write every intermediate and gradient");
   app->add_option("--config", arguments->config, "YAML file")->required();

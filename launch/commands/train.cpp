@@ -9,7 +9,7 @@
 namespace duoflow::launch {
 namespace {
 
-struct Arguments {
+struct TrainCommand {
   std::string config;
   TrainArguments train;
   std::vector<std::string> overrides;
@@ -18,7 +18,7 @@ struct Arguments {
 }  // namespace
 
 Command add_train(CLI::App& root) {
-  auto arguments = std::make_shared<Arguments>();
+  auto arguments = std::make_shared<TrainCommand>();
   auto* app =
       root.add_subcommand("train", "train: objective reconstruction (stage 1) or joint (stage 2), as the config says");
   app->add_option("--config", arguments->config, "YAML file")->required();

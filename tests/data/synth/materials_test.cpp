@@ -8,7 +8,7 @@
 namespace duoflow::data {
 namespace {
 
-constexpr float kPi = std::numbers::pi_v<float>;
+constexpr float kPiFloat = std::numbers::pi_v<float>;
 
 Vec3 from_angles(float theta, float phi) { return {std::sin(theta) * std::cos(phi), std::sin(theta) * std::sin(phi), std::cos(theta)}; }
 
@@ -46,8 +46,8 @@ TEST(MaterialsTest, DensityIntegratesToAtMostOneAndSamplesAgreeWithQuadrature) {
     double density = 0, reflected = 0, sampled = 0;
     for (int i = 0; i < kTheta; ++i) {
       for (int j = 0; j < kPhi; ++j) {
-        float const theta = (static_cast<float>(i) + 0.5F) / kTheta * kPi / 2, phi = (static_cast<float>(j) + 0.5F) / kPhi * 2 * kPi;
-        double const solid_angle = static_cast<double>(std::sin(theta) * (kPi / 2 / kTheta) * (2 * kPi / kPhi));
+        float const theta = (static_cast<float>(i) + 0.5F) / kTheta * kPiFloat / 2, phi = (static_cast<float>(j) + 0.5F) / kPhi * 2 * kPiFloat;
+        double const solid_angle = static_cast<double>(std::sin(theta) * (kPiFloat / 2 / kTheta) * (2 * kPiFloat / kPhi));
         density += solid_angle * static_cast<double>(scatter_density(surface, outgoing, from_angles(theta, phi)));
         reflected += solid_angle * static_cast<double>(bsdf_times_cosine(surface, outgoing, from_angles(theta, phi)).x);
       }

@@ -28,7 +28,7 @@ std::vector<double> draw(TimeSampling const& sampling, std::uint64_t seed = 3) {
   return times;
 }
 
-double largest_gap(std::vector<double> const& sorted, Cdf const& cdf) {
+double largest_cdf_gap(std::vector<double> const& sorted, Cdf const& cdf) {
   double gap = 0;
   auto const n = static_cast<double>(sorted.size());
   for (std::size_t i = 0; i < sorted.size(); ++i) {
@@ -63,13 +63,13 @@ std::vector<Case> cases() {
 }
 
 TEST(TimeSamplingTest, EveryOneFollowsItsDistribution) {
-  for (auto const& [sampling, cdf] : cases()) EXPECT_LT(largest_gap(draw(sampling), cdf), limit) << sampling.name;
+  for (auto const& [sampling, cdf] : cases()) EXPECT_LT(largest_cdf_gap(draw(sampling), cdf), limit) << sampling.name;
 }
 
 TEST(TimeSamplingTest, TheTestTellsTheDistributionsApart) {
   for (auto const& [sampling, cdf] : cases()) {
     if (sampling.name == "uniform") continue;
-    EXPECT_GT(largest_gap(draw(sampling), [](double t) { return t; }), 2 * limit) << sampling.name;
+    EXPECT_GT(largest_cdf_gap(draw(sampling), [](double t) { return t; }), 2 * limit) << sampling.name;
   }
 }
 
@@ -85,7 +85,7 @@ TEST(TimeSamplingTest, ModeFollowsItsQuantiles) {
       }
       return 1 - low;
     };
-    EXPECT_LT(largest_gap(draw({.name = "mode", .mode_scale = scale}), cdf), limit) << scale;
+    EXPECT_LT(largest_cdf_gap(draw({.name = "mode", .mode_scale = scale}), cdf), limit) << scale;
   }
 }
 
@@ -100,7 +100,7 @@ TEST(TimeSamplingTest, DiscreteTimesComeEvenly) {
 TEST(TimeSamplingTest, TheShiftMapsEveryTime) {
   for (double const shift : {0.5, 3.0}) {
     Cdf const cdf = [shift](double t) { return t / (shift - (shift - 1) * t); };  // the inverse of a t / (1 + (a-1) t)
-    EXPECT_LT(largest_gap(draw({.name = "uniform", .shift = shift}), cdf), limit) << shift;
+    EXPECT_LT(largest_cdf_gap(draw({.name = "uniform", .shift = shift}), cdf), limit) << shift;
   }
 }
 

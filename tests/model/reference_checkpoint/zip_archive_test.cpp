@@ -36,7 +36,7 @@ std::string zip_of(std::string const& name, std::string const& data, bool zip64,
          number(comment.size(), 2) + comment;
 }
 
-std::string error_of(std::string const& bytes) {
+std::string archive_error(std::string const& bytes) {
   return format_error([&] { ZipArchive{BytesInMemory(bytes)}; });
 }
 
@@ -74,13 +74,13 @@ TEST(ZipArchiveTest, DataThatChangedAreFound) {
 TEST(ZipArchiveTest, ACompressedEntryIsNamed) {
   auto file = zip_of("a", "some bytes", false);
   file[file.find("\x50\x4b\x01\x02") + 10] = 8;
-  EXPECT_NE(error_of(file).find("a is compressed"), std::string::npos);
+  EXPECT_NE(archive_error(file).find("a is compressed"), std::string::npos);
 }
 
 TEST(ZipArchiveTest, EveryCutAndEveryChangedByteIsAnErrorOrHarmless) {
   for (bool const zip64 : {false, true}) {
     auto const file = zip_of("a/data.pkl", "some bytes", zip64);
-    for (std::size_t bytes = 0; bytes < file.size(); ++bytes) EXPECT_NE(error_of(file.substr(0, bytes)), "") << bytes;
+    for (std::size_t bytes = 0; bytes < file.size(); ++bytes) EXPECT_NE(archive_error(file.substr(0, bytes)), "") << bytes;
     for (std::size_t i = 0; i < file.size(); ++i)
       for (int const change : {1, 0x80, 0xff}) {
         auto changed = file;
@@ -99,14 +99,14 @@ TEST(ZipArchiveTest, EveryCutAndEveryChangedByteIsAnErrorOrHarmless) {
 }
 
 TEST(ZipArchiveTest, TorchsFormatBeforeVersion1_6IsNamed) {
-  auto const said = error_of("\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19\x2e\x80\x02M\xe9\x03.");
+  auto const said = archive_error("\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19\x2e\x80\x02M\xe9\x03.");
   EXPECT_NE(said.find("before version 1.6"), std::string::npos);
   EXPECT_NE(said.find("torch.save(torch.load("), std::string::npos);
 }
 
 TEST(ZipArchiveTest, AFileThatIsNoZipIsSaidToBeNone) {
   for (std::string const text : {"", "P", "some text that is longer than the smallest archive"})
-    EXPECT_NE(error_of(text).find("not a zip archive"), std::string::npos) << text;
+    EXPECT_NE(archive_error(text).find("not a zip archive"), std::string::npos) << text;
 }
 
 }  // namespace
