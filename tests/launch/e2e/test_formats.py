@@ -173,7 +173,7 @@ class RunFormatTest(EndToEndTest):
         chosen = ("--solver", "heun", "--steps", "2")
         launch(0, "evaluate", "--checkpoint", self.run_folder, "--data", samples() / "pairs", "--out", single, *chosen)
         launch(2, "evaluate", "--checkpoint", self.run_folder, "--data", samples() / "pairs", "--out", swept,
-               "--sweep-steps", "1,2,16", "--sweep-solvers", "euler,heun,dopri5")
+               "--sweep-steps", "1,2,16", "--sweep-solvers", "euler,heun,dopri5", "dist.threads=1")
         numbers = json.loads((swept / "metrics.json").read_text())["sweep"]
         rows = list(csv.DictReader((swept / "sweep.csv").read_text().splitlines()))
         self.assertEqual([(row["solver"], row["steps"]) for row in rows],
