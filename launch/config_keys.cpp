@@ -130,6 +130,9 @@ void add_model_keys(std::vector<ConfigKey>& keys, Config& c) {
               "gradient_balance: v_pred (a proxy; costs nothing) or parameters (the editor's; at intervals)"),
           key(f + "gradient_interval", c.flow.gradient_interval,
               "gradient_balance over parameters: steps between measurements, each one editor pass and reduction more"),
+          key(f + "balance_hint_every", c.flow.balance_hint_every,
+              "steps over which the losses' shares are averaged for a hint in the log that they are out of balance; 0: "
+              "off"),
           key(f + "time_sampling", c.flow.time_sampling,
               "distribution of t: uniform, early_bias, late_bias, mixed, logit_normal, mode, cosmap or discrete"),
           key(f + "time_mean", c.flow.time_mean, "logit_normal: mean of logit t; negative favours the source"),

@@ -174,6 +174,7 @@ void validate_flow(Config const& c) {
   require(f.alternating_period > 0, (p + "alternating_period").c_str(), f.alternating_period, "> 0");
   require(f.uncertainty_lr > 0 && f.uncertainty_lr <= 1, (p + "uncertainty_lr").c_str(), f.uncertainty_lr, "in (0, 1]");
   require(f.gradient_interval > 0, (p + "gradient_interval").c_str(), f.gradient_interval, "> 0");
+  require(f.balance_hint_every >= 0, (p + "balance_hint_every").c_str(), f.balance_hint_every, ">= 0; 0: off");
   require(f.velocity_loss_weight >= 0, (p + "velocity_loss_weight").c_str(), f.velocity_loss_weight, ">= 0");
   require(f.render_loss_weight >= 0, (p + "render_loss_weight").c_str(), f.render_loss_weight, ">= 0");
   bool const renders = f.render_loss_weight > 0 && has_image_term(c.training);
