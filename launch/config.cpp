@@ -203,6 +203,12 @@ void apply_reference_behaviour(Config& c) {
   c.env_image_size = kReferenceEnvSize;
 }
 
+// Weightings that `statistics` can make lag.
+bool knows_weights_at_cut(FlowMatchingConfig const& f) {
+  return f.weighting == "normalized" || f.weighting == "normalized_each" ||
+         (f.weighting == "gradient_balance" && f.gradient_space == "v_pred");
+}
+
 void note_what_has_no_effect(Config& c) {
   auto const note = [&](bool idle, char const* key, char const* why) {
     if (idle && c.written.contains(key)) c.notes.push_back(fmt::format("{} has no effect ({})", key, why));
@@ -210,8 +216,8 @@ void note_what_has_no_effect(Config& c) {
   note(!c.dist.reproducible && c.dist.virtual_shards > 0, "dist.virtual_shards", "dist.reproducible is false");
   note(c.objective == "joint" && c.latents == "cached" && !c.data.exclude_lights.empty(), "data.exclude_lights",
        "the lights of cached latents were chosen when they were encoded");
-  note(c.flow.weighting != "normalized" && c.flow.statistics != "current",
-       "model.transformer.editor.flow_matching.statistics", "the weighting does not follow the losses");
+  note(c.flow.statistics != "current" && !knows_weights_at_cut(c.flow),
+       "model.transformer.editor.flow_matching.statistics", "the weighting waits for no statistics");
   auto const& t = c.training;
   bool const networks = t.lpips_loss_weight + t.perceptual_loss_weight > 0;
   char const* const no_network = "training.lpips_loss_weight and training.perceptual_loss_weight are 0";
@@ -454,6 +460,10 @@ model::WeightingOptions weighting_options(Config const& config) {
   options.velocity_end = f.velocity_end;
   options.render_start = f.render_start;
   options.render_end = f.render_end;
+  options.velocity_only_steps = f.velocity_only_steps;
+  options.alternating_period = f.alternating_period;
+  options.uncertainty_lr = f.uncertainty_lr;
+  options.parameter_interval = f.gradient_space == "parameters" ? f.gradient_interval : 0;
   return options;
 }
 

@@ -64,6 +64,10 @@ struct FlowMatchingConfig {
   std::int64_t warmup_steps = 1000;
   std::string schedule_form = "step";
   double velocity_start = 2.0, velocity_end = 0.5, render_start = 0.5, render_end = 2.0;
+  std::int64_t velocity_only_steps = 1000, alternating_period = 1;
+  double uncertainty_lr = 0.01;
+  std::string gradient_space = "v_pred";
+  std::int64_t gradient_interval = 50, balance_hint_every = 1000;
   std::string time_sampling = "uniform";
   double time_mean = 0, time_deviation = 1, time_mode_scale = 1.29, time_shift = 1;
   std::vector<double> discrete_times;

@@ -108,11 +108,42 @@ void validate_training(Config const& c) {
   validate_image_terms(c);
 }
 
+// The weighting with its options, beside what else the objective is made of.
+void validate_weighting(Config const& c, bool renders) {
+  auto const& f = c.flow;
+  std::string const p = "model.transformer.editor.flow_matching.";
+  bool needs_both = false;
+  try {
+    needs_both = model::make_weighting(weighting_options(c), at::kCPU)->needs_both_losses();
+  } catch (std::invalid_argument const& error) {
+    throw ConfigError(fmt::format("{}weighting = {}: {}", p, f.weighting, error.what()));
+  }
+  if (needs_both && (!renders || f.velocity_loss_weight == 0))
+    throw ConfigError(
+        fmt::format("{}weighting = {} is one of the velocity and the render loss together, but one of them "
+                    "is off (velocity_loss_weight {}, render_loss_weight {}{}); "
+                    "use weighting: fixed, or give both a weight",
+                    p, f.weighting, f.velocity_loss_weight, f.render_loss_weight,
+                    has_image_term(c.training) ? "" : ", training.l2_loss_weight and every other image term 0"));
+  if (f.weighting == "separate_graphs" && c.training.freeze_reconstructor_renderer)
+    throw ConfigError(
+        fmt::format("{}weighting = separate_graphs with training.freeze_reconstructor_renderer = true (the render loss "
+                    "would train nothing: it reaches the renderer alone); set the latter to false, or "
+                    "render_loss_weight to 0 with weighting: fixed",
+                    p));
+  if (f.weighting == "separate_graphs" && c.latents == "online")
+    throw ConfigError(fmt::format(
+        "{}weighting = separate_graphs with latents = online (neither loss reaches the reconstructor, which "
+        "would only decay); use latents: cached",
+        p));
+}
+
 void validate_flow(Config const& c) {
   auto const& f = c.flow;
   std::string const p = "model.transformer.editor.flow_matching.";
-  require_one_of((p + "weighting").c_str(), f.weighting, {"fixed", "normalized", "schedule"});
+  require_one_of((p + "weighting").c_str(), f.weighting, model::weighting_names());
   require_one_of((p + "statistics").c_str(), f.statistics, {"current", "lagged"});
+  require_one_of((p + "gradient_space").c_str(), f.gradient_space, {"v_pred", "parameters"});
   require_one_of((p + "schedule_form").c_str(), f.schedule_form, {"step", "linear"});
   require_one_of((p + "time_sampling").c_str(), f.time_sampling, model::time_sampling_names());
   require_one_of((p + "path").c_str(), f.path, model::path_names());
@@ -139,6 +170,11 @@ void validate_flow(Config const& c) {
   auto const [clamp_min, clamp_max] = clamp_of(f);
   require(clamp_min >= 0 && (clamp_max == 0 || clamp_max >= clamp_min), (p + "weight_clamp").c_str(),
           fmt::format("[{}]", fmt::join(f.weight_clamp, ", ")), "[min, max] with 0 <= min <= max, or max 0: no clamp");
+  require(f.velocity_only_steps >= 0, (p + "velocity_only_steps").c_str(), f.velocity_only_steps, ">= 0");
+  require(f.alternating_period > 0, (p + "alternating_period").c_str(), f.alternating_period, "> 0");
+  require(f.uncertainty_lr > 0 && f.uncertainty_lr <= 1, (p + "uncertainty_lr").c_str(), f.uncertainty_lr, "in (0, 1]");
+  require(f.gradient_interval > 0, (p + "gradient_interval").c_str(), f.gradient_interval, "> 0");
+  require(f.balance_hint_every >= 0, (p + "balance_hint_every").c_str(), f.balance_hint_every, ">= 0; 0: off");
   require(f.velocity_loss_weight >= 0, (p + "velocity_loss_weight").c_str(), f.velocity_loss_weight, ">= 0");
   require(f.render_loss_weight >= 0, (p + "render_loss_weight").c_str(), f.render_loss_weight, ">= 0");
   bool const renders = f.render_loss_weight > 0 && has_image_term(c.training);
@@ -147,13 +183,7 @@ void validate_flow(Config const& c) {
         fmt::format("{}velocity_loss_weight and render_loss_weight are both 0 (nothing is left to train); "
                     "give one of them a weight",
                     p));
-  if (c.objective == "joint" && f.weighting == "normalized" && (!renders || f.velocity_loss_weight == 0))
-    throw ConfigError(
-        fmt::format("{}weighting = normalized compares the velocity and the render loss, but one of them "
-                    "is off (velocity_loss_weight {}, render_loss_weight {}{}); "
-                    "use weighting: fixed, or give both a weight",
-                    p, f.velocity_loss_weight, f.render_loss_weight,
-                    has_image_term(c.training) ? "" : ", training.l2_loss_weight and every other image term 0"));
+  if (c.objective == "joint") validate_weighting(c, renders);
 }
 
 // Known keys that the rest of this config leaves without effect.
@@ -176,6 +206,9 @@ void validate(Config& c) {
   require_one_of("dist.gradient_dtype", c.dist.gradient_dtype, {"f32", "bf16"});
   require(!c.dist.reproducible || c.dist.gradient_dtype == "f32", "dist.gradient_dtype", c.dist.gradient_dtype,
           "f32 with dist.reproducible: what bf16 rounds would depend on the rank count");
+  require(c.dist.gradient_dtype == "f32" || c.flow.weighting != "gradient_balance" || c.flow.gradient_space == "v_pred",
+          "dist.gradient_dtype", c.dist.gradient_dtype,
+          "f32 with gradient_space: parameters: a difference of rounded gradients is no measure");
   require(c.dist.bucket_mib > 0, "dist.bucket_mib", c.dist.bucket_mib, "> 0");
   require(c.dist.first_bucket_mib > 0, "dist.first_bucket_mib", c.dist.first_bucket_mib, "> 0");
   require(c.dist.threads >= 0, "dist.threads", c.dist.threads, ">= 0");

@@ -8,6 +8,7 @@
 #include <ATen/ATen.h>
 #include <fmt/format.h>
 
+#include "launch/balance_watch.h"
 #include "launch/logging.h"
 #include "launch/metrics_log.h"
 #include "launch/pictures.h"
@@ -17,6 +18,15 @@
 
 namespace duoflow::launch {
 
+namespace {
+
+// Losses that train different parts need no balance.
+bool watches_balance(Config const& config) {
+  return config.objective == "joint" && config.flow.weighting != "separate_graphs";
+}
+
+}  // namespace
+
 struct RunLog::State {
   Config config;
   std::string run;
@@ -25,6 +35,7 @@ struct RunLog::State {
   TensorBoardWriter curves;
   Progress progress;
   RankTimes ranks;
+  BalanceWatch balance;
   double first_latent_std = 0;  // of this start; 0: not seen yet
   bool collapse_said = false;
 
@@ -35,7 +46,8 @@ struct RunLog::State {
         metrics(folder + "/metrics.jsonl", step),
         curves(folder, step),
         progress(c.training.train_steps, step),
-        ranks(options.size) {}
+        ranks(options.size),
+        balance(watches_balance(c) ? c.flow.balance_hint_every : 0) {}
 };
 
 namespace {
@@ -71,6 +83,7 @@ void RunLog::start(std::uint64_t samples, std::int64_t global_batch, std::int64_
 
 void RunLog::step(StepNumbers const& numbers, std::vector<double> const& next) {
   if (!state_) return;
+  if (auto const hint = state_->balance.add(loss_balance(numbers, next, state_->line))) log_info("hint: " + *hint);
   bool const print =
       numbers.step % state_->config.training.print_every == 0 || numbers.step == state_->config.training.train_steps;
   if (!print && numbers.own[kSkipped] == 0) return;

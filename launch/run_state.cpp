@@ -128,7 +128,8 @@ Counters unpack_run(dist::CheckpointState const& state, RunTensors const& run, C
   at::NoGradGuard const no_grad;
   auto differences = config_changes(state.config_yaml, config);
   bool const other_weighting = std::any_of(differences.begin(), differences.end(), [](std::string const& line) {
-    return line.find(".weighting: ") != std::string::npos || line.find(".statistics: ") != std::string::npos;
+    return line.find(".weighting: ") != std::string::npos || line.find(".statistics: ") != std::string::npos ||
+           line.find(".gradient_space: ") != std::string::npos;
   });
   auto const value_of = [&](std::string const& name, at::IntArrayRef shape) {
     auto const found = stored.find(name);

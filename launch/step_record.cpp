@@ -45,12 +45,6 @@ double per_rank(std::vector<double> const& statistics, int rank, PerRankSlot slo
   return statistics[static_cast<std::size_t>(kFirstPerRank + kPerRank * rank + slot)];
 }
 
-void add_cut(nlohmann::ordered_json& line, std::vector<double> const& next) {
-  auto const v = std::sqrt(next[model::kGradVelocitySq]), r = std::sqrt(next[model::kGradRenderSq]);
-  line["grad_ratio"] = v > 0 ? r / v : std::nan("");
-  line["grad_cosine"] = v > 0 && r > 0 ? next[model::kGradDot] / (v * r) : std::nan("");
-}
-
 // Ranks wait for each other: the slowest is the one that waits least.
 double own_ms(std::vector<double> const& statistics, int rank) {
   return per_rank(statistics, rank, kStepMs) - per_rank(statistics, rank, kCommWaitMs);
@@ -84,6 +78,24 @@ double peak_device_memory_mib() {
 
 }  // namespace
 
+LossBalance loss_balance(StepNumbers const& numbers, std::vector<double> const& next, LineOptions const& options) {
+  auto const& s = numbers.statistics;
+  auto const mean = [&](int slot) { return s[static_cast<std::size_t>(slot)] / s[model::kSamples]; };
+  double const none = std::nan("");
+  double const w_v = options.joint ? options.lambda_v * numbers.own[kVelocityWeight] : 0;
+  double const w_r = options.lambda_r * numbers.own[kRenderWeight];
+  LossBalance balance;
+  // A loss whose weight is 0 is not computed: no number of it is one.
+  balance.velocity_loss = w_v != 0 ? mean(model::kVelocityLoss) : none;
+  balance.render_loss = w_r != 0 ? mean(model::kRenderLoss) : none;
+  balance.weighted_velocity = w_v != 0 ? w_v * balance.velocity_loss : 0;
+  balance.total = balance.weighted_velocity + (w_r != 0 ? w_r * balance.render_loss : 0);
+  auto const v = std::sqrt(next[model::kGradVelocitySq]), r = std::sqrt(next[model::kGradRenderSq]);
+  balance.grad_ratio = options.joint && v > 0 ? r / v : none;
+  balance.grad_cosine = options.joint && v > 0 && r > 0 ? next[model::kGradDot] / (v * r) : none;
+  return balance;
+}
+
 nlohmann::ordered_json metrics_line(StepNumbers const& numbers, std::vector<double> const& next,
                                     LineOptions const& options) {
   auto const& s = numbers.statistics;
@@ -93,17 +105,12 @@ nlohmann::ordered_json metrics_line(StepNumbers const& numbers, std::vector<doub
   line["step"] = numbers.step;
   line["samples"] = numbers.samples;
   double const none = std::nan("");
-  // A loss whose weight is 0 is not computed: no number of it is one.
-  bool const has_velocity = options.joint && options.lambda_v * own[kVelocityWeight] != 0;
   bool const has_render = options.lambda_r * own[kRenderWeight] != 0;
-  auto const velocity = has_velocity ? mean(model::kVelocityLoss) : none;
-  auto const render = has_render ? mean(model::kRenderLoss) : none;
-  auto const weighted_v = has_velocity ? options.lambda_v * own[kVelocityWeight] * velocity : 0;
-  auto const total = weighted_v + (has_render ? options.lambda_r * own[kRenderWeight] * render : 0);
-  line["velocity_loss"] = velocity;
-  line["render_loss"] = render;
-  line["total_loss"] = total;
-  line["velocity_loss_ratio"] = options.joint ? weighted_v / total : none;
+  auto const balance = loss_balance(numbers, next, options);
+  line["velocity_loss"] = balance.velocity_loss;
+  line["render_loss"] = balance.render_loss;
+  line["total_loss"] = balance.total;
+  line["velocity_loss_ratio"] = options.joint ? balance.weighted_velocity / balance.total : none;
   line["mse"] = has_render ? mean(model::kMse) : none;
   line["lpips"] = has_render && options.lpips ? mean(model::kLpips) : none;
   line["perceptual"] = has_render && options.perceptual ? mean(model::kPerceptual) : none;
@@ -112,10 +119,8 @@ nlohmann::ordered_json metrics_line(StepNumbers const& numbers, std::vector<doub
   line["velocity_weight"] = options.joint ? own[kVelocityWeight] : none;
   line["render_weight"] = own[kRenderWeight];
   line["grad_norm"] = own[kGradNorm];
-  if (options.joint)
-    add_cut(line, next);
-  else
-    line["grad_ratio"] = none, line["grad_cosine"] = none;
+  line["grad_ratio"] = balance.grad_ratio;
+  line["grad_cosine"] = balance.grad_cosine;
   line["lr"] = own[kLearningRate];
   line["skipped"] = own[kSkipped] != 0;
   add_times(line, numbers, next, options.size);

@@ -61,6 +61,15 @@ struct LineOptions {
   bool joint = true;
   bool lpips = false, perceptual = false;  // have a weight in the render loss
 };
+// How the two losses of a joint step share it. NaN: a loss that was not computed has no number.
+struct LossBalance {
+  double velocity_loss = 0, render_loss = 0;  // global means, unweighted
+  double weighted_velocity = 0, total = 0;    // of the objective
+  double grad_ratio = 0, grad_cosine = 0;     // render over velocity, weighted, at v_pred
+};
+// Arguments as of metrics_line.
+LossBalance loss_balance(StepNumbers const& numbers, std::vector<double> const& next, LineOptions const& options);
+
 // One object of metrics.jsonl. `next`: the statistics sent after this step (gradient norms at v_pred and times of this
 // step).
 nlohmann::ordered_json metrics_line(StepNumbers const& numbers, std::vector<double> const& next,

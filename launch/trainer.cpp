@@ -70,7 +70,7 @@ class Trainer : private StepSource {
   }
 
   void train_step();
-  std::pair<model::JointBatch, std::uint64_t> joint(std::int64_t) override;
+  MicroBatch joint(std::int64_t) override;
   std::pair<model::ReconstructionBatch, std::uint64_t> reconstruction(std::int64_t) override;
   StepStatistics::Flags flags() override;
   void lap(Stage stage, double waited_ms) override { times_.lap(stage, waited_ms); }
@@ -191,7 +191,7 @@ void Trainer::train_step() {
   last_comm_wait_ms_ = times_.ms(Stage::communication);
 }
 
-std::pair<model::JointBatch, std::uint64_t> Trainer::joint(std::int64_t) {
+MicroBatch Trainer::joint(std::int64_t) {
   auto const batch = next_batch();
   return {joint_batch(batch, data_->source(), config_, encoding_, device_), batch.first_position};
 }

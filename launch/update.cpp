@@ -26,6 +26,10 @@ Update::Update(dist::Communicator const& communicator, model::SceneModel& model,
       schedule_{config.training.lr, config.training.warmup, config.training.train_steps,
                 config.training.scheduler_type} {
   dist::agree_on_parameters(communicator, buffer_);
+  for (auto const& range : dist::owned_ranges(buffer_, shared_over_.rank(), shared_over_.size()))
+    if (range.section == static_cast<int>(model::Part::renderer))
+      renderer_gradients_.push_back(reducer_.own_gradients().narrow(0, range.own, range.numel));
+  if (weighting_->observes(model::GradientSpace::over_parameters, 0)) editor_gradients_.emplace(buffer_, shared_over_);
 }
 
 Update::Result Update::run(std::int64_t step, StepSource& source) {
@@ -33,6 +37,7 @@ Update::Result Update::run(std::int64_t step, StepSource& source) {
   statistics_.begin();
   result_.weights = config_.objective == "joint" ? joint_micro_steps(step, source) : reconstruction_micro_steps(source);
   reducer_.finish();
+  finish_gradients();
   source.lap(Stage::communication);
   result_.norm = gradient_norm_.clip(reducer_.own_gradients(), config_.training.grad_clip_norm);
   if (shared_over_.size() > 1) source.lap(Stage::communication);  // mostly the wait for the other ranks' squares
@@ -44,20 +49,25 @@ Update::Result Update::run(std::int64_t step, StepSource& source) {
 
 // Parameters that get a gradient in this step: up to the cut (the renderer's), and behind it.
 Update::Used const& Update::used_parameters(std::int64_t step) {
-  bool const renders = renders_at_all(config_) && weighting_->known_render_weight(step) != 0;
-  if (used_renders_ == static_cast<int>(renders)) return used_;
-  used_renders_ = static_cast<int>(renders);
-  used_ = {};
+  bool const renders = renders_at_all(config_) && weighting_->known_render_weight(step).value_or(1) != 0;
+  auto& used = used_[renders ? 1 : 0];
+  if (!used) used = find_used(renders);
+  used_now_ = &*used;
+  return *used;
+}
+
+Update::Used Update::find_used(bool renders) const {
+  Used used;
   for (auto const& parameter : model_.parameters()) {
     if (!parameter.trainable || !trains(config_, parameter.part)) continue;
     if (parameter.part != model::Part::renderer)
-      used_.behind_cut.insert(parameter.name);
+      used.behind_cut.insert(parameter.name);
     else if (renders)
-      used_.to_cut.insert(parameter.name);
+      used.to_cut.insert(parameter.name);
   }
-  used_.all = used_.behind_cut;
-  used_.all.insert(used_.to_cut.begin(), used_.to_cut.end());
-  return used_;
+  used.all = used.behind_cut;
+  used.all.insert(used.to_cut.begin(), used.to_cut.end());
+  return used;
 }
 
 // Where the weights are known a micro-step runs from end to end. Else all run down to the cut, the step's statistics
@@ -67,12 +77,15 @@ model::LossWeights Update::joint_micro_steps(std::int64_t step, StepSource& sour
   auto const last = plan_.micro_steps - 1;
   auto const& used = used_parameters(step);
   auto const known = joint_step_.known_weights(step);
+  measures_ = weighting_->observes(model::GradientSpace::over_parameters, step);
+  render_weight_is_late_ = !known && !weighting_->known_render_weight(step);
+  auto const held = measures_ ? velocity_alone(used, source) : std::vector<MicroBatch>();
   bool const runs_on = known || last == 0;
   bool const keeps_graph = runs_on || plan_.samples <= config_.training.batch_size_per_gpu;
   std::vector<model::JointBatch> batches;
   std::vector<model::AtCut> cuts;
   for (std::int64_t k = 0; k <= last; ++k) {
-    auto [batch, position] = source.joint(k);
+    auto [batch, position] = measures_ ? held[static_cast<std::size_t>(k)] : source.joint(k);
     source.lap(Stage::data);
     if (k == 0) {
       wait_for_parameters();
@@ -97,6 +110,7 @@ model::LossWeights Update::joint_micro_steps(std::int64_t step, StepSource& sour
   }
   result_.statistics = statistics_.await();
   source.lap(Stage::communication);
+  observe_cut();
   keep_weighting();
   auto const weights = joint_step_.combine(result_.statistics, step);
   if (known) return weights;
@@ -111,10 +125,29 @@ model::LossWeights Update::joint_micro_steps(std::int64_t step, StepSource& sour
   return weights;
 }
 
+// The gradient of the velocity loss by itself, reduced and kept: one editor forward, backward and reduction more than
+// other steps. The batches are for the step's own passes.
+std::vector<MicroBatch> Update::velocity_alone(Used const& used, StepSource& source) {
+  std::vector<MicroBatch> held;
+  for (std::int64_t k = 0; k < plan_.micro_steps; ++k) held.push_back(source.joint(k));
+  source.lap(Stage::data);
+  wait_for_parameters();
+  for (std::int64_t k = 0; k < plan_.micro_steps; ++k) {
+    if (k + 1 == plan_.micro_steps) reducer_.arm(used.behind_cut);
+    joint_step_.run_velocity_alone(held[static_cast<std::size_t>(k)].first, plan_.global_batch);
+    shard_done(k, used.behind_cut);
+  }
+  reducer_.finish();
+  editor_gradients_->keep_velocity(reducer_.own_gradients());
+  reducer_.zero();
+  return held;
+}
+
 model::LossWeights Update::reconstruction_micro_steps(StepSource& source) {
-  if (used_renders_ < 0) {
-    for (auto const& range : buffer_.ranges()) used_.all.insert(range.name);
-    used_renders_ = 1;
+  auto& used = used_[1];
+  if (!used) {
+    used.emplace();
+    for (auto const& range : buffer_.ranges()) used->all.insert(range.name);
   }
   for (std::int64_t k = 0; k < plan_.micro_steps; ++k) {
     auto const [inputs, position] = source.reconstruction(k);
@@ -128,7 +161,7 @@ model::LossWeights Update::reconstruction_micro_steps(StepSource& source) {
         model_, render_loss_, inputs, plan_.global_batch,
         [&, position = position](at::Tensor const& sums) { contribute(k, sums, position, source); });
     result_.target = inputs.target_image;
-    shard_done(k, used_.all);
+    shard_done(k, used->all);
     source.lap(Stage::backward, reducer_.take_waited_ms());
   }
   result_.statistics = statistics_.await();
@@ -151,6 +184,26 @@ void Update::shard_done(std::int64_t k, std::set<std::string> const& names) {
 
 std::int64_t Update::shard_of(std::int64_t k) const { return config_.dist.reproducible ? plan_.first_shard + k : 0; }
 
+// What the step before measured at v_pred has arrived: its weights and whether it was skipped are still in result_.
+// Part of that step, so a skip of this one does not take it back.
+void Update::observe_cut() {
+  if (!result_.skipped.defined() || !weighting_->observes(model::GradientSpace::at_v_pred, 0)) return;
+  joint_step_.observe({result_.statistics[model::kGradVelocitySq], result_.statistics[model::kGradRenderSq]},
+                      result_.weights, at::logical_not(result_.skipped));
+}
+
+// The reduced gradients become those of the objective: a w_r that came after the renderer's backward has its place
+// here, before norm and clip.
+void Update::finish_gradients() {
+  if (config_.objective != "joint") return;
+  at::NoGradGuard const no_grad;
+  if (render_weight_is_late_)
+    for (auto& range : renderer_gradients_) range.mul_(result_.weights.render);
+  if (measures_)
+    joint_step_.observe(editor_gradients_->squares(reducer_.own_gradients(), result_.weights.velocity), result_.weights,
+                        at::ones({}, result_.weights.velocity.options().dtype(at::kBool)));
+}
+
 void Update::keep_weighting() {
   auto const state = weighting_->state();
   weighting_before_.resize(state.size());
@@ -167,7 +220,7 @@ at::Tensor Update::apply(at::Tensor const& norm, at::Tensor const& rate) {
   auto skip = at::logical_or(result_.statistics[model::kNonFinite] > 0, at::logical_not(at::isfinite(norm)));
   if (t.grad_clip_norm > 0 && t.allowed_gradnorm_factor > 0)
     skip = at::logical_or(skip, norm > t.grad_clip_norm * t.allowed_gradnorm_factor);
-  bool const renderer_idle = config_.objective == "joint" && used_.to_cut.empty();
+  bool const renderer_idle = config_.objective == "joint" && used_now_->to_cut.empty();
   optimizer_.step(reducer_.own_gradients(), rate, skip.to(at::kFloat),
                   renderer_idle ? std::uint32_t{1} << static_cast<int>(model::Part::renderer) : 0);
   auto const state = weighting_->state();
@@ -179,7 +232,9 @@ at::Tensor Update::apply(at::Tensor const& norm, at::Tensor const& rate) {
 std::vector<double> Update::drain(StepStatistics::Flags const& flags) {
   statistics_.begin();
   statistics_.send(flags);
-  auto const host = statistics_.await().cpu();
+  result_.statistics = statistics_.await();
+  if (config_.objective == "joint") observe_cut();
+  auto const host = result_.statistics.cpu();
   auto const* values = host.const_data_ptr<double>();
   return {values, values + host.numel()};
 }

@@ -4,8 +4,10 @@
 // decided on the device from reduced values. Knows no file, no log and no signal: what it needs comes through
 // StepSource.
 
+#include <array>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -15,6 +17,7 @@
 #include "dist/gradient_reducer.h"
 #include "dist/sharded_adamw.h"
 #include "launch/config.h"
+#include "launch/editor_gradients.h"
 #include "launch/schedule.h"
 #include "launch/step_statistics.h"
 #include "launch/step_times.h"
@@ -23,12 +26,14 @@
 
 namespace duoflow::launch {
 
+using MicroBatch = std::pair<model::JointBatch, std::uint64_t>;
+
 // What an update asks for while it runs, on every rank in the same order.
 class StepSource {
  public:
   virtual ~StepSource() = default;
   // Micro-step k's batch, and the global position of its first sample.
-  virtual std::pair<model::JointBatch, std::uint64_t> joint(std::int64_t k) = 0;
+  virtual MicroBatch joint(std::int64_t k) = 0;
   virtual std::pair<model::ReconstructionBatch, std::uint64_t> reconstruction(std::int64_t k) = 0;
   virtual StepStatistics::Flags flags() = 0;  // what rides along with the statistics
   // A stage has been launched (on CUDA), or is done; of the time since the last lap, how long was waited for others.
@@ -53,7 +58,8 @@ class Update {
   // The parameters may be read behind this: ZeRO-1 brings them back beside whatever follows an update.
   void wait_for_parameters() { optimizer_.wait_for_parameters(); }
   // One exchange more, for what the last step measured at the cut and its times; on the host. Collective; not the step
-  // path.
+  // path. The weighting has then learned from the last step whatever it will, as a checkpoint needs it; a run that goes
+  // on is not changed by it.
   std::vector<double> drain(StepStatistics::Flags const& flags);
 
   dist::FlatBuffer& buffer() { return buffer_; }
@@ -67,11 +73,15 @@ class Update {
     std::set<std::string> all, to_cut, behind_cut;
   };
   Used const& used_parameters(std::int64_t step);
+  Used find_used(bool renders) const;
   model::LossWeights joint_micro_steps(std::int64_t step, StepSource& source);
+  std::vector<MicroBatch> velocity_alone(Used const& used, StepSource& source);
   model::LossWeights reconstruction_micro_steps(StepSource& source);
   void contribute(std::int64_t k, at::Tensor const& sums, std::uint64_t position, StepSource& source);
   void shard_done(std::int64_t k, std::set<std::string> const& names);
   std::int64_t shard_of(std::int64_t k) const;
+  void observe_cut();
+  void finish_gradients();
   void keep_weighting();
   at::Tensor apply(at::Tensor const& norm, at::Tensor const& rate);
 
@@ -89,9 +99,13 @@ class Update {
   StepStatistics statistics_;
   ScheduleOptions schedule_;
 
-  Used used_;
-  int used_renders_ = -1;                     // what used_ was made for; -1: not yet
-  std::vector<at::Tensor> weighting_before_;  // put back when the update is skipped
+  std::array<std::optional<Used>, 2> used_;          // when L_r is not computed and when it is, once needed
+  Used const* used_now_ = nullptr;                   // by the step under way
+  std::vector<at::Tensor> weighting_before_;         // put back when the update is skipped
+  std::vector<at::Tensor> renderer_gradients_;       // of what this rank owns: its ranges
+  bool render_weight_is_late_ = false;               // in the step under way: not inside these yet
+  std::optional<EditorGradients> editor_gradients_;  // for a weighting that balances over parameters
+  bool measures_ = false;                            // in the step under way
   Result result_;
 };
 

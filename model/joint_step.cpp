@@ -70,19 +70,20 @@ at::Tensor pack(SampleLosses const& losses) {
   return sums;
 }
 
-// Adds factor * d(sum over the samples)/d(leaf) to every leaf's .grad.
-void backward_of_sum(at::Tensor const& per_sample, double factor) {
-  torch::autograd::backward({per_sample}, {at::full_like(per_sample, factor)});
+// Adds factor * d(sum over the samples)/d(leaf) to every leaf's .grad; also times `on_device`, where defined.
+void backward_of_sum(at::Tensor const& per_sample, double factor, at::Tensor const& on_device = {}) {
+  at::Tensor const root = at::full_like(per_sample, factor);
+  torch::autograd::backward({per_sample}, {on_device.defined() ? root.mul_(on_device) : root});
 }
 
 }  // namespace
 
 JointStep::JointStep(SceneModel& model, JointLossOptions const& options, Weighting& weighting)
     : model_(model), options_(checked(options)), weighting_(weighting), render_loss_(options.render) {
-  if (weighting.needs_statistics() && (options.lambda_v == 0 || options.lambda_r == 0 || render_loss_.empty())) {
+  if (weighting.needs_both_losses() && (options.lambda_v == 0 || options.lambda_r == 0 || render_loss_.empty())) {
     throw std::invalid_argument(fmt::format(
-        "the weighting compares the velocity and the render loss but one of them is off (weights {} and {}{}), "
-        "use weighting 'fixed' or give both a weight",
+        "the weighting is one of the velocity and the render loss together but one of them is off (weights {} and "
+        "{}{}), use weighting 'fixed' or give both a weight",
         options.lambda_v, options.lambda_r, render_loss_.empty() ? ", no image term" : ""));
   }
 }
@@ -92,8 +93,9 @@ bool JointStep::velocity_counts(std::int64_t step) const {
   return weighting_.needs_statistics() || weighting_.weights_at(step).first != 0;
 }
 
-double JointStep::render_weight(std::int64_t step) const {
-  return render_loss_.empty() ? 0 : options_.lambda_r * weighting_.known_render_weight(step);
+bool JointStep::render_counts(std::int64_t step) const {
+  if (options_.lambda_r == 0 || render_loss_.empty()) return false;
+  return weighting_.known_render_weight(step).value_or(1) != 0;
 }
 
 // Everything up to v_pred.
@@ -104,8 +106,8 @@ struct JointStep::BeforeCut {
 };
 
 JointStep::BeforeCut JointStep::before_cut(JointBatch const& batch, at::Tensor const& x1, bool with_graph) const {
+  at::Tensor const x0 = encode_source(batch, with_graph);
   at::AutoGradMode const grad(with_graph);
-  at::Tensor const x0 = batch.x0.defined() ? batch.x0 : model_.reconstruct(batch.input_image, batch.input_rays);
   at::Tensor const source = model_.to_flow_space(x0);
   bool const from_noise = model_.options().editor == EditorKind::noise_to_relit;
   PathPoint const point = path_point(options_.path, options_.path_sigma, from_noise ? batch.noise : source,
@@ -113,15 +115,31 @@ JointStep::BeforeCut JointStep::before_cut(JointBatch const& batch, at::Tensor c
   return {x0, point, model_.velocity(point.x_t, batch.t, model_.light_tokens(batch.env), source)};
 }
 
+at::Tensor JointStep::encode_source(JointBatch const& batch, bool with_graph) const {
+  if (batch.x0.defined()) return batch.x0;
+  at::AutoGradMode const grad(with_graph && weighting_.cut_rule() != CutRule::velocity_alone);
+  return model_.reconstruct(batch.input_image, batch.input_rays);
+}
+
 at::Tensor JointStep::encode_target(JointBatch const& batch) const {
   at::NoGradGuard const no_graph;
   return batch.x1.defined() ? batch.x1 : model_.reconstruct(batch.relit_image, batch.input_rays);
 }
 
-// Whether x_t and the target lead to the reconstructor too.
+// Whether x_t and the target lead to the reconstructor too. Where the losses do not meet neither reaches it.
 bool JointStep::path_trains_reconstructor(JointBatch const& batch) const {
   return !batch.x0.defined() && model_.trainable(Part::reconstructor) &&
-         model_.options().editor != EditorKind::noise_to_relit;
+         model_.options().editor != EditorKind::noise_to_relit && weighting_.cut_rule() != CutRule::velocity_alone;
+}
+
+// Down to the leaves at the cut and into a trainable renderer.
+void JointStep::backward_of_render(at::Tensor const& loss, std::int64_t step, std::int64_t global_batch,
+                                   AtCut& at_cut) const {
+  auto const known = weighting_.known_render_weight(step);
+  auto const standing = known ? std::nullopt : weighting_.standing_weights();
+  at_cut.render_weight_is_late = !known && !standing;
+  backward_of_sum(loss, options_.lambda_r * known.value_or(1) / static_cast<double>(global_batch),
+                  standing ? standing->render : at::Tensor());
 }
 
 AtCut JointStep::run_to_cut(JointBatch const& batch, std::int64_t step, std::int64_t global_batch, bool keep_graph,
@@ -141,9 +159,9 @@ AtCut JointStep::run_to_cut(JointBatch const& batch, std::int64_t step, std::int
   at_cut.x_hat = x_hat.detach();
   SampleLosses losses = zero_losses(batch.t.size(0), v_cut.options());
   if (!batch.x0.defined()) losses.latent_std = at_cut.x0.flatten(1).std(1);
-  double const weight_r = render_weight(step);
+  bool const with_render = render_counts(step);
   at::Tensor render_loss;
-  if (weight_r != 0) {
+  if (with_render) {
     at::Tensor const image = model_.render(x_hat, batch.target_rays);
     auto const result = render_loss_(image, batch.target_image, {batch.t, batch.first_position});
     render_loss = result.loss;
@@ -158,12 +176,12 @@ AtCut JointStep::run_to_cut(JointBatch const& batch, std::int64_t step, std::int
   contribute(pack(losses));
 
   if (with_velocity) at_cut.g_velocity = velocity_loss_gradient(at_cut.v_pred, target, global_batch);
-  if (weight_r != 0) {
-    backward_of_sum(render_loss, weight_r / static_cast<double>(global_batch));
+  if (with_render) {
+    backward_of_render(render_loss, step, global_batch, at_cut);
     at_cut.g_render = v_cut.grad();
   }
   if (!attached) return at_cut;
-  at_cut.g_x_t = weight_r != 0 ? x_t_cut.grad() : at::zeros_like(at_cut.x_t);
+  at_cut.g_x_t = with_render ? x_t_cut.grad() : at::zeros_like(at_cut.x_t);
   if (keep_graph) {
     at_cut.x_t_graph = before.point.x_t;
     at_cut.target_graph = before.point.target;
@@ -193,9 +211,34 @@ LossWeights JointStep::combine(at::Tensor const& global_sums, std::int64_t step)
   return weighting_.weights(velocity_loss, render_loss, finite.to(at::kDouble));
 }
 
+void JointStep::observe(GradientSquares const& weighted, LossWeights const& used, at::Tensor const& valid) {
+  at::NoGradGuard const detached;
+  auto const bare = [](at::Tensor const& square, double lambda, at::Tensor const& weight) {
+    return square / (lambda * weight.to(at::kDouble)).square();
+  };
+  weighting_.observe({bare(weighted.velocity, options_.lambda_v, used.velocity),
+                      bare(weighted.render, options_.lambda_r, used.render)},
+                     valid.to(at::kDouble));
+}
+
+void JointStep::run_velocity_alone(JointBatch const& batch, std::int64_t global_batch) {
+  BeforeCut const before = before_cut(batch, encode_target(batch), true);
+  at::Tensor const target = before.point.target;
+  at::Tensor const g =
+      options_.lambda_v * velocity_loss_gradient(before.v_pred.detach(), target.detach(), global_batch);
+  if (!path_trains_reconstructor(batch)) {
+    torch::autograd::backward({before.v_pred}, {g});
+    return;
+  }
+  torch::autograd::backward({before.v_pred, target}, {g, -g});
+}
+
 void JointStep::run_from_cut(JointBatch const& batch, AtCut const& at_cut, LossWeights const& weights,
                              at::Tensor const& cut_sums) {
-  at::Tensor g = combine_at_cut(at_cut.g_velocity, options_.lambda_v * weights.velocity, at_cut.g_render, cut_sums);
+  bool const late = at_cut.render_weight_is_late;
+  at::Tensor g =
+      combine_at_cut(at_cut.g_velocity, options_.lambda_v * weights.velocity,
+                     late ? at_cut.g_render * weights.render : at_cut.g_render, cut_sums, weighting_.cut_rule());
   // Both losses off at this step of a schedule: the editor's parameters still get their (zero) gradient, as the reducer
   // expects.
   if (!g.defined()) g = at::zeros_like(at_cut.v_pred);
@@ -213,7 +256,8 @@ void JointStep::run_from_cut(JointBatch const& batch, AtCut const& at_cut, LossW
   // L_v depends on the target as it does on v_pred, with the other sign.
   at::Tensor const g_target =
       at_cut.g_velocity.defined() ? -options_.lambda_v * weights.velocity * at_cut.g_velocity : at::zeros_like(g);
-  torch::autograd::backward({v_pred, point.x_t, point.target}, {g, at_cut.g_x_t, g_target});
+  at::Tensor const g_x_t = late ? at_cut.g_x_t * weights.render : at_cut.g_x_t;
+  torch::autograd::backward({v_pred, point.x_t, point.target}, {g, g_x_t, g_target});
 }
 
 at::Tensor reconstruction_step(SceneModel& model, RenderLoss const& loss, ReconstructionBatch const& batch,

@@ -81,12 +81,14 @@ struct AtCut {
   at::Tensor x_hat;   // [B,n,d] renderer space, detached
   at::Tensor image;   // [B,T,3,H,W], detached; undefined when L_r is not computed
   // Both are [B,n,d], with 1/G inside. g_velocity is that of the bare L_v; run_from_cut applies lambda_v w_v, which may
-  // be known late. g_render has lambda_r w_r inside already, so that the renderer's own gradients are final. Undefined
-  // when the loss is not computed.
+  // be known late. g_render has lambda_r w_r inside already, so that the renderer's own gradients are final; of a w_r
+  // that comes late only lambda_r: run_from_cut multiplies by w_r, and the caller the renderer's gradients, once. Both
+  // undefined when the loss is not computed.
   at::Tensor g_velocity, g_render;
+  bool render_weight_is_late = false;
   at::Tensor velocity_loss, render_loss;  // [B] per sample, detached, unweighted
-  at::Tensor
-      g_x_t;  // [B,n,d] gradient of lambda_r w_r L_r at x_t beside the way through v_pred; undefined: x0 constant
+  // [B,n,d] gradient of L_r, weighted as g_render, at x_t beside the way through v_pred; undefined: x0 constant.
+  at::Tensor g_x_t;
   // With their graphs; undefined when they are to be run again.
   at::Tensor v_pred_graph, x_t_graph, target_graph;
 };
@@ -103,13 +105,21 @@ class JointStep {
   AtCut run_to_cut(JointBatch const& batch, std::int64_t step, std::int64_t global_batch, bool keep_graph,
                    std::function<void(at::Tensor const& sums)> const& contribute);
 
-  // The weights of this step where they do not depend on its statistics (fixed, schedule, lagged), else nothing. With
+  // The weights of this step where they do not depend on its statistics (loss/weighting.h), else nothing. With
   // them a micro-step can run from end to end at once. combine() of the step gives the same.
   std::optional<LossWeights> known_weights(std::int64_t step) const;
 
   // Global sums [>= kStatisticCount] -> weights for this step; call once per step, after awaiting. weights.render is
-  // the one that run_to_cut has used already.
+  // the one that run_to_cut has used already, unless it is late.
   LossWeights combine(at::Tensor const& global_sums, std::int64_t step);
+
+  // Hands squares of weighted gradients to a weighting that balances them, as those of the bare losses. `used`: the
+  // weights they have inside; `valid` (bool scalar): false when their step was skipped.
+  void observe(GradientSquares const& weighted, LossWeights const& used, at::Tensor const& valid);
+
+  // A backward of lambda_v L_v alone, into the editor (and a trainable reconstructor): what a weighting that balances
+  // over parameters measures, reduced by itself.
+  void run_velocity_alone(JointBatch const& batch, std::int64_t global_batch);
 
   // Back-propagates one micro-step's combined gradient; frees a kept graph. Adds this micro-step's |g_v|^2, |g_r|^2,
   // g_v.g_r (weighted gradients, fp64 [3]) to `cut_sums`.
@@ -119,10 +129,12 @@ class JointStep {
  private:
   struct BeforeCut;
   BeforeCut before_cut(JointBatch const& batch, at::Tensor const& x1, bool with_graph) const;
+  at::Tensor encode_source(JointBatch const& batch, bool with_graph) const;
   at::Tensor encode_target(JointBatch const& batch) const;
   bool path_trains_reconstructor(JointBatch const& batch) const;
   bool velocity_counts(std::int64_t step) const;
-  double render_weight(std::int64_t step) const;  // lambda_r w_r, zero when there is nothing to compute
+  bool render_counts(std::int64_t step) const;
+  void backward_of_render(at::Tensor const& loss, std::int64_t step, std::int64_t global_batch, AtCut& at_cut) const;
 
   LossWeights weights_at(std::int64_t step) const;
 

@@ -184,7 +184,7 @@ class Profile : private StepSource {
   }
 
  private:
-  std::pair<model::JointBatch, std::uint64_t> joint(std::int64_t) override { return {batch_, 0}; }
+  MicroBatch joint(std::int64_t) override { return {batch_, 0}; }
   std::pair<model::ReconstructionBatch, std::uint64_t> reconstruction(std::int64_t) override {
     throw ConfigError("the profile is of objective: joint");
   }

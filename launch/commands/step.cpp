@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <map>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -18,10 +19,10 @@
 #include "dist/flat_buffer.h"
 #include "dist/gradient_norm.h"
 #include "dist/sharded_adamw.h"
+#include "launch/batches.h"
 #include "launch/commands/commands.h"
 #include "launch/logging.h"
 #include "launch/loss_weights.h"
-#include "launch/batches.h"
 #include "launch/model_setup.h"
 #include "launch/output_file.h"
 #include "launch/run_setup.h"
@@ -152,7 +153,9 @@ class StepRun {
   }
 
   void run(std::int64_t steps, std::string const& out) {
+    auto const weighting_before = weighting_state();
     once(0);
+    put_weighting_back(weighting_before, at::ones({}, at::kBool));  // no step of a run
     batch_.report_unread();
     // Of frozen parts too: what agreement is measured by should miss none.
     for (auto const& parameter : model_.parameters())
@@ -240,6 +243,8 @@ class StepRun {
     auto const weights = step_.combine(sums, step);
     auto cut_sums = at::zeros({3}, sums.options());
     step_.run_from_cut(batch, cut, weights, cut_sums);
+    if (cut.render_weight_is_late) scale_renderer_gradients(weights.render);
+    last_step_ = {cut_sums, weights, at::zeros({}, sums.options().dtype(at::kBool))};
     auto const lambda_v = config_.flow.velocity_loss_weight, lambda_r = config_.flow.render_loss_weight;
     Numbers numbers;
     numbers.velocity = cut.velocity_loss.mean();
@@ -263,8 +268,23 @@ class StepRun {
       add("velocity_loss", numbers.velocity);
       add("g_velocity", lambda_v * weights.velocity * cut.g_velocity);
     }
-    if (cut.g_render.defined()) add("g_render", cut.g_render);
+    if (cut.g_render.defined())
+      add("g_render", cut.render_weight_is_late ? cut.g_render * weights.render : cut.g_render);
     return numbers;
+  }
+
+  // As training does when the statistics have brought it (launch/update.h).
+  void observe_last_step(std::int64_t step) {
+    if (!last_step_ || !weighting_->observes(model::GradientSpace::at_v_pred, step)) return;
+    step_.observe({last_step_->cut_sums[0], last_step_->cut_sums[1]}, last_step_->weights,
+                  at::logical_not(last_step_->skipped));
+  }
+
+  void scale_renderer_gradients(at::Tensor const& weight) {
+    at::NoGradGuard const no_grad;
+    for (auto const& parameter : model_.parameters())
+      if (parameter.part == model::Part::renderer && parameter.tensor.grad().defined())
+        parameter.tensor.grad().mul_(weight);
   }
 
   // A part that no loss reaches has no gradient and is left alone, weight decay included.
@@ -273,8 +293,28 @@ class StepRun {
     if (part == model::Part::editor) return true;
     auto const& t = config_.training;
     if (t.freeze_reconstructor_renderer) return false;
-    if (part == model::Part::reconstructor) return !batch_.has("x0");
+    if (part == model::Part::reconstructor)
+      return !batch_.has("x0") && weighting_->cut_rule() != model::CutRule::velocity_alone;
     return renders_at_all(config_);
+  }
+
+  // A renderer whose loss has the weight 0 at this step is left alone too.
+  std::uint32_t idle_sections(std::int64_t step) const {
+    bool const idle = config_.objective == "joint" && weighting_->known_render_weight(step).value_or(1) == 0;
+    return idle ? std::uint32_t{1} << static_cast<int>(model::Part::renderer) : 0;
+  }
+
+  std::vector<at::Tensor> weighting_state() const {
+    std::vector<at::Tensor> copies;
+    for (auto const& [name, tensor] : weighting_->state()) copies.push_back(tensor.clone());
+    return copies;
+  }
+
+  // Where `skip`, as in training.
+  void put_weighting_back(std::vector<at::Tensor> const& before, at::Tensor const& skip) {
+    auto const state = weighting_->state();
+    for (std::size_t i = 0; i < state.size(); ++i)
+      state[i].second.copy_(at::where(skip.to(state[i].second.device()), before[i], state[i].second));
   }
 
   // Weights given as a checkpoint bring their optimizer's state and their place in the schedule.
@@ -295,9 +335,10 @@ class StepRun {
   // Optimizer steps with the config's schedule, groups and clip, from the weights given.
   void optimize(std::int64_t steps) {
     std::vector<dist::TrainableParameter> trainable;
-    for (auto const& parameter : model_.parameters())
+    for (auto const& parameter : model_.forward_order())
       if (parameter.trainable && trains(parameter.part))
-        trainable.push_back({parameter.name, parameter.tensor, parameter.tensor.dim() == 1 ? 1 : 0});
+        trainable.push_back(
+            {parameter.name, parameter.tensor, parameter.tensor.dim() == 1 ? 1 : 0, static_cast<int>(parameter.part)});
     dist::FlatBuffer buffer(std::move(trainable));
     auto const& t = config_.training;
     dist::GradientNorm gradient_norm(buffer);
@@ -305,19 +346,20 @@ class StepRun {
     auto const before = resume({model_, buffer, optimizer, *weighting_});
     ScheduleOptions const schedule{t.lr, t.warmup, t.train_steps, t.scheduler_type, before.schedule_ahead};
     std::vector<at::Tensor> trajectory;
+    last_step_.reset();  // the first pass was no step
     for (std::int64_t step = 0; step < steps; ++step) {
       buffer.gradients().zero_();
-      std::vector<at::Tensor> weighting_before;  // put back when the update is skipped, as in training
-      for (auto const& [name, tensor] : weighting_->state()) weighting_before.push_back(tensor.clone());
+      observe_last_step(before.step + step);
+      auto const weighting_before = weighting_state();
       auto const numbers = once(before.step + step);
       auto const norm = gradient_norm.clip(buffer.gradients(), t.grad_clip_norm);
       auto skip = at::logical_not(at::isfinite(norm));
       if (t.grad_clip_norm > 0 && t.allowed_gradnorm_factor > 0)
         skip = at::logical_or(skip, norm > t.grad_clip_norm * t.allowed_gradnorm_factor);
-      optimizer.step(buffer.gradients(), learning_rate(schedule, optimizer.update_count()), skip.to(at::kFloat));
-      auto const state = weighting_->state();
-      for (std::size_t i = 0; i < state.size(); ++i)
-        state[i].second.copy_(at::where(skip, weighting_before[i], state[i].second));
+      optimizer.step(buffer.gradients(), learning_rate(schedule, optimizer.update_count()), skip.to(at::kFloat),
+                     idle_sections(before.step + step));
+      if (last_step_) last_step_->skipped = skip;
+      put_weighting_back(weighting_before, skip);
       trajectory.push_back(
           at::stack({numbers.total, numbers.velocity, numbers.render, numbers.psnr, norm.to(at::kFloat)}));
     }
@@ -334,6 +376,12 @@ class StepRun {
   std::unique_ptr<model::Weighting> weighting_;
   model::JointLossOptions losses_;
   model::JointStep step_;
+  struct Measured {
+    at::Tensor cut_sums;
+    model::LossWeights weights;
+    at::Tensor skipped;
+  };
+  std::optional<Measured> last_step_;  // for a weighting that balances gradients
   std::vector<dist::NamedTensor> outputs_;
 };
 
@@ -357,6 +405,10 @@ Command add_step(CLI::App& root) {
             if (runtime.size() > 1) throw ConfigError("step runs as one process; start it without mpirun");
             check_output_file(arguments->out);
             auto const config = load_config(arguments->config, arguments->overrides);
+            if (config.flow.weighting == "gradient_balance" && config.flow.gradient_space == "parameters")
+              throw ConfigError(
+                  "step with weighting = gradient_balance knows gradient_space = v_pred alone (over parameters a step "
+                  "runs the editor twice); set the latter");
             configure(runtime, config);
             for (auto const& note : config.notes) log_info(note);
             StepRun(config, *arguments, choose_device(config.dist.device)).run(arguments->steps, arguments->out);

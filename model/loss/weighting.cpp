@@ -4,6 +4,7 @@
 #include <stdexcept>
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "model/loss/weighting_strategies.h"
 
@@ -13,41 +14,65 @@ namespace {
 
 struct TableRow {
   char const* name;
-  bool adaptive;  // acts on clamp_* and ema
+  bool clamps, smooths;  // acts on clamp_*; on ema
   std::unique_ptr<Weighting> (*make)(WeightingOptions const& options, at::Device device);
 };
 constexpr std::array kStrategies{
-    TableRow{"fixed", false, make_weighting_fixed},
-    TableRow{"normalized", true, make_weighting_normalized},
-    TableRow{"schedule", false, make_weighting_schedule},
+    TableRow{"fixed", false, false, make_weighting_fixed},
+    TableRow{"normalized", true, true, make_weighting_normalized},
+    TableRow{"normalized_each", true, true, make_weighting_normalized_each},
+    TableRow{"schedule", false, false, make_weighting_schedule},
+    TableRow{"two_stage", false, false, make_weighting_two_stage},
+    TableRow{"alternating", false, false, make_weighting_alternating},
+    TableRow{"separate_graphs", false, false, make_weighting_separate_graphs},
+    TableRow{"uncertainty", true, false, make_weighting_uncertainty},
+    TableRow{"gradient_balance", true, true, make_weighting_gradient_balance},
+    TableRow{"pcgrad", false, false, make_weighting_pcgrad},
 };
+
+void check_smoothing(TableRow const& row, WeightingOptions const& options) {
+  bool const clamps = options.clamp_min != 0 || options.clamp_max != 0, smooths = options.ema != 0;
+  if (!row.clamps && (clamps || smooths)) {
+    throw std::invalid_argument(fmt::format(
+        "weighting '{}' has no clamp and no EMA (its weights do not follow the losses) but clamp is [{}, {}] and ema "
+        "{}, leave them at 0 or use 'normalized'",
+        row.name, options.clamp_min, options.clamp_max, options.ema));
+  }
+  if (!row.smooths && smooths) {
+    throw std::invalid_argument(
+        fmt::format("weighting '{}' has no EMA (its weights are learned, and slowly) but ema is {}, leave it at 0 and "
+                    "lower uncertainty_lr",
+                    row.name, options.ema));
+  }
+}
 
 }  // namespace
 
+std::vector<std::string> weighting_names() {
+  std::vector<std::string> names;
+  for (TableRow const& row : kStrategies) names.emplace_back(row.name);
+  return names;
+}
+
 std::unique_ptr<Weighting> make_weighting(WeightingOptions const& options, at::Device device) {
-  std::string names;
   for (TableRow const& row : kStrategies) {
-    if (options.name != row.name) {
-      names += (names.empty() ? "" : ", ") + std::string(row.name);
-      continue;
-    }
-    bool const smooths = options.clamp_min != 0 || options.clamp_max != 0 || options.ema != 0;
-    if (smooths && !row.adaptive) {
-      throw std::invalid_argument(
-          fmt::format("weighting '{}' has no clamp and no EMA (its weights do not follow the losses) but clamp is [{}, "
-                      "{}] and ema {}, "
-                      "leave them at 0 or use 'normalized'",
-                      options.name, options.clamp_min, options.clamp_max, options.ema));
-    }
+    if (options.name != row.name) continue;
+    check_smoothing(row, options);
     auto weighting = row.make(options, device);
-    if (options.lagged && weighting->needs_statistics()) return make_weighting_lagged(std::move(weighting), device);
+    bool const waits = weighting->needs_statistics() && !weighting->standing_weights();
+    if (options.lagged && waits) return make_weighting_lagged(std::move(weighting), device);
     return weighting;
   }
-  throw std::invalid_argument(fmt::format("unknown weighting '{}', use one of: {}", options.name, names));
+  throw std::invalid_argument(
+      fmt::format("unknown weighting '{}', use one of: {}", options.name, fmt::join(weighting_names(), ", ")));
 }
 
 LossWeights StepWeighting::weights(at::Tensor const&, at::Tensor const&, at::Tensor const&) {
   throw std::logic_error("weights() of a weighting that depends on the step alone, call weights_at()");
+}
+
+std::pair<double, double> StatisticsWeighting::weights_at(std::int64_t) const {
+  throw std::logic_error("weights_at() of a weighting that follows the losses, call weights()");
 }
 
 }  // namespace duoflow::model

@@ -1,3 +1,6 @@
+// fixed: w_v = w_r = 1, the lambdas alone (the method's strategy 1). The baseline that every other strategy has to
+// beat, and the choice when the two losses' sizes are known and steady.
+
 #include "model/loss/weighting_strategies.h"
 
 namespace duoflow::model {

@@ -16,11 +16,17 @@ class LaggedWeighting : public Weighting {
         render_(at::ones_like(velocity_)) {}
 
   bool needs_statistics() const override { return true; }
+  bool needs_both_losses() const override { return inner_->needs_both_losses(); }
   std::optional<LossWeights> standing_weights() const override {
     return LossWeights{velocity_.clone(), render_.clone()};
   }
   std::pair<double, double> weights_at(std::int64_t step) const override { return inner_->weights_at(step); }
-  double known_render_weight(std::int64_t step) const override { return inner_->known_render_weight(step); }
+  std::optional<double> known_render_weight(std::int64_t step) const override {
+    return inner_->known_render_weight(step);
+  }
+  bool observes(GradientSpace space, std::int64_t step) const override { return inner_->observes(space, step); }
+  void observe(GradientSquares const& bare, at::Tensor const& valid) override { inner_->observe(bare, valid); }
+  CutRule cut_rule() const override { return inner_->cut_rule(); }
 
   LossWeights weights(at::Tensor const& velocity_loss, at::Tensor const& render_loss,
                       at::Tensor const& finite) override {

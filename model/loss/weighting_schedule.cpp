@@ -1,3 +1,7 @@
+// schedule: velocity first, rendering later (the method's strategy 3). step: w = (2, 0.5) before warmup_steps and
+// (0.5, 2) from there on; linear: from the one to the other over warmup_steps; the four numbers are options. For runs
+// that are to learn the flow before the renderer's say grows, without a hard switch; a weight of 0 skips its loss.
+
 #include <cmath>
 #include <stdexcept>
 
@@ -9,7 +13,6 @@ namespace duoflow::model {
 
 namespace {
 
-// Velocity first, rendering later (the method's strategy 3).
 class ScheduleWeighting : public StepWeighting {
  public:
   explicit ScheduleWeighting(WeightingOptions const& options)

@@ -15,43 +15,12 @@
 #include "launch/run_setup.h"
 #include "launch/run_state.h"
 #include "tests/launch/scratch_folder.h"
-#include "tests/launch/tiny_run.h"
+#include "tests/launch/trajectory.h"
 
 namespace duoflow::launch {
 namespace {
 
 constexpr int kUpdates = 4, kResumedAfter = 2;
-// fp32 sums in another order, and what three updates make of them (tiny_config's eps keeps a rounding from becoming a
-// step). Seen over all cells, with AVX-512: gradients 6.6e-6, parameters 7.1e-7, loss weights 7.8e-8. Loosen one only
-// for a kernel that adds in yet another order.
-constexpr double kGradientTolerance = 5e-5;    // of the largest element
-constexpr double kParameterTolerance = 1e-5;   // absolute; an update moves a parameter by up to 1e-2
-constexpr double kLossWeightTolerance = 2e-6;  // relative
-
-// After or in each update; tensors without the padding, which depends on the layout.
-struct Trajectory {
-  std::vector<at::Tensor> gradients, parameters;
-  std::vector<double> weights;
-};
-
-at::Tensor unpadded(dist::FlatBuffer const& buffer, at::Tensor const& flat) {
-  std::vector<at::Tensor> parts;
-  for (auto const& range : buffer.ranges()) parts.push_back(flat.narrow(0, range.offset, range.numel));
-  return at::cat(parts);
-}
-
-// Collective with ZeRO-1.
-void note_update(TinyRun& run, Trajectory& trajectory) {
-  auto whole = run.gradients();
-  if (run.optimizer().shared_over().size() > 1) {
-    whole = at::empty({run.buffer().size()});
-    run.optimizer().gather(run.gradients(), 0, run.buffer().size(), whole);
-  }
-  trajectory.gradients.push_back(unpadded(run.buffer(), whole));
-  trajectory.parameters.push_back(unpadded(run.buffer(), run.buffer().parameters()));
-  trajectory.weights.push_back(run.weights().velocity.item<double>());
-}
-
 // One process, K = 1: what tests below compare with, held to the written-down objective at every update. w is the EMA
 // of L_r / L_v, and with `lagged` the one that the update before has left, 1 at first.
 Trajectory one_process(std::int64_t global_batch, std::string const& statistics) {
@@ -73,10 +42,9 @@ Trajectory one_process(std::int64_t global_batch, std::string const& statistics)
     torch::autograd::backward({losses.lambda_v * weight * velocity + losses.lambda_r * render});
     auto const expected = unpadded(run.buffer(), run.buffer().gradients());
     EXPECT_FALSE(run.update(batch));
-    note_update(run, trajectory);
-    auto const off = (trajectory.gradients.back() - expected).abs().max() / expected.abs().max();
-    EXPECT_LE(off.item<double>(), kGradientTolerance) << "update " << i;
-    EXPECT_NEAR(trajectory.weights.back(), weight, kLossWeightTolerance * weight) << "update " << i;
+    trajectory.note_update(run);
+    SCOPED_TRACE("one process, update " + std::to_string(i));
+    expect_objective(trajectory, expected, weight, 1);
   }
   return trajectory;
 }
@@ -86,26 +54,6 @@ Trajectory const& expected_of(TinyShape const& shape) {
   auto const key = std::pair(shape.global_batch, shape.statistics);
   if (made.count(key) == 0) made.emplace(key, one_process(shape.global_batch, shape.statistics));
   return made.at(key);
-}
-
-void expect_close(Trajectory const& found, Trajectory const& expected, int first) {
-  for (std::size_t i = 0; i < found.weights.size(); ++i) {
-    auto const update = static_cast<std::size_t>(first) + i;
-    SCOPED_TRACE("update " + std::to_string(update));
-    auto const& gradient = expected.gradients[update];
-    EXPECT_LE((found.gradients[i] - gradient).abs().max().item<double>(),
-              kGradientTolerance * gradient.abs().max().item<double>());
-    EXPECT_LE((found.parameters[i] - expected.parameters[update]).abs().max().item<double>(), kParameterTolerance);
-    EXPECT_NEAR(found.weights[i], expected.weights[update], kLossWeightTolerance * expected.weights[update]);
-  }
-}
-
-void expect_same_bits(Trajectory const& a, Trajectory const& b, std::size_t b_first) {
-  for (std::size_t i = 0; i < a.weights.size(); ++i) {
-    EXPECT_TRUE(at::equal(a.gradients[i], b.gradients[b_first + i])) << i;
-    EXPECT_TRUE(at::equal(a.parameters[i], b.parameters[b_first + i])) << i;
-    EXPECT_EQ(a.weights[i], b.weights[b_first + i]) << i;
-  }
 }
 
 // One reduction of each bucket and one of the statistics, however many micro-steps: on this rank, in this update.
@@ -145,7 +93,7 @@ Trajectory run_updates(int size, TinyShape const& shape, Segment const& segment)
       auto const handed_over = run.reducer().collectives_started();
       EXPECT_FALSE(run.update(tiny_batch(shape.global_batch, i)));
       expect_one_reduction(run, size, shape.zero, handed_over);
-      note_update(run, found[static_cast<std::size_t>(group.rank())]);
+      found[static_cast<std::size_t>(group.rank())].note_update(run);
       if (i + 1 == kResumedAfter && !segment.write.empty()) {
         dist::CheckpointWriterOptions options;
         options.directory = segment.write;
@@ -156,7 +104,7 @@ Trajectory run_updates(int size, TinyShape const& shape, Segment const& segment)
   });
   for (auto const& rank : found) {
     SCOPED_TRACE("rank against rank 0");
-    expect_same_bits(rank, found.front(), 0);
+    expect_same_bits(rank, found.front());
   }
   return found.front();
 }
@@ -185,7 +133,7 @@ void expect_one_process_resumed_or_not(int size, TinyShape const& shape) {
   ScratchFolder const folder;
   auto const checkpoints = folder.path().string();
   auto const straight = run_updates(size, shape, {0, kUpdates, "", checkpoints});
-  expect_close(straight, expected_of(shape), 0);
+  expect_close(straight, expected_of(shape));
   auto const checkpoint = dist::resolve_checkpoint(checkpoints);
   auto const resumed = run_updates(size, shape, {kResumedAfter, kUpdates, checkpoint, ""});
   expect_same_bits(resumed, straight, kResumedAfter);
@@ -218,7 +166,7 @@ TEST(AccumulationTest, RecomputedBlocksHaveTheBitsOfKeptOnes) {
   for (std::int64_t micro_steps : {1, 3}) {
     TinyShape kept{5, micro_steps}, recomputed = kept;
     recomputed.recompute = true;
-    expect_same_bits(run_updates(2, recomputed, {}), run_updates(2, kept, {}), 0);
+    expect_same_bits(run_updates(2, recomputed, {}), run_updates(2, kept, {}));
   }
 }
 

@@ -47,6 +47,12 @@ std::vector<std::pair<std::string, std::string>> other_values() {
           {kFlow + "velocity_end", "0.25"},
           {kFlow + "render_start", "0.75"},
           {kFlow + "render_end", "1.5"},
+          {kFlow + "velocity_only_steps", "17"},
+          {kFlow + "alternating_period", "3"},
+          {kFlow + "uncertainty_lr", "0.5"},
+          {kFlow + "gradient_space", "\"parameters\""},
+          {kFlow + "gradient_interval", "7"},
+          {kFlow + "balance_hint_every", "0"},
           {kFlow + "num_ode_steps", "9"},
           {kFlow + "time_sampling", "\"logit_normal\""},
           {kFlow + "time_mean", "-0.5"},
@@ -115,10 +121,14 @@ std::vector<std::pair<std::string, std::string>> other_values() {
 // Keys whose one value (with the other values above) is the default; model.class_name, which changes others, has tests
 // of its own.
 std::set<std::string> keys_of_one_value() {
-  return {"model.transformer.editor.init_scale", "model.class_name", "training.amp_dtype",
-          kFlow + "path", kFlow + "path_sigma",  // not beside the kind of editor above; BridgesHaveAWidth
+  return {"model.transformer.editor.init_scale",
+          "model.class_name",
+          "training.amp_dtype",
+          kFlow + "path",
+          kFlow + "path_sigma",         // not beside the kind of editor above; BridgesHaveAWidth
           "training.perceptual_min_t",  // without effect, and noted, beside the objective above
-          "dist.reproducible", "dist.virtual_shards"};
+          "dist.reproducible",
+          "dist.virtual_shards"};
 }
 
 TEST(ConfigTest, EveryKeyRoundTripsThroughTheEffectiveConfig) {
@@ -222,6 +232,12 @@ TEST(ConfigTest, ValuesOutsideTheirRangeAreErrors) {
                                         "model.transformer.n_latent_vectors=0",
                                         kFlow + "weighting=learned",
                                         kFlow + "weight_ema=1",
+                                        kFlow + "velocity_only_steps=-1",
+                                        kFlow + "alternating_period=0",
+                                        kFlow + "uncertainty_lr=0",
+                                        kFlow + "gradient_space=latents",
+                                        kFlow + "gradient_interval=0",
+                                        kFlow + "balance_hint_every=-1",
                                         kFlow + "weight_clamp=[1,2,3]",
                                         kFlow + "ode_solver=rk5",
                                         kFlow + "ode_rtol=0",
@@ -263,6 +279,51 @@ TEST(ConfigTest, ImageTermsMustFitTogether) {
   EXPECT_NO_THROW(parse("", {"training.l2_loss_weight=0", lpips, kFlow + "weighting=normalized"}));
   expect_error({"weighting = normalized", "every other image term 0"}, "",
                {"training.l2_loss_weight=0", kFlow + "weighting=normalized"});
+}
+
+TEST(ConfigTest, AWeightingOfBothLossesNeedsBoth) {
+  for (auto const& name : model::weighting_names()) {
+    std::vector<std::string> const given{kFlow + "weighting=" + name, "training.freeze_reconstructor_renderer=false"};
+    EXPECT_EQ(parse("", given).flow.weighting, name);
+    bool const alone = name == "fixed" || name == "schedule";
+    for (std::string const off : {"velocity_loss_weight=0", "render_loss_weight=0"}) {
+      auto overrides = given;
+      overrides.push_back(kFlow + off);
+      if (alone)
+        EXPECT_NO_THROW(parse("", overrides)) << name;
+      else
+        expect_error({"weighting = " + name, "one of them is off"}, "", overrides);
+    }
+  }
+}
+
+TEST(ConfigTest, OptionsThatAWeightingDoesNotActOnAreErrorsBeforeAnyStep) {
+  for (std::string const name : {"fixed", "schedule", "two_stage", "alternating", "pcgrad"})
+    for (std::string const option : {"weight_ema=0.5", "weight_clamp=10"})
+      expect_error({"weighting = " + name, "no clamp and no EMA"}, "", {kFlow + "weighting=" + name, kFlow + option});
+  expect_error({"uncertainty", "no EMA"}, "", {kFlow + "weighting=uncertainty", kFlow + "weight_ema=0.5"});
+  EXPECT_NO_THROW(parse("", {kFlow + "weighting=uncertainty", kFlow + "weight_clamp=10"}));
+  EXPECT_NO_THROW(parse("", {"objective=reconstruction", kFlow + "weight_ema=0.5"}));  // no weighting is made
+  for (std::string const name : {"uncertainty", "pcgrad"}) {
+    auto const notes = parse("", {kFlow + "weighting=" + name, kFlow + "statistics=lagged"}).notes;
+    ASSERT_EQ(notes.size(), 1U) << name;
+    EXPECT_NE(notes[0].find("waits for no statistics"), std::string::npos) << notes[0];
+  }
+}
+
+TEST(ConfigTest, SeparateGraphsNeedsARendererThatTrainsAndConstantLatents) {
+  auto const name = kFlow + "weighting=separate_graphs",
+             free = std::string("training.freeze_reconstructor_renderer=false");
+  EXPECT_NO_THROW(parse("", {name, free}));
+  expect_error({"separate_graphs", "would train nothing"}, "", {name});
+  expect_error({"separate_graphs", "latents: cached"}, "", {name, free, "latents=online"});
+}
+
+TEST(ConfigTest, GradientsAreNotMeasuredInBf16) {
+  std::vector<std::string> const both{kFlow + "weighting=gradient_balance", "dist.gradient_dtype=bf16"};
+  EXPECT_NO_THROW(parse("", both));
+  expect_error({"dist.gradient_dtype = bf16", "parameters"}, "",
+               {both[0], both[1], kFlow + "gradient_space=parameters"});
 }
 
 TEST(ConfigTest, OptionsOfANetworkThatNoLossUsesAreNoted) {
@@ -402,8 +463,8 @@ TEST(ConfigTest, FramesAreNumbersAndRanges) {
 }
 
 TEST(ConfigTest, WeightClampTakesOneOrTwoNumbers) {
-  auto const one = weighting_options(parse("", {kFlow + "weight_clamp=10"})),
-             two = weighting_options(parse("", {kFlow + "weight_clamp=[0.5, 10]"}));
+  auto const one = weighting_options(parse("", {kFlow + "weighting=normalized", kFlow + "weight_clamp=10"})),
+             two = weighting_options(parse("", {kFlow + "weighting=normalized", kFlow + "weight_clamp=[0.5, 10]"}));
   EXPECT_EQ(one.clamp_min, 0);
   EXPECT_EQ(one.clamp_max, 10);
   EXPECT_EQ(two.clamp_min, 0.5);

@@ -98,17 +98,20 @@ std::vector<Outcome> run_with(Fault fault, TinyShape const& shape) {
     bool const in_gradient = fault == Fault::first_editor_gradient || fault == Fault::last_renderer_gradient;
     if (in_gradient && group.rank() == kFaultyRank) make_faulty(run, fault, on);
     for (int i = 0; i < 2; ++i) EXPECT_FALSE(run.update(tiny_batch(shape.global_batch, i)));
+    run.settle();
     outcome.before = state_of(run);
     if (fault != Fault::none) {
       *on = true;
       outcome.skipped = run.update(batch_with(fault, shape, 2));
       outcome.rate = run.rate().item<float>();
       outcome.bad_losses = run.statistics()[model::kNonFinite].item<double>();
+      run.settle();
       outcome.after = state_of(run);
       *on = false;
     }
     outcome.next_skipped = run.update(tiny_batch(shape.global_batch, 3));
     outcome.next_rate = run.rate().item<float>();
+    run.settle();
     outcome.next = state_of(run);
   });
   return outcomes;
@@ -156,6 +159,29 @@ std::string name_of(::testing::TestParamInfo<Mode> const& info) {
   return name;
 }
 INSTANTIATE_TEST_SUITE_P(Modes, SkipTest, ::testing::ValuesIn(kModes), name_of);
+
+// The weightings whose state or way into the gradients is their own. Those that go by the step's number are left out:
+// a skipped step counts.
+TEST(WeightingSkipTest, OneFaultLeavesNothingBehindInAnyWeighting) {
+  struct Variant {
+    char const *weighting, *statistics, *gradient_space;
+  };
+  for (auto const& [weighting, statistics, space] :
+       {Variant{"normalized_each", "current", "v_pred"}, Variant{"normalized_each", "lagged", "v_pred"},
+        Variant{"uncertainty", "current", "v_pred"}, Variant{"gradient_balance", "current", "v_pred"},
+        Variant{"gradient_balance", "lagged", "v_pred"}, Variant{"gradient_balance", "current", "parameters"},
+        Variant{"pcgrad", "current", "v_pred"}, Variant{"separate_graphs", "current", "v_pred"}})
+    for (auto const& mode : {kModes[0], kModes[1]}) {
+      auto shape = shape_of(mode, /*accumulates=*/true, statistics);
+      shape.weighting = weighting, shape.gradient_space = space, shape.gradient_interval = 1;
+      auto const without = run_with(Fault::none, shape);
+      for (auto const fault : {Fault::latent, Fault::first_editor_gradient, Fault::last_renderer_gradient}) {
+        SCOPED_TRACE(std::string(weighting) + ", " + statistics + ", " + space + ", " + mode.name + ", fault " +
+                     std::to_string(static_cast<int>(fault)));
+        expect_skipped_by_all(fault, run_with(fault, shape), without);
+      }
+    }
+}
 
 }  // namespace
 }  // namespace duoflow::launch

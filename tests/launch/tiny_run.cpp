@@ -130,8 +130,13 @@ Config tiny_config(TinyShape const& shape, int size) {
   t.freeze_reconstructor_renderer = !shape.train_renderer;
   config.flow.velocity_loss_weight = 0.5;
   config.flow.render_loss_weight = 2;
-  config.flow.weighting = "normalized";
-  config.flow.weight_ema = 0.9;
+  config.flow.weighting = shape.weighting;
+  bool const smooths = shape.weighting.starts_with("normalized") || shape.weighting == "gradient_balance";
+  config.flow.weight_ema = smooths ? 0.9 : 0;
+  config.flow.velocity_only_steps = 2;
+  config.flow.uncertainty_lr = 0.2;
+  config.flow.gradient_space = shape.gradient_space;
+  config.flow.gradient_interval = shape.gradient_interval;
   config.flow.statistics = shape.statistics;
   config.dist.bucket_mib = config.dist.first_bucket_mib = 0.001;
   config.dist.zero = shape.zero;
@@ -189,7 +194,7 @@ void TinyRun::watch_gradients() {
   }
 }
 
-std::pair<model::JointBatch, std::uint64_t> TinyRun::joint(std::int64_t k) {
+MicroBatch TinyRun::joint(std::int64_t k) {
   auto const first = plan_.first + k * plan_.micro_batch;
   auto const count = std::min(plan_.micro_batch, plan_.samples - k * plan_.micro_batch);
   auto part = part_of(*batch_, first, count);

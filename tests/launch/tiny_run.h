@@ -32,16 +32,18 @@ struct TinyShape {
   int zero = 0;
   bool reproducible = false;  // with as many virtual shards as ranks x micro-steps
   std::string statistics = "current";
-  bool recompute = false;   // every block again in the backward
-  bool bf16 = false;        // gradients travel in bf16
-  std::int64_t warmup = 0;  // of the learning rate, which is constant then
+  bool recompute = false;    // every block again in the backward
+  bool bf16 = false;         // gradients travel in bf16
+  std::int64_t warmup = 0;   // of the learning rate, which is constant then
   bool image_terms = false;  // every term of the render loss, with a gate in t and a crop
+  std::string weighting = "normalized", gradient_space = "v_pred";
+  std::int64_t gradient_interval = 2;
 };
 
 model::ModelOptions tiny_options();
 model::SceneModel tiny_model(bool train_renderer, at::Device device = at::kCPU,
                              bool recompute = false);  // no weight is zero, so every gradient is non-zero
-Config tiny_config(TinyShape const& shape, int size);  // normalized weighting with a state (EMA); clips
+Config tiny_config(TinyShape const& shape, int size);  // weighting with a state (EMA) where it takes one; clips
 model::JointBatch tiny_batch(std::int64_t samples, std::int64_t update = 0,
                              at::Device device = at::kCPU);  // other numbers in every update
 
@@ -60,6 +62,9 @@ class TinyRun : private StepSource {
   // The same without asking the device: the flag stays there. The batch lies on the run's device.
   at::Tensor launch_update(model::JointBatch const& global_batch);
 
+  // What a checkpoint does before it is written: the weighting learns what the last update has measured. Collective.
+  void settle() { update_.drain({}); }
+
   BatchPlan const& plan() const { return plan_; }
   dist::FlatBuffer& buffer() { return update_.buffer(); }
   dist::GradientReducer& reducer() { return update_.reducer(); }
@@ -74,7 +79,7 @@ class TinyRun : private StepSource {
 
  private:
   void watch_gradients();
-  std::pair<model::JointBatch, std::uint64_t> joint(std::int64_t k) override;
+  MicroBatch joint(std::int64_t k) override;
   std::pair<model::ReconstructionBatch, std::uint64_t> reconstruction(std::int64_t) override { return {}; }
   StepStatistics::Flags flags() override { return {}; }
   void lap(Stage stage, double waited_ms) override;

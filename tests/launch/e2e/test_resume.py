@@ -24,10 +24,10 @@ def arguments(run, steps, *overrides):
 
 
 class ResumeTest(EndToEndTest):
-    def assert_same_run(self, run, steps):
+    def assert_same_run(self, run, steps, *overrides):
         """Against a run of that many steps in one go: tensors to the byte, log lines but for what is measured."""
         whole = self.folder / f"{run.name}-whole"
-        launch(RANKS, *arguments(whole, steps))
+        launch(RANKS, *arguments(whole, steps, *overrides))
         for part in ("model", "state"):
             ours, theirs = tensors(checkpoint(run, steps), part), tensors(checkpoint(whole, steps), part)
             self.assertEqual(ours.keys(), theirs.keys())
@@ -68,6 +68,16 @@ class ResumeTest(EndToEndTest):
         self.assertEqual(metrics(run)[-1]["step"], last)
         launch(RANKS, *arguments(run, last + 5))
         self.assert_same_run(run, last + 5)
+
+    def test_what_the_last_step_measured_at_v_pred_is_in_its_checkpoint(self):
+        balanced = (f"{FLOW}weighting=gradient_balance",)
+        run = self.folder / "balanced"
+        launch(RANKS, *arguments(run, 7, *balanced))
+        launch(RANKS, *arguments(run, 12, *balanced))
+        self.assert_same_run(run, 12, *balanced)
+        weights = [line["velocity_weight"] for line in metrics(run)]
+        self.assertEqual(weights[0], 1)
+        self.assertGreater(len(set(weights)), 1)
 
     def test_going_on_from_an_older_step_leaves_the_later_ones_aside(self):
         run = self.folder / "branch"

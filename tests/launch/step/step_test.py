@@ -153,6 +153,58 @@ class StepTest(StepTestCase):
             np.testing.assert_array_equal(value, self.weights[name.removeprefix("param.")], err_msg=name)
 
 
+class WeightingTest(StepTestCase):
+    """What the other weightings make of the step; lambda_v is 0.6 and lambda_r 1.4 in the config."""
+
+    def weighted(self, name, *arguments):
+        return self.step("duoflow", FLOW + f"weighting={name}", FLOW + "weight_ema=0", *arguments)
+
+    def test_normalized_each_scales_the_renderers_gradients_too(self):
+        fixed, each = self.weighted("fixed"), self.weighted("normalized_each")
+        weight = 1 / each["render_loss"].astype(np.float64)
+        np.testing.assert_allclose(each["total_loss"], 0.6 + 1.4, rtol=1e-6)
+        names = {name for name in fixed if name.startswith(("grad.transformer_decoder.", "grad.image_token_decoder."))}
+        self.assertTrue(names)
+        self.assert_close(each, {name: weight * fixed[name] for name in names}, names, 1e-6)
+        self.assert_close(each, {"g_render": weight * fixed["g_render"]}, {"g_render"}, 1e-6)
+
+    def test_gradient_balance_takes_the_step_before(self):
+        out = self.weighted("gradient_balance", "--steps", "3")
+        norm = {name: np.linalg.norm(out[name].astype(np.float64)) for name in CUT_GRADIENTS}
+        weight = (norm["g_render"] / 1.4) / (norm["g_velocity"] / 0.6)
+        total, velocity, render = out["trajectory"][:, :3].astype(np.float64).T
+        np.testing.assert_allclose(total[0], 0.6 * velocity[0] + 1.4 * render[0], rtol=1e-6)
+        np.testing.assert_allclose(total[1], 0.6 * weight * velocity[1] + 1.4 * render[1], rtol=1e-5)
+        self.refused(2, "gradient_space = v_pred", "duoflow", FLOW + "weighting=gradient_balance", FLOW + "gradient_space=parameters")
+
+    def test_uncertainty_starts_at_one_and_learns(self):
+        out = self.weighted("uncertainty", "--steps", "2", FLOW + "uncertainty_lr=0.5")
+        total, velocity, render = out["trajectory"][:, :3].astype(np.float64).T
+        np.testing.assert_allclose(total[0], 0.6 * velocity[0] + 1.4 * render[0], rtol=1e-6)
+        v, r = (np.exp(0.5 * np.clip(1 - loss[0], -1, 1)) for loss in (velocity, render))
+        np.testing.assert_allclose(total[1], 0.6 * v * velocity[1] + 1.4 * r * render[1], rtol=1e-5)
+
+    def test_alternating_leaves_the_renderer_alone_in_a_step_of_the_velocity_loss(self):
+        renderer = starting_with(("target_pose_tokenizer.", "transformer_decoder.", "image_token_decoder."), self.weights)
+        out = self.weighted("alternating", "--steps", "1", "training.warmup=0")
+        for name, value in renderer.items():  # weight decay included
+            np.testing.assert_array_equal(out["param." + name], value, err_msg=name)
+        self.assertEqual(out["trajectory"][0, 2], 0)
+        out = self.weighted("alternating", "--steps", "2", "training.warmup=0")
+        self.assertFalse(all(np.array_equal(out["param." + name], value) for name, value in renderer.items()))
+        self.assertEqual(out["trajectory"][1, 1], 0)
+
+    def test_separate_graphs_keep_the_render_loss_from_the_editor(self):
+        both = self.weighted("separate_graphs")
+        velocity = self.weighted("fixed", FLOW + "render_loss_weight=0")
+        fixed = self.weighted("fixed")
+        editor = {name for name in both if name.startswith("grad.transformer_editor.")}
+        renderer = {name for name in both if name.startswith("grad.transformer_decoder.")}
+        self.assertTrue(editor and renderer)
+        self.assert_close(both, velocity, editor, 1e-6)
+        self.assert_close(both, fixed, renderer, 1e-6)
+
+
 class ImageTermsTest(StepTestCase):
     """Every term of the render loss, on pictures of 16 pixels a side; the networks have random weights."""
 

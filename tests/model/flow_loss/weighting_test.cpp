@@ -36,7 +36,9 @@ void expect_error_with(WeightingOptions const& options, std::string const& words
 TEST(WeightingTest, AnUnknownNameIsAnErrorListingTheNames) {
   WeightingOptions options;
   options.name = "normalised";
-  expect_error_with(options, "'normalised', use one of: fixed, normalized, schedule");
+  expect_error_with(options,
+                    "'normalised', use one of: fixed, normalized, normalized_each, schedule, "
+                    "two_stage, alternating, separate_graphs, uncertainty, gradient_balance, pcgrad");
 }
 
 TEST(WeightingTest, AnOptionThatWouldNotActIsAnError) {
