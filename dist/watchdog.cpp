@@ -246,7 +246,7 @@ bool Watchdog::take_last_word(bool is_echo) {
     PeerRecord record;
     {
       std::lock_guard lock(mutex_);
-      mine_.last_word = word;
+      mine_.last_word = std::max(mine_.last_word, word);  // the other thread of this rank may have spoken meanwhile
       publish();
       record = mine_;
     }

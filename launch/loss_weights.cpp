@@ -5,6 +5,7 @@
 
 #include <ATen/ATen.h>
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "dist/checkpoint/checkpoint.h"
 #include "dist/checkpoint/safetensors.h"
@@ -103,15 +104,16 @@ LoadedNetworks load_networks(Config const& config, at::Device device) {
   auto const& t = config.training;
   LoadedNetworks loaded;
   if (config.objective == "joint" && config.flow.render_loss_weight == 0) return loaded;  // L_r is never computed
-  std::vector<dist::NamedTensor> all;
+  std::vector<std::string> fingerprints;
   if (t.lpips_loss_weight > 0) {
     auto const network = model::lpips_network_from_string(t.lpips_network);
     if (auto const absent = why_absent(network, t.lpips_weights); !absent.empty())
       throw ConfigError(
           fmt::format("training.lpips_loss_weight = {}: {}, or set the weight to 0", t.lpips_loss_weight, absent));
     auto const path = lpips_path(network, t.lpips_weights);
-    all = read_weights(path);
-    loaded.networks.lpips = make_lpips(network, path, all, device);
+    auto const tensors = read_weights(path);
+    loaded.networks.lpips = make_lpips(network, path, tensors, device);
+    fingerprints.push_back("lpips " + dist::model_fingerprint(tensors));
   }
   if (t.perceptual_loss_weight > 0) {
     if (!fs::is_regular_file(t.perceptual_weights))
@@ -124,9 +126,9 @@ LoadedNetworks load_networks(Config const& config, at::Device device) {
     loaded.networks.vgg =
         make<model::VggPerceptual>(t.perceptual_weights, tensors, device,
                                    [](model::NamedTensors const& named) { return model::VggPerceptual(named); });
-    for (auto const& [name, tensor] : tensors) all.push_back({"vgg19." + name, tensor});
+    fingerprints.push_back("vgg19 " + dist::model_fingerprint(tensors));
   }
-  if (!all.empty()) loaded.fingerprint = dist::model_fingerprint(all);
+  loaded.fingerprint = fmt::format("{}", fmt::join(fingerprints, ", "));
   return loaded;
 }
 

@@ -26,7 +26,7 @@ std::shared_ptr<model::Lpips const> find_lpips(model::LpipsNetwork network, std:
 
 struct LoadedNetworks {
   model::LossNetworks networks;
-  std::string fingerprint;  // of the weights; "" without any
+  std::string fingerprint;  // of the weights: "lpips 0123456789abcdef, vgg19 ..."; "" without any
 };
 // What the config's render loss needs: nothing for terms of weight 0. Errors as load_lpips.
 LoadedNetworks load_networks(Config const& config, at::Device device);

@@ -88,6 +88,7 @@ dist::CheckpointState pack_run(RunTensors const& run, Counters const& counters, 
       {"global_batch", counters.global_batch},
       {"data_fingerprint", counters.data_fingerprint},
       {"schedule_ahead", counters.schedule_ahead},
+      {"loss_networks", counters.loss_networks},
       {"seed", config.training.seed},
       {"objective", config.objective},
       {"producer", producer_of(run.model)},
@@ -100,9 +101,13 @@ dist::CheckpointState pack_run(RunTensors const& run, Counters const& counters, 
 Counters unpack_run(dist::CheckpointState const& state, RunTensors const& run, Config const& config,
                     std::string const& data_fingerprint, std::vector<std::string>* changes) {
   auto const json = nlohmann::json::parse(state.counters_json);
-  Counters counters{
-      json.at("step"),         json.at("samples"),          json.at("skips_in_a_row"),
-      json.at("global_batch"), json.at("data_fingerprint"), json.value("schedule_ahead", std::int64_t{0})};
+  Counters counters{json.at("step"),
+                    json.at("samples"),
+                    json.at("skips_in_a_row"),
+                    json.at("global_batch"),
+                    json.at("data_fingerprint"),
+                    json.value("schedule_ahead", std::int64_t{0}),
+                    json.value("loss_networks", std::string())};
   bool const imported = json.value("imported", false);
   if (imported) counters.data_fingerprint = data_fingerprint;
   if (counters.data_fingerprint != data_fingerprint)
@@ -155,6 +160,19 @@ Counters unpack_run(dist::CheckpointState const& state, RunTensors const& run, C
     differences.push_back(fmt::format("hardware: {} -> {} (sums may differ in their last bits)", before, now));
   if (changes) *changes = std::move(differences);
   return counters;
+}
+
+std::vector<std::string> changes_beside_config(Counters const& stored, std::int64_t global_batch,
+                                               std::string const& loss_networks) {
+  std::vector<std::string> changes;
+  if (stored.global_batch != global_batch)
+    changes.push_back(fmt::format("global batch: {} -> {}", stored.global_batch, global_batch));
+  // Without networks on one side the config has changed, and says so itself.
+  bool const both = !stored.loss_networks.empty() && !loss_networks.empty();
+  if (both && stored.loss_networks != loss_networks)
+    changes.push_back(fmt::format("weights of the render loss's networks: {} -> {} (the loss is another function)",
+                                  stored.loss_networks, loss_networks));
+  return changes;
 }
 
 }  // namespace duoflow::launch

@@ -18,6 +18,7 @@ struct Counters {
   std::int64_t skips_in_a_row = 0, global_batch = 0;
   std::string data_fingerprint;
   std::int64_t schedule_ahead = 0;  // ScheduleOptions::ahead
+  std::string loss_networks{};      // LoadedNetworks::fingerprint
 };
 
 // Views of live tensors. Optimizer moments are named by parameter, so any layout or world size reads them.
@@ -38,5 +39,8 @@ dist::CheckpointState pack_run(RunTensors const& run, Counters const& counters, 
 // the stored and the present config goes to *changes, one line each.
 Counters unpack_run(dist::CheckpointState const& state, RunTensors const& run, Config const& config,
                     std::string const& data_fingerprint, std::vector<std::string>* changes);
+// What else the present run does otherwise than the one that wrote the checkpoint; one line each.
+std::vector<std::string> changes_beside_config(Counters const& stored, std::int64_t global_batch,
+                                               std::string const& loss_networks);
 
 }  // namespace duoflow::launch

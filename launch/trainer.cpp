@@ -137,6 +137,7 @@ void Trainer::open(TrainArguments const& arguments) {
   agree_on_weights(communicator_, runtime_.host(), model_);  // also what a checkpoint or the data brought
   agree_on_loss_networks(communicator_, runtime_.host(), networks_.fingerprint);
   counters_.global_batch = plan_.global_batch;
+  counters_.loss_networks = networks_.fingerprint;
   if (arguments.resume != "auto") set_later_checkpoints_aside(folder.empty() ? -1 : step);
   if (data_->pairs()) {
     check_producer(config_, model_, *data_->pairs(), communicator_.rank() == 0);
@@ -173,8 +174,8 @@ void Trainer::resume(std::string const& folder, std::string const& run) {
   std::error_code ignored;  // another run's checkpoint is none of this run's
   if (std::filesystem::equivalent(std::filesystem::path(folder).parent_path(), run + "/checkpoints", ignored))
     saved_step_ = counters_.step;
-  if (counters_.global_batch != plan_.global_batch)
-    changes.push_back(fmt::format("global batch: {} -> {}", counters_.global_batch, plan_.global_batch));
+  auto const others = changes_beside_config(counters_, plan_.global_batch, networks_.fingerprint);
+  changes.insert(changes.end(), others.begin(), others.end());
   log_info(fmt::format("resumed from {} (step {})", folder, counters_.step));
   for (auto const& change : changes) warn_once(fmt::format("changed since the checkpoint: {}", change));
 }

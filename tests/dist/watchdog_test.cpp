@@ -166,6 +166,19 @@ TEST(WatchdogTest, OneOfThoseWhoAskAtTheSameTimeGetsTheLastWordAndTheOthersLeave
   }
 }
 
+// A rank's watchdog and its main thread may both have something to say.
+TEST(WatchdogTest, AWordThatWasSpokenIsNotTakenBack) {
+  Ranks ranks(2);
+  Watchdog& watchdog = ranks.start(0, never_s);
+  ASSERT_TRUE(watchdog.take_last_word(false));
+  std::thread second([&] { watchdog.take_last_word(true); });
+  for (int i = 0; i < 50; ++i) {
+    EXPECT_EQ(ranks.slot(0).read().last_word, LastWord::spoken);
+    std::this_thread::sleep_for(milliseconds(10));
+  }
+  second.join();
+}
+
 // Two hosts in one process: no common memory, datagrams over the loopback.
 TEST(WatchdogTest, RanksOfOtherHostsAreHeardOfByDatagrams) {
   std::vector<RecordSlot> slots(2);

@@ -105,7 +105,8 @@ TEST(LossNetworksTest, AlexNetIsReadFromTheWeightsFolderOrTheKey) {
   auto const config = with({"training.lpips_loss_weight=1", "training.lpips_network=alex"});
   auto const loaded = load_networks(config, at::kCPU);
   ASSERT_NE(loaded.networks.lpips, nullptr);
-  EXPECT_NE(loaded.fingerprint, "");
+  EXPECT_EQ(loaded.fingerprint.substr(0, 6), "lpips ");
+  EXPECT_EQ(loaded.fingerprint.size(), 6u + 16u);
   at::Tensor const image = model::test::formula_images({1, 3, 32, 32}, 0).to(at::kFloat);
   EXPECT_GT(loaded.networks.lpips->distance(image, 1 - image).item<double>(), 0);
   EXPECT_FALSE(loaded.networks.lpips->distance(image.clone().requires_grad_(true), image).grad_fn() == nullptr);

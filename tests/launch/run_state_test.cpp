@@ -252,5 +252,32 @@ TEST(RunStateTest, OtherHardwareIsListed) {
   EXPECT_NE(changes[0].find("hardware: another "), std::string::npos);
 }
 
+TEST(RunStateTest, OtherWeightsOfTheLossNetworksAndAnotherGlobalBatchAreListed) {
+  TinyRun run({}, kShape), other({}, kShape);
+  Counters counters{3, 12, 0, 4, "data-a"};
+  counters.loss_networks = "lpips aa, vgg19 bb";
+  auto const state = copy_of(pack_run(tensors_of(run), counters, tiny_config()));
+  auto const stored = unpack_run(state, tensors_of(other), tiny_config(), "data-a", nullptr);
+  EXPECT_TRUE(changes_beside_config(stored, 4, "lpips aa, vgg19 bb").empty());
+  EXPECT_TRUE(changes_beside_config(stored, 4, "").empty());  // weights of 0 in the config: listed as its change
+  EXPECT_EQ(changes_beside_config(stored, 8, "lpips aa, vgg19 cc"),
+            (std::vector<std::string>{"global batch: 4 -> 8",
+                                      "weights of the render loss's networks: lpips aa, vgg19 bb -> lpips aa, vgg19 cc "
+                                      "(the loss is another function)"}));
+}
+
+// A checkpoint from before the key.
+TEST(RunStateTest, ACheckpointThatKnowsNoLossNetworksIsGoneOnWith) {
+  Saved saved;
+  auto& json = saved.state.counters_json;
+  std::string const entry = "\"loss_networks\":\"\",";
+  auto const at = json.find(entry);
+  ASSERT_NE(at, json.npos);
+  json.erase(at, entry.size());
+  TinyRun other({}, kShape);
+  auto const stored = unpack_run(saved.state, tensors_of(other), tiny_config(), "data-a", nullptr);
+  EXPECT_TRUE(changes_beside_config(stored, 4, "lpips aa").empty());
+}
+
 }  // namespace
 }  // namespace duoflow::launch

@@ -76,6 +76,23 @@ class TrainingTest(RefusalTest):
         other = f"training.perceptual_weights={self.folder / 'lpips_vgg16.safetensors'}"
         self.refuse(train_arguments("joint", run, "training.perceptual_loss_weight=1", other), 3, "features.16.weight")
 
+    def test_other_weights_under_the_same_name_are_listed_by_a_resume(self):
+        weights, run = self.folder / "changing.safetensors", self.folder / "changing"
+        loss_files.write_lpips_vgg16(weights)
+        changed = "changed since the checkpoint: weights of the render loss's networks: lpips "
+
+        def train_to(step):
+            return launch(0, *train_arguments("joint", run, "training.lpips_loss_weight=0.5", f"training.lpips_weights={weights}",
+                                              f"training.train_steps={step}")).err
+
+        train_to(1)
+        self.assertNotIn("render loss's networks", train_to(2))
+        tensors_ = load_file(weights)
+        tensors_["lin0.weight"] *= np.float32(0.5)
+        save_file(tensors_, weights)
+        self.assertIn(changed, train_to(3))
+        self.assertNotIn(changed, train_to(4))
+
     def test_evaluate_has_lpips_where_the_weights_are_and_says_so_where_not(self):
         arguments = ["evaluate", "--checkpoint", samples() / "stage1", "--data", samples() / "pairs", "--out"]
         done = launch(0, *arguments, self.folder / "without")
