@@ -46,6 +46,8 @@ struct TrainingConfig {
   std::string amp_dtype = "bf16";
   std::int64_t print_every = 10, checkpoint_every = 1000, vis_every = 0;
   std::int64_t grad_checkpoint_every = 0;
+  std::string grad_checkpoint_part = "block";
+  std::int64_t render_view_chunk = 0;
   std::uint64_t seed = 777;
   int keep_last = 3;
   std::int64_t keep_every = 0;

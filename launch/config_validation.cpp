@@ -80,6 +80,13 @@ void validate_image_terms(Config const& c) {
             "at least 16 pixels for VGG, 31 for AlexNet, with a training.lpips_loss_weight or perceptual_loss_weight");
 }
 
+void validate_memory(TrainingConfig const& t) {
+  require(t.grad_checkpoint_every >= 0, "training.grad_checkpoint_every", t.grad_checkpoint_every, ">= 0");
+  require(t.grad_checkpoint_part == "block" || t.grad_checkpoint_every <= 1, "training.grad_checkpoint_every",
+          t.grad_checkpoint_every, "1, or 0, with a training.grad_checkpoint_part: it is taken of every block alike");
+  require(t.render_view_chunk >= 0, "training.render_view_chunk", t.render_view_chunk, ">= 0; 0: all views at once");
+}
+
 void validate_training(Config const& c) {
   auto const& t = c.training;
   require(t.batch_size_per_gpu > 0, "training.batch_size_per_gpu", t.batch_size_per_gpu, "> 0");
@@ -106,6 +113,7 @@ void validate_training(Config const& c) {
   require_one_of("training.scheduler_type", t.scheduler_type, {"cosine", "linear", "constant"});
   require_one_of("training.amp_dtype", t.amp_dtype, {"bf16"}, " - fp16 needs loss scaling, which is left out");
   validate_image_terms(c);
+  validate_memory(t);
 }
 
 void validate_flow(Config const& c) {

@@ -28,12 +28,13 @@ bool renders_at_all(Config const& config) {
 model::JointLossOptions loss_options(Config const& config, model::LossNetworks const& networks) {
   auto const& t = config.training;
   bool const renders = config.objective != "joint" || config.flow.render_loss_weight > 0;  // else no network is needed
-  return {config.flow.velocity_loss_weight,
-          config.objective == "joint" ? config.flow.render_loss_weight : 1,
-          {t.l2_loss_weight, renders ? t.lpips_loss_weight : 0, renders ? t.perceptual_loss_weight : 0,
-           t.l1_loss_weight, t.gradient_loss_weight, t.perceptual_min_t, t.perceptual_crop, t.seed, networks},
-          model::path_of_name(config.flow.path),
-          config.flow.path_sigma};
+  return {
+      config.flow.velocity_loss_weight,
+      config.objective == "joint" ? config.flow.render_loss_weight : 1,
+      {t.l2_loss_weight, renders ? t.lpips_loss_weight : 0, renders ? t.perceptual_loss_weight : 0, t.l1_loss_weight,
+       t.gradient_loss_weight, t.perceptual_min_t, t.perceptual_crop, t.seed, networks, t.render_view_chunk},
+      model::path_of_name(config.flow.path),
+      config.flow.path_sigma};
 }
 
 model::SceneModel make_model(Config const& config, at::Device device, bool resumes) {

@@ -320,10 +320,10 @@ int train(dist::Runtime& runtime, Config const& config, TrainArguments const& ar
     Trainer trainer(runtime, config, arguments);
     return trainer.run();
   } catch (c10::OutOfMemoryError const& error) {
-    throw std::runtime_error(
-        fmt::format("{} (the device's memory is full); lower training.batch_size_per_gpu, keeping "
-                    "training.global_batch_size, or set training.grad_checkpoint_every=1",
-                    error.what_without_backtrace()));
+    throw std::runtime_error(fmt::format(
+        "{} (the device's memory is full); lower training.batch_size_per_gpu, keeping "
+        "training.global_batch_size, or set training.grad_checkpoint_every=1 or training.render_view_chunk=1",
+        error.what_without_backtrace()));
   }
 }
 

@@ -3,7 +3,8 @@
 //
 //   run_to_cut:  x_t, target = path(x0, x1, t); v_pred = editor(x_t, t, light); v_cut = v_pred detached, a leaf;
 //                x_hat = x_t + (1-t) v_cut -> renderer -> L_r; L_v from v_cut; statistics handed to the exchange;
-//                backward of L_r down to v_cut (renderer's gradients accumulate into its parameters).
+//                backward of L_r down to v_cut (renderer's gradients accumulate into its parameters). With view chunks
+//                (model/render_pass.h) the exchange begins before the last chunk's backward.
 //   combine:     the step's global statistics -> w_v, w_r.
 //   run_from_cut: g = lambda_v w_v g_vel + lambda_r w_r g_ren; backward of v_pred with g (editor's gradients).
 // Gradients are those of sum over the samples / G, to be SUM-reduced over micro-steps and ranks; they are added to the
@@ -98,8 +99,8 @@ class JointStep {
   JointStep(SceneModel& model, JointLossOptions const& options, Weighting& weighting);
 
   // `contribute` gets this micro-step's fp64 [kStatisticCount] sums between the forward and the renderer's backward:
-  // the launcher starts its all-reduce there. `global_batch` = G. keep_graph: false runs the editor (and a trainable
-  // reconstructor) again in run_from_cut.
+  // the launcher starts its all-reduce there (in view chunks: before the last one's backward). `global_batch` = G.
+  // keep_graph: false runs the editor (and a trainable reconstructor) again in run_from_cut.
   AtCut run_to_cut(JointBatch const& batch, std::int64_t step, std::int64_t global_batch, bool keep_graph,
                    std::function<void(at::Tensor const& sums)> const& contribute);
 

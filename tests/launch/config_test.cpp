@@ -84,6 +84,8 @@ std::vector<std::pair<std::string, std::string>> other_values() {
           {"training.perceptual_crop", "32"},
           {"training.use_amp", "true"},
           {"training.grad_checkpoint_every", "1"},
+          {"training.grad_checkpoint_part", "\"attention\""},
+          {"training.render_view_chunk", "2"},
           {"training.print_every", "1"},
           {"training.checkpoint_every", "5"},
           {"training.vis_every", "6"},
@@ -115,10 +117,14 @@ std::vector<std::pair<std::string, std::string>> other_values() {
 // Keys whose one value (with the other values above) is the default; model.class_name, which changes others, has tests
 // of its own.
 std::set<std::string> keys_of_one_value() {
-  return {"model.transformer.editor.init_scale", "model.class_name", "training.amp_dtype",
-          kFlow + "path", kFlow + "path_sigma",  // not beside the kind of editor above; BridgesHaveAWidth
+  return {"model.transformer.editor.init_scale",
+          "model.class_name",
+          "training.amp_dtype",
+          kFlow + "path",
+          kFlow + "path_sigma",         // not beside the kind of editor above; BridgesHaveAWidth
           "training.perceptual_min_t",  // without effect, and noted, beside the objective above
-          "dist.reproducible", "dist.virtual_shards"};
+          "dist.reproducible",
+          "dist.virtual_shards"};
 }
 
 TEST(ConfigTest, EveryKeyRoundTripsThroughTheEffectiveConfig) {
@@ -144,6 +150,12 @@ TEST(ConfigTest, BridgesHaveAWidth) {
   EXPECT_EQ(config.flow.path, "bridge_sqrt");
   EXPECT_EQ(config.flow.path_sigma, 0.005);
   EXPECT_EQ(values_of(parse(effective_yaml(config))), values_of(config));
+}
+
+TEST(ConfigTest, WhatContradictsAnotherKeyIsSaid) {
+  expect_error({"training.grad_checkpoint_every = 2", "grad_checkpoint_part"}, "",
+               {"training.grad_checkpoint_every=2", "training.grad_checkpoint_part=mlp"});
+  EXPECT_EQ(parse("", {"training.grad_checkpoint_part=mlp"}).notes.size(), 1u);
 }
 
 TEST(ConfigTest, DefaultsRoundTripAndNeedNoFile) {
@@ -199,6 +211,9 @@ TEST(ConfigTest, TextThatIsNoMappingOrNoYamlIsAnError) {
 
 TEST(ConfigTest, ValuesOutsideTheirRangeAreErrors) {
   std::vector<std::string> const bad = {"training.perceptual_loss_weight=-0.5",
+                                        "training.grad_checkpoint_every=-1",
+                                        "training.grad_checkpoint_part=norm",
+                                        "training.render_view_chunk=-1",
                                         "training.lpips_loss_weight=.nan",
                                         "training.l1_loss_weight=-1",
                                         "training.gradient_loss_weight=.inf",

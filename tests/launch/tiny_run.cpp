@@ -95,7 +95,7 @@ model::ModelOptions tiny_options() {
 
 model::SceneModel tiny_model(bool train_renderer, at::Device device, bool recompute) {
   auto options = tiny_options();
-  options.checkpoint_blocks = recompute;
+  options.recompute_every = recompute ? 1 : 0;
   model::SceneModel result(options, 5);
   std::vector<std::pair<std::string, at::Tensor>> weights;
   for (auto const& parameter : result.parameters()) {
@@ -127,6 +127,7 @@ Config tiny_config(TinyShape const& shape, int size) {
   t.scheduler_type = "constant";
   t.grad_clip_norm = 1;
   t.allowed_gradnorm_factor = 0;
+  t.render_view_chunk = shape.view_chunk;
   t.freeze_reconstructor_renderer = !shape.train_renderer;
   config.flow.velocity_loss_weight = 0.5;
   config.flow.render_loss_weight = 2;

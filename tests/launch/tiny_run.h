@@ -32,10 +32,11 @@ struct TinyShape {
   int zero = 0;
   bool reproducible = false;  // with as many virtual shards as ranks x micro-steps
   std::string statistics = "current";
-  bool recompute = false;   // every block again in the backward
-  bool bf16 = false;        // gradients travel in bf16
-  std::int64_t warmup = 0;  // of the learning rate, which is constant then
-  bool image_terms = false;  // every term of the render loss, with a gate in t and a crop
+  bool recompute = false;        // every block again in the backward
+  bool bf16 = false;             // gradients travel in bf16
+  std::int64_t warmup = 0;       // of the learning rate, which is constant then
+  bool image_terms = false;      // every term of the render loss, with a gate in t and a crop
+  std::int64_t view_chunk = 0;   // the batch has two views
 };
 
 model::ModelOptions tiny_options();
