@@ -53,6 +53,9 @@ struct TrainingConfig {
   std::int64_t keep_every = 0;
   std::string init_from;
   bool freeze_reconstructor_renderer = true;
+  double light_dropout = 0;
+  double collapse_guard = 0.1;
+  std::string collapse_action = "warn";
   int max_skips_in_a_row = 20;
   double max_hours = 0;
 };

@@ -203,6 +203,12 @@ void add_training_keys(std::vector<ConfigKey>& keys, Config& c) {
               "weights-only start: safetensors or .pt file, checkpoint or run folder"),
           key("training.freeze_reconstructor_renderer", t.freeze_reconstructor_renderer,
               "joint: only the editor trains; also accepted under model.transformer"),
+          key("training.light_dropout", t.light_dropout,
+              "joint: share of the samples that are shown no light (tokens of zeros): what --guidance needs"),
+          key("training.collapse_guard", t.collapse_guard,
+              "joint, reconstructor trainable: acts when the latents' deviation falls below this share of the first "
+              "step's; 0: off"),
+          key("training.collapse_action", t.collapse_action, "warn, or stop: the run ends with an error"),
           key("training.max_hours", t.max_hours, "checkpoint and stop with code 75 after this time; 0: off"),
       });
 }

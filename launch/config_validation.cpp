@@ -87,6 +87,16 @@ void validate_memory(TrainingConfig const& t) {
   require(t.render_view_chunk >= 0, "training.render_view_chunk", t.render_view_chunk, ">= 0; 0: all views at once");
 }
 
+void validate_light(TrainingConfig const& t) {
+  require(t.light_dropout >= 0 && t.light_dropout < 1, "training.light_dropout", t.light_dropout,
+          "in [0, 1): at 1 no light would ever be seen");
+}
+
+void validate_guard(TrainingConfig const& t) {
+  require(t.collapse_guard >= 0 && t.collapse_guard < 1, "training.collapse_guard", t.collapse_guard, "in [0, 1)");
+  require_one_of("training.collapse_action", t.collapse_action, {"warn", "stop"});
+}
+
 void validate_training(Config const& c) {
   auto const& t = c.training;
   require(t.batch_size_per_gpu > 0, "training.batch_size_per_gpu", t.batch_size_per_gpu, "> 0");
@@ -114,6 +124,8 @@ void validate_training(Config const& c) {
   require_one_of("training.amp_dtype", t.amp_dtype, {"bf16"}, " - fp16 needs loss scaling, which is left out");
   validate_image_terms(c);
   validate_memory(t);
+  validate_light(t);
+  validate_guard(t);
 }
 
 void validate_flow(Config const& c) {

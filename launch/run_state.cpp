@@ -88,6 +88,7 @@ dist::CheckpointState pack_run(RunTensors const& run, Counters const& counters, 
       {"global_batch", counters.global_batch},
       {"data_fingerprint", counters.data_fingerprint},
       {"schedule_ahead", counters.schedule_ahead},
+      {"first_latent_std", counters.first_latent_std},
       {"seed", config.training.seed},
       {"objective", config.objective},
       {"producer", producer_of(run.model)},
@@ -100,9 +101,13 @@ dist::CheckpointState pack_run(RunTensors const& run, Counters const& counters, 
 Counters unpack_run(dist::CheckpointState const& state, RunTensors const& run, Config const& config,
                     std::string const& data_fingerprint, std::vector<std::string>* changes) {
   auto const json = nlohmann::json::parse(state.counters_json);
-  Counters counters{
-      json.at("step"),         json.at("samples"),          json.at("skips_in_a_row"),
-      json.at("global_batch"), json.at("data_fingerprint"), json.value("schedule_ahead", std::int64_t{0})};
+  Counters counters{json.at("step"),
+                    json.at("samples"),
+                    json.at("skips_in_a_row"),
+                    json.at("global_batch"),
+                    json.at("data_fingerprint"),
+                    json.value("schedule_ahead", std::int64_t{0}),
+                    json.value("first_latent_std", 0.0)};
   bool const imported = json.value("imported", false);
   if (imported) counters.data_fingerprint = data_fingerprint;
   if (counters.data_fingerprint != data_fingerprint)

@@ -18,6 +18,7 @@ struct Counters {
   std::int64_t skips_in_a_row = 0, global_batch = 0;
   std::string data_fingerprint;
   std::int64_t schedule_ahead = 0;  // ScheduleOptions::ahead
+  double first_latent_std = 0;      // CollapseGuard::first
 };
 
 // Views of live tensors. Optimizer moments are named by parameter, so any layout or world size reads them.

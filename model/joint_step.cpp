@@ -93,7 +93,7 @@ JointStep::BeforeCut JointStep::before_cut(JointBatch const& batch, at::Tensor c
   bool const from_noise = model_.options().editor == EditorKind::noise_to_relit;
   PathPoint const point = path_point(options_.path, options_.path_sigma, from_noise ? batch.noise : source,
                                      model_.to_flow_space(x1), batch.t, batch.noise);
-  return {x0, point, model_.velocity(point.x_t, batch.t, model_.light_tokens(batch.env), source)};
+  return {x0, point, model_.velocity(point.x_t, batch.t, model_.light_tokens(batch.env, batch.light_kept), source)};
 }
 
 at::Tensor JointStep::encode_target(JointBatch const& batch) const {

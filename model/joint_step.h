@@ -59,6 +59,7 @@ struct JointBatch {
   // [B,V,6,H,W].
   at::Tensor input_image{}, relit_image{}, input_rays{};
   at::Tensor noise{};  // [B,n,d] standard normal: where the path of EditorKind::noise_to_relit begins; eps of a bridge
+  at::Tensor light_kept{};           // [B] 1 or 0: samples that are shown no light have 0; undefined: all see theirs
   std::uint64_t first_position = 0;  // of the first sample in the run's order
 };
 

@@ -1,6 +1,7 @@
 #include <CLI/CLI.hpp>
 
 #include "launch/commands/commands.h"
+#include "launch/commands/options.h"
 #include "launch/encoder.h"
 #include "launch/evaluator.h"
 
@@ -53,8 +54,7 @@ Command add_evaluate(CLI::App& root) {
   app->add_option("--data", options.data, "folder of pair shards")->required();
   app->add_option("--out", options.out, "output folder")->required();
   app->add_option("--train-data", options.train_data, "pair shards of the training lights, for the mean_light_ answer");
-  app->add_option("--solver", options.solver, "solver (default: the config's)");
-  app->add_option("--steps", options.steps, "solver steps (default: the config's)")->check(CLI::PositiveNumber);
+  add_editing_options(*app, options.edit);
   app->add_option("--sweep-steps", options.sweep_steps, "also edit with each of these numbers of steps: 1,2,4,8,16")
       ->delimiter(',')
       ->check(CLI::PositiveNumber);

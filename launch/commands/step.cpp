@@ -185,6 +185,7 @@ class StepRun {
     inputs.target_image = target.image;
     inputs.target_rays = target.rays;
     inputs.env = read_light(batch_, samples);
+    if (batch_.has("light_kept")) inputs.light_kept = batch_.get("light_kept", {samples}, Range::unit);
     if (batch_.has("x0") || batch_.has("x1")) {
       std::vector<std::int64_t> const latents = {samples, config_.model.n_latent_vectors, config_.model.d};
       inputs.x0 = batch_.get("x0", latents);

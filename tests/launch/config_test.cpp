@@ -94,6 +94,9 @@ std::vector<std::pair<std::string, std::string>> other_values() {
           {"training.keep_every", "10"},
           {"training.init_from", "\"a \\\"b\\\" \\\\ c: # d\""},
           {"training.freeze_reconstructor_renderer", "false"},
+          {"training.light_dropout", "0.1"},
+          {"training.collapse_guard", "0.3"},
+          {"training.collapse_action", "\"stop\""},
           {"training.max_hours", ".inf"},
           {"data.threads", "2"},
           {"data.verify", "\"always\""},
@@ -211,6 +214,10 @@ TEST(ConfigTest, TextThatIsNoMappingOrNoYamlIsAnError) {
 
 TEST(ConfigTest, ValuesOutsideTheirRangeAreErrors) {
   std::vector<std::string> const bad = {"training.perceptual_loss_weight=-0.5",
+                                        "training.light_dropout=1",
+                                        "training.light_dropout=-0.1",
+                                        "training.collapse_guard=1",
+                                        "training.collapse_action=panic",
                                         "training.grad_checkpoint_every=-1",
                                         "training.grad_checkpoint_part=norm",
                                         "training.render_view_chunk=-1",

@@ -157,5 +157,32 @@ std::string name_of(::testing::TestParamInfo<Mode> const& info) {
 }
 INSTANTIATE_TEST_SUITE_P(Modes, SkipTest, ::testing::ValuesIn(kModes), name_of);
 
+// grad_clip_norm times allowed_gradnorm_factor bounds the norm before clipping: of all ranks' gradients together.
+TEST(GradientNormBoundTest, AnUpdateBeyondTheBoundIsSkippedByAllAndOneWithinItIsClipped) {
+  for (int const ranks : {1, 4}) {
+    TinyShape shape{8, 1};
+    shape.clip = 0;
+    auto const batch = tiny_batch(shape.global_batch, 0);
+    float norm = 0;
+    dist::run_ranks(ranks, [&](dist::Communicator const& group) {
+      TinyRun run(group, shape);
+      run.update(batch);
+      if (group.rank() == 0) norm = run.gradients().norm().item<float>();
+    });
+    ASSERT_GT(norm, 0);
+    for (bool const within : {true, false}) {
+      shape.clip = norm / 10;
+      shape.allowed = within ? 10.1 : 9.9;
+      dist::run_ranks(ranks, [&](dist::Communicator const& group) {
+        TinyRun run(group, shape);
+        auto const before = run.buffer().parameters().clone();
+        EXPECT_EQ(run.update(batch), !within) << ranks;
+        EXPECT_EQ(at::equal(run.buffer().parameters(), before), !within);
+        EXPECT_NEAR(run.norm().item<float>(), norm, 1e-5 * norm);  // as it was before clipping
+      });
+    }
+  }
+}
+
 }  // namespace
 }  // namespace duoflow::launch

@@ -125,8 +125,8 @@ Config tiny_config(TinyShape const& shape, int size) {
   t.lr = 1e-2;
   t.warmup = shape.warmup;
   t.scheduler_type = "constant";
-  t.grad_clip_norm = 1;
-  t.allowed_gradnorm_factor = 0;
+  t.grad_clip_norm = shape.clip;
+  t.allowed_gradnorm_factor = shape.allowed;
   t.render_view_chunk = shape.view_chunk;
   t.freeze_reconstructor_renderer = !shape.train_renderer;
   config.flow.velocity_loss_weight = 0.5;

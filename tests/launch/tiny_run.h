@@ -37,6 +37,7 @@ struct TinyShape {
   std::int64_t warmup = 0;       // of the learning rate, which is constant then
   bool image_terms = false;      // every term of the render loss, with a gate in t and a crop
   std::int64_t view_chunk = 0;   // the batch has two views
+  double clip = 1, allowed = 0;  // grad_clip_norm, allowed_gradnorm_factor
 };
 
 model::ModelOptions tiny_options();
@@ -69,6 +70,7 @@ class TinyRun : private StepSource {
   model::SceneModel& model() { return model_; }
   model::LossWeights const& weights() const { return result_.weights; }  // of the last update
   at::Tensor rate() const { return result_.rate; }                       // of the last update
+  at::Tensor norm() const { return result_.norm; }                       // of the last update, before clipping
   at::Tensor gradients() const { return gradients_; }                    // of the last update, reduced, before clipping
   at::Tensor statistics() const { return statistics_; }                  // of the last update, reduced
   Events& events() { return *events_; }                                  // since construction, or since cleared

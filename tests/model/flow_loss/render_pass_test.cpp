@@ -77,5 +77,26 @@ TEST(RenderPassTest, ConstantLatentsHaveNoGradient) {
   EXPECT_FALSE(views.gradient.defined());
 }
 
+// Samples that are shown no light: nothing of their maps reaches the velocity, and the others are as without them.
+TEST(LightDropoutTest, ASampleWithoutLightIsTheSampleWithTokensOfZeros) {
+  SmallJoint small;
+  at::NoGradGuard const no_graph;
+  auto const light = small.model.light_tokens(small.batch.env);
+  auto const kept = small.model.light_tokens(small.batch.env, at::tensor(std::vector<float>{1, 0}));
+  EXPECT_TRUE(at::equal(kept[0], light[0]));
+  EXPECT_TRUE(at::equal(kept[1], at::zeros_like(light[1])));
+}
+
+TEST(LightDropoutTest, TheTokenizerLearnsFromSamplesThatAreShownTheirLightAlone) {
+  auto const gradient = [](std::vector<float> const& kept) {
+    SmallJoint small;
+    small.batch.light_kept = at::tensor(kept);
+    run_whole_step(small, {}, {}, true);
+    return small.gradients().at("env_tokenizer.1.weight");
+  };
+  EXPECT_EQ(gradient({0, 0}).abs().max().item<float>(), 0);
+  EXPECT_LT(test::relative_error(gradient({1, 0}) + gradient({0, 1}), gradient({1, 1})), 1e-5);
+}
+
 }  // namespace
 }  // namespace duoflow::model
