@@ -209,6 +209,7 @@ void note_what_has_no_effect(Config& c) {
   };
   note(c.training.grad_checkpoint_every == 0 && c.training.grad_checkpoint_part != "block",
        "training.grad_checkpoint_part", "training.grad_checkpoint_every is 0");
+  note(c.training.ema_decay == 0 && !c.training.ema_warmup, "training.ema_warmup", "training.ema_decay is 0");
   note(!c.dist.reproducible && c.dist.virtual_shards > 0, "dist.virtual_shards", "dist.reproducible is false");
   note(c.objective == "joint" && c.latents == "cached" && !c.data.exclude_lights.empty(), "data.exclude_lights",
        "the lights of cached latents were chosen when they were encoded");

@@ -51,8 +51,13 @@ struct TrainingConfig {
   std::uint64_t seed = 777;
   int keep_last = 3;
   std::int64_t keep_every = 0;
-  std::string init_from;
+  std::string init_from, init_weights = "auto";
   bool freeze_reconstructor_renderer = true;
+  std::vector<std::string> freeze;    // globs on parameter keys
+  std::vector<std::string> lr_scale;  // GLOB=FACTOR
+  double layer_lr_decay = 1;
+  double ema_decay = 0;
+  bool ema_warmup = true;
   double light_dropout = 0;
   double collapse_guard = 0.1;
   std::string collapse_action = "warn";

@@ -21,6 +21,8 @@ std::string type_name() {
     return "float";
   else if constexpr (std::is_same_v<T, std::string>)
     return "string";
+  else if constexpr (std::is_same_v<T, std::vector<std::string>>)
+    return "list of string";
   else
     return "list of float";
 }
@@ -46,11 +48,20 @@ std::string spell(T const& value) {
     return fmt::format("{}", value);
   else if constexpr (std::is_same_v<T, std::string>)
     return spell_string(value);
-  else {
+  else if constexpr (std::is_same_v<T, std::vector<std::string>>) {
+    std::vector<std::string> parts;
+    for (auto const& text : value) parts.push_back(spell_string(text));
+    return fmt::format("[{}]", fmt::join(parts, ", "));
+  } else {
     std::vector<std::string> parts;
     for (double const number : value) parts.push_back(spell_float(number));
     return fmt::format("[{}]", fmt::join(parts, ", "));
   }
+}
+
+// One text may stand alone; an empty one is no text.
+std::vector<std::string> texts(std::string const& one) {
+  return one.empty() ? std::vector<std::string>() : std::vector<std::string>{one};
 }
 
 template <class T>
@@ -59,6 +70,8 @@ ConfigKey key(std::string name, T& field, std::string description) {
           [&field](YAML::Node const& node) {
             if constexpr (std::is_same_v<T, std::vector<double>>)
               field = node.IsSequence() ? node.as<T>() : T{node.as<double>()};
+            else if constexpr (std::is_same_v<T, std::vector<std::string>>)
+              field = node.IsSequence() ? node.as<T>() : texts(node.as<std::string>());
             else
               field = node.as<T>();
           },
@@ -201,8 +214,19 @@ void add_training_keys(std::vector<ConfigKey>& keys, Config& c) {
           key("training.keep_every", t.keep_every, "checkpoints at multiples of this are never pruned; 0: none"),
           key("training.init_from", t.init_from,
               "weights-only start: safetensors or .pt file, checkpoint or run folder"),
+          key("training.init_weights", t.init_weights,
+              "which weights of that checkpoint: trained, ema (their average), or auto: ema where it has them"),
           key("training.freeze_reconstructor_renderer", t.freeze_reconstructor_renderer,
               "joint: only the editor trains; also accepted under model.transformer"),
+          key("training.freeze", t.freeze,
+              "globs on parameter keys: what matches does not train either, for example [env_tokenizer.*]"),
+          key("training.lr_scale", t.lr_scale,
+              "factors on the learning rate by glob, the last that matches counts: [\"transformer_editor.0.*=0.1\"]"),
+          key("training.layer_lr_decay", t.layer_lr_decay,
+              "the learning rate of an editor block is lowered by this factor for every block behind it; 1: off"),
+          key("training.ema_decay", t.ema_decay,
+              "a running average of the trainable parameters, which evaluate, edit, encode and export take; 0: none"),
+          key("training.ema_warmup", t.ema_warmup, "its decay is at most n / (9 + n) at the n-th update"),
           key("training.light_dropout", t.light_dropout,
               "joint: share of the samples that are shown no light (tokens of zeros): what --guidance needs"),
           key("training.collapse_guard", t.collapse_guard,

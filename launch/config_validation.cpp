@@ -6,6 +6,8 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include "launch/checkpoint_weights.h"
+#include "launch/parameter_rules.h"
 #include "model/flow/path.h"
 
 namespace duoflow::launch {
@@ -87,6 +89,19 @@ void validate_memory(TrainingConfig const& t) {
   require(t.render_view_chunk >= 0, "training.render_view_chunk", t.render_view_chunk, ">= 0; 0: all views at once");
 }
 
+void validate_average(TrainingConfig const& t) {
+  require(t.ema_decay >= 0 && t.ema_decay < 1, "training.ema_decay", t.ema_decay, "in [0, 1); 0: no average");
+  auto const choice = weights_choice(t.init_weights, "training.init_weights");
+  require(choice == WeightsChoice::automatic || !t.init_from.empty(), "training.init_weights", t.init_weights,
+          "auto without a training.init_from to choose from");
+}
+
+void validate_rates(TrainingConfig const& t) {
+  require(t.layer_lr_decay > 0 && t.layer_lr_decay <= 1, "training.layer_lr_decay", t.layer_lr_decay, "in (0, 1]");
+  for (auto const& rule : t.lr_scale) parse_rate_rule(rule);
+  for (auto const& pattern : t.freeze) require(!pattern.empty(), "training.freeze", "\"\"", "a glob on parameter keys");
+}
+
 void validate_light(TrainingConfig const& t) {
   require(t.light_dropout >= 0 && t.light_dropout < 1, "training.light_dropout", t.light_dropout,
           "in [0, 1): at 1 no light would ever be seen");
@@ -124,6 +139,8 @@ void validate_training(Config const& c) {
   require_one_of("training.amp_dtype", t.amp_dtype, {"bf16"}, " - fp16 needs loss scaling, which is left out");
   validate_image_terms(c);
   validate_memory(t);
+  validate_average(t);
+  validate_rates(t);
   validate_light(t);
   validate_guard(t);
 }

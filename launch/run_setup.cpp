@@ -10,6 +10,7 @@
 #include "launch/batches.h"
 #include "launch/logging.h"
 #include "launch/model_setup.h"
+#include "launch/parameter_rules.h"
 
 namespace duoflow::launch {
 
@@ -40,26 +41,35 @@ model::JointLossOptions loss_options(Config const& config, model::LossNetworks c
 model::SceneModel make_model(Config const& config, at::Device device, bool resumes) {
   model::SceneModel model(config.model, config.training.seed);
   if (!config.training.init_from.empty() && !resumes) {
-    auto const missing = load_weights(model, config.training.init_from);
+    auto const missing = load_weights(model, config.training.init_from,
+                                      weights_choice(config.training.init_weights, "training.init_weights"));
     if (!missing.empty())
       log_info(fmt::format("{}: {} tensors not in it keep their initial values (first: {})", config.training.init_from,
                            missing.size(), missing.front()));
   }
   for (auto const part : {model::Part::reconstructor, model::Part::editor, model::Part::renderer})
     model.set_trainable(part, trains(config, part));
+  freeze_by_rules(model, config);
   model.to(device);
   return model;
 }
 
 dist::FlatBuffer make_buffer(model::SceneModel const& model, Config const& config, BatchPlan const& plan, int ranks) {
+  auto const groups = parameter_groups(model, config);
   std::vector<dist::TrainableParameter> parameters;
   for (auto const& parameter : model.forward_order())
     if (parameter.trainable && parameter.tensor.requires_grad())
       parameters.push_back(
-          {parameter.name, parameter.tensor, parameter.tensor.dim() == 1 ? 1 : 0, static_cast<int>(parameter.part)});
+          {parameter.name, parameter.tensor, groups.group_of(parameter.name), static_cast<int>(parameter.part)});
   bool const in_slices = config.dist.zero > 0 || config.dist.gradient_dtype == "bf16";
   auto const slices = config.dist.reproducible ? plan.shards : in_slices ? ranks : 1;
   return dist::FlatBuffer(std::move(parameters), {config.dist.bucket_mib, config.dist.first_bucket_mib, slices});
+}
+
+dist::AdamWOptions adamw_options(model::SceneModel const& model, Config const& config, double eps) {
+  auto const groups = parameter_groups(model, config);
+  auto const& t = config.training;
+  return {t.beta1, t.beta2, eps, groups.weight_decay, groups.rate_factor, {t.ema_decay, t.ema_warmup}};
 }
 
 namespace {

@@ -21,7 +21,7 @@ struct Counters {
   double first_latent_std = 0;      // CollapseGuard::first
 };
 
-// Views of live tensors. Optimizer moments are named by parameter, so any layout or world size reads them.
+// Views of live tensors. What the optimizer keeps is named by parameter, so any layout or world size reads it.
 struct RunTensors {
   model::SceneModel& model;
   dist::FlatBuffer& buffer;

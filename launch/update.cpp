@@ -17,8 +17,7 @@ Update::Update(dist::Communicator const& communicator, model::SceneModel& model,
                {config.dist.zero > 0, config.dist.reproducible, config.dist.reproducible ? plan.micro_steps : 1,
                 config.dist.gradient_dtype == "bf16"}),
       gradient_norm_(buffer_, shared_over_),
-      optimizer_(buffer_, {config.training.beta1, config.training.beta2, adam_eps, {config.training.weight_decay, 0}},
-                 shared_over_),
+      optimizer_(buffer_, adamw_options(model, config, adam_eps), shared_over_),
       weighting_(model::make_weighting(weighting_options(config), device)),
       joint_step_(model, loss_options(config, networks), *weighting_),
       render_loss_(loss_options(config, networks).render),
@@ -49,7 +48,7 @@ Update::Used const& Update::used_parameters(std::int64_t step) {
   used_renders_ = static_cast<int>(renders);
   used_ = {};
   for (auto const& parameter : model_.parameters()) {
-    if (!parameter.trainable || !trains(config_, parameter.part)) continue;
+    if (!parameter.trainable || !parameter.tensor.requires_grad() || !trains(config_, parameter.part)) continue;
     if (parameter.part != model::Part::renderer)
       used_.behind_cut.insert(parameter.name);
     else if (renders)

@@ -195,7 +195,7 @@ void SceneModel::set_trainable(Part part, bool trainable) {
 
 bool SceneModel::trainable(Part part) const {
   for (Slot const& slot : impl_->slots)
-    if (slot.part == part && slot.trainable) return slot.tensor->requires_grad();
+    if (slot.part == part && slot.trainable && slot.tensor->requires_grad()) return true;
   return false;
 }
 

@@ -39,7 +39,7 @@ class SceneModel {
   // The same, part by part in the order in which a forward first uses them; its reverse is how a backward finishes.
   std::vector<ModelParameter> forward_order() const;
   void set_trainable(Part part, bool trainable);  // requires_grad of the part's parameters
-  bool trainable(Part part) const;                // as last set; true for a new model
+  bool trainable(Part part) const;                // whether any of them is; true for a new model
 
   struct LoadReport {
     std::vector<std::string> missing, unexpected;

@@ -21,7 +21,7 @@ namespace duoflow::launch {
 namespace {
 
 struct Arguments {
-  std::string checkpoint, data, scene, env, out, target_frames;
+  std::string checkpoint, data, scene, env, out, target_frames, weights = "auto";
   EditRequest request;
   double env_scale = 0;
   std::vector<std::string> overrides;
@@ -53,7 +53,8 @@ at::Tensor load_light(Arguments const& arguments, Config const& config, data::Im
 }
 
 int edit(dist::Runtime& runtime, Arguments const& arguments) {
-  auto loaded = load_checkpoint_model(arguments.checkpoint, arguments.overrides);
+  auto loaded =
+      load_checkpoint_model(arguments.checkpoint, arguments.overrides, weights_choice(arguments.weights, "--weights"));
   auto const options = edit_options(loaded.config, arguments.request);
   configure(runtime, loaded.config);
   auto const device = choose_device(loaded.config.dist.device);
@@ -102,6 +103,7 @@ Command add_edit(CLI::App& root) {
   app->add_option("--env-scale", arguments->env_scale, "factor on the map; 0: the exposure of the scene's own light")
       ->capture_default_str();
   add_editing_options(*app, arguments->request);
+  add_weights_option(*app, arguments->weights);
   app->add_option("overrides", arguments->overrides, "key=value on the checkpoint's config");
   return {app, [arguments](dist::Runtime& runtime) {
             if (runtime.size() > 1) throw ConfigError("edit runs as one process; start it without mpirun");

@@ -9,7 +9,7 @@ namespace duoflow::launch {
 
 Command add_encode(CLI::App& root) {
   struct Arguments {
-    std::string checkpoint;
+    std::string checkpoint, weights = "auto";
     EncodeOptions options;
     std::vector<std::string> overrides;
   };
@@ -29,9 +29,11 @@ Command add_encode(CLI::App& root) {
   app->add_option("--batch", options.batch, "scenes encoded at once")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
+  add_weights_option(*app, arguments->weights);
   app->add_option("overrides", arguments->overrides, "key=value on the checkpoint's config");
   return {app, [arguments](dist::Runtime& runtime) {
-            auto loaded = load_checkpoint_model(arguments->checkpoint, arguments->overrides);
+            auto loaded = load_checkpoint_model(arguments->checkpoint, arguments->overrides,
+                                                weights_choice(arguments->weights, "--weights"));
             configure(runtime, loaded.config);
             auto const device = choose_device(loaded.config.dist.device);
             loaded.model.to(device);
@@ -42,7 +44,7 @@ Command add_encode(CLI::App& root) {
 
 Command add_evaluate(CLI::App& root) {
   struct Arguments {
-    std::string checkpoint;
+    std::string checkpoint, weights = "auto";
     EvaluateOptions options;
     std::vector<std::string> overrides;
   };
@@ -64,9 +66,11 @@ Command add_evaluate(CLI::App& root) {
   app->add_option("--rows", options.sheet_rows, "rows of the contact sheet")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
+  add_weights_option(*app, arguments->weights);
   app->add_option("overrides", arguments->overrides, "key=value on the checkpoint's config");
   return {app, [arguments](dist::Runtime& runtime) {
-            auto loaded = load_checkpoint_model(arguments->checkpoint, arguments->overrides);
+            auto loaded = load_checkpoint_model(arguments->checkpoint, arguments->overrides,
+                                                weights_choice(arguments->weights, "--weights"));
             configure(runtime, loaded.config);
             loaded.model.to(choose_device(loaded.config.dist.device));
             evaluate(runtime.communicator(dist::Device::cpu), loaded, arguments->options);

@@ -2,7 +2,16 @@
 
 #include <CLI/CLI.hpp>
 
+#include "launch/checkpoint_weights.h"
+
 namespace duoflow::launch {
+
+void add_weights_option(CLI::App& app, std::string& name) {
+  app.add_option("--weights", name,
+                 "the checkpoint's weights: trained, ema (their average), auto: ema where it has one")
+      ->check(CLI::IsMember(weights_choice_names()))
+      ->capture_default_str();
+}
 
 void add_editing_options(CLI::App& app, EditRequest& request) {
   app.add_option("--solver", request.solver, "solver (default: the config's)");

@@ -11,6 +11,8 @@ class App;
 
 namespace duoflow::launch {
 
+// --weights auto|trained|ema; `name` keeps its value when it is not given.
+void add_weights_option(CLI::App& app, std::string& name);
 // --solver, --steps, --guidance, --stochastic, --noise-seed.
 void add_editing_options(CLI::App& app, EditRequest& request);
 

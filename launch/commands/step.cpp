@@ -18,12 +18,13 @@
 #include "dist/flat_buffer.h"
 #include "dist/gradient_norm.h"
 #include "dist/sharded_adamw.h"
+#include "launch/batches.h"
 #include "launch/commands/commands.h"
 #include "launch/logging.h"
 #include "launch/loss_weights.h"
-#include "launch/batches.h"
 #include "launch/model_setup.h"
 #include "launch/output_file.h"
+#include "launch/parameter_rules.h"
 #include "launch/run_setup.h"
 #include "launch/run_state.h"
 #include "launch/schedule.h"
@@ -97,7 +98,7 @@ class BatchFile {
 
 // What the objective uses must be in the weights: anything else would be random.
 void load_step_weights(model::SceneModel& model, Arguments const& arguments, Config const& config) {
-  auto missing = load_weights(model, arguments.weights);
+  auto missing = load_weights(model, arguments.weights, WeightsChoice::trained);
   std::erase_if(missing, [&](std::string const& name) {
     for (auto const& parameter : model.parameters())
       if (parameter.name == name)
@@ -295,14 +296,18 @@ class StepRun {
 
   // Optimizer steps with the config's schedule, groups and clip, from the weights given.
   void optimize(std::int64_t steps) {
+    for (auto const part : {model::Part::reconstructor, model::Part::editor, model::Part::renderer})
+      model_.set_trainable(part, trains(part));
+    freeze_by_rules(model_, config_);
+    auto const groups = parameter_groups(model_, config_);
     std::vector<dist::TrainableParameter> trainable;
     for (auto const& parameter : model_.parameters())
-      if (parameter.trainable && trains(parameter.part))
-        trainable.push_back({parameter.name, parameter.tensor, parameter.tensor.dim() == 1 ? 1 : 0});
+      if (parameter.trainable && parameter.tensor.requires_grad())
+        trainable.push_back({parameter.name, parameter.tensor, groups.group_of(parameter.name)});
     dist::FlatBuffer buffer(std::move(trainable));
     auto const& t = config_.training;
     dist::GradientNorm gradient_norm(buffer);
-    dist::ShardedAdamW optimizer(buffer, {t.beta1, t.beta2, 1e-8, {t.weight_decay, 0}});
+    dist::ShardedAdamW optimizer(buffer, adamw_options(model_, config_, 1e-8));
     auto const before = resume({model_, buffer, optimizer, *weighting_});
     ScheduleOptions const schedule{t.lr, t.warmup, t.train_steps, t.scheduler_type, before.schedule_ahead};
     std::vector<at::Tensor> trajectory;

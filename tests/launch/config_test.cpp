@@ -94,6 +94,12 @@ std::vector<std::pair<std::string, std::string>> other_values() {
           {"training.keep_every", "10"},
           {"training.init_from", "\"a \\\"b\\\" \\\\ c: # d\""},
           {"training.freeze_reconstructor_renderer", "false"},
+          {"training.freeze", "[\"env_tokenizer.*\", \"*.norm1.weight\"]"},
+          {"training.lr_scale", "[\"transformer_editor.0.*=0.1\"]"},
+          {"training.layer_lr_decay", "0.9"},
+          {"training.ema_decay", "0.999"},
+          {"training.ema_warmup", "false"},
+          {"training.init_weights", "\"trained\""},
           {"training.light_dropout", "0.1"},
           {"training.collapse_guard", "0.3"},
           {"training.collapse_action", "\"stop\""},
@@ -155,9 +161,20 @@ TEST(ConfigTest, BridgesHaveAWidth) {
   EXPECT_EQ(values_of(parse(effective_yaml(config))), values_of(config));
 }
 
+TEST(ConfigTest, OneTextIsAListAndAnEmptyOneIsNone) {
+  EXPECT_EQ(parse("", {"training.freeze=env_tokenizer.*"}).training.freeze,
+            (std::vector<std::string>{"env_tokenizer.*"}));
+  EXPECT_EQ(parse("training: {lr_scale: [\"a.*=2\", \"*b=0.5\"]}").training.lr_scale,
+            (std::vector<std::string>{"a.*=2", "*b=0.5"}));
+  EXPECT_TRUE(parse("training: {freeze: [a]}", {"training.freeze="}).training.freeze.empty());
+  expect_error({"training.freeze", "list of string"}, "training: {freeze: [[a]]}");
+}
+
 TEST(ConfigTest, WhatContradictsAnotherKeyIsSaid) {
+  expect_error({"training.init_weights = ema", "training.init_from"}, "", {"training.init_weights=ema"});
   expect_error({"training.grad_checkpoint_every = 2", "grad_checkpoint_part"}, "",
                {"training.grad_checkpoint_every=2", "training.grad_checkpoint_part=mlp"});
+  EXPECT_EQ(parse("", {"training.ema_warmup=false"}).notes.size(), 1u);
   EXPECT_EQ(parse("", {"training.grad_checkpoint_part=mlp"}).notes.size(), 1u);
 }
 
@@ -214,8 +231,15 @@ TEST(ConfigTest, TextThatIsNoMappingOrNoYamlIsAnError) {
 
 TEST(ConfigTest, ValuesOutsideTheirRangeAreErrors) {
   std::vector<std::string> const bad = {"training.perceptual_loss_weight=-0.5",
+                                        "training.ema_decay=1",
+                                        "training.ema_decay=-0.1",
+                                        "training.init_weights=best",
                                         "training.light_dropout=1",
                                         "training.light_dropout=-0.1",
+                                        "training.layer_lr_decay=0",
+                                        "training.layer_lr_decay=1.5",
+                                        "training.lr_scale=[a]",
+                                        "training.freeze=[\"\"]",
                                         "training.collapse_guard=1",
                                         "training.collapse_action=panic",
                                         "training.grad_checkpoint_every=-1",

@@ -36,8 +36,10 @@ struct TinyShape {
   bool bf16 = false;             // gradients travel in bf16
   std::int64_t warmup = 0;       // of the learning rate, which is constant then
   bool image_terms = false;      // every term of the render loss, with a gate in t and a crop
+  double ema = 0;                // decay of the average, which warms up
   std::int64_t view_chunk = 0;   // the batch has two views
   double clip = 1, allowed = 0;  // grad_clip_norm, allowed_gradnorm_factor
+  std::vector<std::string> freeze{}, lr_scale{};
 };
 
 model::ModelOptions tiny_options();

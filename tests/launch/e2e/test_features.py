@@ -29,6 +29,60 @@ class FeaturesTest(RefusalTest):
             rows = list(csv.reader(file))
         return json.loads((out / "metrics.json").read_text()), rows, said.err
 
+    def test_the_average_is_what_evaluation_export_and_the_next_run_take(self):
+        from safetensors.numpy import load_file
+
+        run = self.train("averaged", "training.ema_decay=0.9", "training.train_steps=6", "training.lr=0.01")
+        state, model = tensors(checkpoint(run), "state"), tensors(checkpoint(run), "model")
+        averages = {name.removeprefix("ema."): value for name, value in state.items() if name.startswith("ema.")}
+        self.assertIn("transformer_editor.0.attn.fc.weight", averages)
+        exported = {}
+        for weights in ("auto", "ema", "trained"):
+            out = self.folder / f"{weights}.safetensors"
+            launch(0, "export", run, out, "--weights", weights)
+            exported[weights] = load_file(out)
+            for name, value in exported[weights].items():
+                expected = model[name] if weights == "trained" else averages.get(name, model[name])
+                self.assertEqual(value.tobytes(), expected.tobytes(), f"{weights} {name}")
+        by_choice = {weights: self.evaluate(run, f"eval-{weights}", "--weights", weights) for weights in exported}
+        self.assertEqual(by_choice["auto"][:2], by_choice["ema"][:2])
+        self.assertNotEqual(by_choice["auto"][1], by_choice["trained"][1])
+        self.assertIn("the average of its weights", by_choice["auto"][2])
+        self.assertNotIn("the average of its weights", by_choice["trained"][2])
+        for weights in ("ema", "trained"):
+            later = self.train(f"from-{weights}", f"training.init_from={run}", f"training.init_weights={weights}", "training.train_steps=1",
+                               "training.lr=0")
+            for name, value in tensors(checkpoint(later), "model").items():
+                self.assertEqual(value.tobytes(), exported[weights][name].tobytes(), f"{weights} {name}")
+        self.refuse(["evaluate", "--checkpoint", samples() / "stage1", "--data", samples() / "pairs", "--out", self.folder / "none",
+                     "--weights", "ema"], 3, "stage1", "training.ema_decay", ranks=0)
+        self.refuse(["export", run, self.folder / "x.pt", "--format", "reference", "--weights", "ema"], 2, "--weights ema", ranks=0)
+        self.refuse(train_arguments("joint", self.folder / "file", f"training.init_from={self.folder / 'auto.safetensors'}",
+                                    "training.init_weights=ema"), 2, "auto.safetensors", "once", ranks=0)
+
+    def test_the_average_of_stage_1_encodes_and_renders_in_stage_2(self):
+        stage1 = self.train("stage1-averaged", "training.ema_decay=0.5", "training.train_steps=3", objective="reconstruction")
+        pairs = self.folder / "pairs-averaged"
+        launch(0, "encode", "--checkpoint", stage1, "--data", samples() / "scenes", "--out", pairs)
+        start = f"training.init_from={stage1}"
+        joint = self.train("joint-averaged", start, "training.train_steps=1", data=pairs)
+        launch(0, "evaluate", "--checkpoint", joint, "--data", pairs, "--out", self.folder / "evaluated", "--rows", 0)
+        self.refuse(train_arguments("joint", self.folder / "trained", start, "training.init_weights=trained", data=pairs), 3, "producer", ranks=0)
+
+    def test_frozen_parameters_stay_and_slow_ones_move_less(self):
+        frozen = self.train("frozen", "training.freeze=[env_tokenizer.*, transformer_editor.0.*]", "training.train_steps=2", ranks=2)
+        before, after = (tensors(checkpoint(run), "model") for run in (samples() / "stage1", frozen))
+        for name, value in after.items():
+            still = name.startswith(("env_tokenizer.", "transformer_editor.0.")) or not name.startswith(
+                ("transformer_editor.", "time_embedder.", "light_embedder.", "editor_velocity_head."))
+            if still and not name.startswith("latent_"):
+                self.assertEqual(value.tobytes(), before[name].tobytes(), name)
+        self.assertFalse([name for name in tensors(checkpoint(frozen), "state") if "env_tokenizer" in name])
+        self.assertFalse(np.array_equal(after["editor_velocity_head.1.weight"], before["editor_velocity_head.1.weight"]))
+        arguments = train_arguments("joint", self.folder / "bad")
+        self.refuse([*arguments, "training.freeze=env_tokeniser.*"], 2, "env_tokeniser.*", "env_tokenizer.1.weight", ranks=0)
+        self.refuse([*arguments, "training.lr_scale=transformer_decoder.*=0.5"], 2, "transformer_decoder.*", "do not train", ranks=0)
+
     def test_guidance_needs_a_model_that_knows_no_light(self):
         run = self.train("dropped", "training.light_dropout=0.5", "training.train_steps=4", "training.lr=0.01")
         plain, guided = (self.evaluate(run, f"guided-{scale}", "--guidance", scale)[1] for scale in (1, 3))
