@@ -105,6 +105,7 @@ struct DistConfig {
 
 struct Config {
   std::string objective = "joint", latents = "cached", class_name, editor_kind = "flow";
+  std::string editor_init = "zero", editor_init_checkpoint;
   bool residual_mode = false;  // the reference's use_residual_mode: what its residual class does
   std::int64_t env_image_size = 32, target_image_size = 0;
   model::ModelOptions model;

@@ -112,6 +112,21 @@ void validate_guard(TrainingConfig const& t) {
   require_one_of("training.collapse_action", t.collapse_action, {"warn", "stop"});
 }
 
+void validate_start(Config const& c) {
+  require_one_of("model.transformer.editor.init", c.editor_init, {"zero", "one_step", "decoder"});
+  std::string const key = "model.transformer.editor.init_checkpoint";
+  require((c.editor_init == "one_step") == !c.editor_init_checkpoint.empty(), key.c_str(),
+          "\"" + c.editor_init_checkpoint + "\"",
+          c.editor_init == "one_step" ? "the one-step editor that model.transformer.editor.init: one_step starts from"
+                                      : "empty unless model.transformer.editor.init is one_step");
+  require(c.editor_init == "zero" || c.objective == "joint", "model.transformer.editor.init", c.editor_init,
+          "zero with objective reconstruction, which trains no editor");
+  require(c.editor_init != "one_step" || model::knows_time(c.model.editor), "model.transformer.editor.init",
+          c.editor_init, "zero or decoder for an editor that is one-step itself: training.init_from starts it");
+  require(c.editor_init != "decoder" || !c.training.init_from.empty(), "model.transformer.editor.init", c.editor_init,
+          "zero or one_step without a training.init_from: the renderer's blocks would be random");
+}
+
 void validate_training(Config const& c) {
   auto const& t = c.training;
   require(t.batch_size_per_gpu > 0, "training.batch_size_per_gpu", t.batch_size_per_gpu, "> 0");
@@ -143,6 +158,7 @@ void validate_training(Config const& c) {
   validate_rates(t);
   validate_light(t);
   validate_guard(t);
+  validate_start(c);
 }
 
 void validate_flow(Config const& c) {

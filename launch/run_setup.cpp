@@ -8,6 +8,7 @@
 #include "dist/checkpoint/checkpoint.h"
 #include "dist/error.h"
 #include "launch/batches.h"
+#include "launch/editor_start.h"
 #include "launch/logging.h"
 #include "launch/model_setup.h"
 #include "launch/parameter_rules.h"
@@ -47,6 +48,7 @@ model::SceneModel make_model(Config const& config, at::Device device, bool resum
       log_info(fmt::format("{}: {} tensors not in it keep their initial values (first: {})", config.training.init_from,
                            missing.size(), missing.front()));
   }
+  if (!resumes) start_editor(model, config);
   for (auto const part : {model::Part::reconstructor, model::Part::editor, model::Part::renderer})
     model.set_trainable(part, trains(config, part));
   freeze_by_rules(model, config);

@@ -132,6 +132,8 @@ std::set<std::string> keys_of_one_value() {
           kFlow + "path",
           kFlow + "path_sigma",         // not beside the kind of editor above; BridgesHaveAWidth
           "training.perceptual_min_t",  // without effect, and noted, beside the objective above
+          "model.transformer.editor.init",
+          "model.transformer.editor.init_checkpoint",  // EditorsStartFromWhatThereIs
           "dist.reproducible",
           "dist.virtual_shards"};
 }
@@ -168,6 +170,21 @@ TEST(ConfigTest, OneTextIsAListAndAnEmptyOneIsNone) {
             (std::vector<std::string>{"a.*=2", "*b=0.5"}));
   EXPECT_TRUE(parse("training: {freeze: [a]}", {"training.freeze="}).training.freeze.empty());
   expect_error({"training.freeze", "list of string"}, "training: {freeze: [[a]]}");
+}
+
+TEST(ConfigTest, EditorsStartFromWhatThereIs) {
+  std::string const init = "model.transformer.editor.init=", checkpoint = "model.transformer.editor.init_checkpoint=";
+  std::string const from = "training.init_from=w.safetensors";
+  auto const config = parse("", {init + "one_step", checkpoint + "e.safetensors"});
+  EXPECT_EQ(values_of(parse(effective_yaml(config))), values_of(config));
+  EXPECT_EQ(parse("", {init + "decoder", from}).editor_init, "decoder");
+  expect_error({"init_checkpoint", "one_step"}, "", {init + "one_step"});
+  expect_error({"init_checkpoint", "empty"}, "", {checkpoint + "e.safetensors"});
+  expect_error({"init = decoder", "training.init_from", "random"}, "", {init + "decoder"});
+  expect_error({"init = decoder", "reconstruction"}, "", {init + "decoder", from, "objective=reconstruction"});
+  expect_error({"init = one_step", "training.init_from"}, "",
+               {init + "one_step", checkpoint + "e.safetensors", "model.transformer.editor.kind=one_step",
+                "model.transformer.editor.flow_matching.num_ode_steps=1"});
 }
 
 TEST(ConfigTest, WhatContradictsAnotherKeyIsSaid) {
@@ -245,6 +262,7 @@ TEST(ConfigTest, ValuesOutsideTheirRangeAreErrors) {
                                         "training.grad_checkpoint_every=-1",
                                         "training.grad_checkpoint_part=norm",
                                         "training.render_view_chunk=-1",
+                                        "model.transformer.editor.init=random",
                                         "training.lpips_loss_weight=.nan",
                                         "training.l1_loss_weight=-1",
                                         "training.gradient_loss_weight=.inf",

@@ -102,6 +102,29 @@ class FeaturesTest(RefusalTest):
         self.refuse(["evaluate", "--checkpoint", samples() / "stage1", "--data", samples() / "pairs", "--out", self.folder / "none",
                      "--stochastic", 0.3], 2, "--stochastic 0.3", "kind flow", ranks=0)
 
+    def test_an_editor_starts_from_the_renderer_or_from_a_one_step_editor(self):
+        still = ("training.train_steps=1", "training.lr=0")
+        decoder = tensors(checkpoint(self.train("decoder", f"{EDITOR}init=decoder", f"{EDITOR}n_layer=1", 'training.init_from='
+                                                f"{self.without_editor()}", *still)), "model")
+        np.testing.assert_array_equal(decoder["transformer_editor.0.attn.to_qkv.weight"], decoder["transformer_decoder.0.attn.to_qkv.weight"])
+        one_step = self.train("one-step", f"{EDITOR}kind=one_step", f"{EDITOR}flow_matching.num_ode_steps=1",
+                              f"training.init_from={self.without_editor()}", "training.train_steps=2")
+        started = tensors(checkpoint(self.train("started", f"{EDITOR}init=one_step", f"{EDITOR}init_checkpoint={one_step}", *still)), "model")
+        source = tensors(checkpoint(one_step), "model")
+        for name in ("transformer_editor.1.mlp.mlp.0.weight", "env_tokenizer.1.weight"):
+            np.testing.assert_array_equal(started[name], source[name])
+        bias = started["transformer_editor.1.adaLN_modulation.1.bias"].reshape(6, -1)
+        np.testing.assert_allclose(bias[1] + 1, source["transformer_editor.1.norm1.weight"], atol=1e-6)
+        np.testing.assert_array_equal(bias[2], 1)
+        self.refuse(train_arguments("joint", self.folder / "bad", f"{EDITOR}init=decoder"), 2, "transformer_decoder.1.",
+                    "the nearest is transformer_decoder.0.", ranks=0)  # the editor has two blocks, the renderer one
+
+    def without_editor(self):
+        out = self.folder / "without_editor.safetensors"
+        if not out.exists():
+            launch(0, "export", samples() / "stage1", out, "--parts", "reconstructor,renderer")
+        return out
+
     def test_a_collapse_of_the_latents_may_end_the_run(self):
         refused = launch(2, *train_arguments(
             "joint", self.folder / "collapsed", "latents=online", "training.freeze_reconstructor_renderer=false", "training.collapse_guard=0.999",
