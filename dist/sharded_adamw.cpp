@@ -9,6 +9,8 @@
 namespace duoflow::dist {
 namespace {
 
+constexpr double kAverageWarmup = 9;  // the decay is (1+n)/(10+n) after n updates: the usual ramp of weight averages
+
 void check_scalar(char const* name, at::Tensor const& scalar, at::Device device) {
   if (scalar.scalar_type() != at::kFloat || scalar.numel() != 1 || scalar.device() != device) {
     throw std::invalid_argument(fmt::format("{} is {} with {} elements on {}, expected one Float on {}", name,
@@ -40,6 +42,34 @@ ShardedAdamW::ShardedAdamW(FlatBuffer& buffer, AdamWOptions const& options, Comm
       owned_.push_back({run.begin, run.begin, run.end - run.begin, run.group, 0, run.section});
     }
   }
+  auto const& factors = options_.rate_factor;
+  if (!factors.empty() && factors.size() != options_.weight_decay.size()) {
+    throw std::invalid_argument(
+        fmt::format("{} factors on the learning rate for {} parameter groups, give one for each", factors.size(),
+                    options_.weight_decay.size()));
+  }
+  for (double const factor : factors) {
+    rates_.push_back(factor == 1 ? at::Tensor() : at::zeros_like(update_count_));
+    factors_.push_back(at::full_like(update_count_, factor));
+  }
+  double const decay = options_.average.decay;
+  if (!(decay >= 0 && decay < 1)) {
+    throw std::invalid_argument(
+        fmt::format("the average's decay is {} (0 is none, 1 would never move), use a number "
+                    "from 0 to below 1",
+                    decay));
+  }
+  if (decay == 0) return;
+  average_ = at::empty_like(exp_avg_);
+  average_weight_ = at::zeros_like(update_count_);
+  start_average();
+}
+
+void ShardedAdamW::start_average() {
+  at::NoGradGuard no_grad;
+  for (OwnedRange const& range : owned_) {
+    average_.narrow(0, range.own, range.numel).copy_(buffer_.parameters().narrow(0, range.flat, range.numel));
+  }
 }
 
 void ShardedAdamW::step(at::Tensor const& own_gradients, at::Tensor const& learning_rate, at::Tensor const& found_inf,
@@ -48,11 +78,20 @@ void ShardedAdamW::step(at::Tensor const& own_gradients, at::Tensor const& learn
   check_scalar("learning_rate", learning_rate, buffer_.parameters().device());
   check_scalar("found_inf", found_inf, buffer_.parameters().device());
   update_count_.add_(1 - found_inf.reshape({}));
+  for (std::size_t g = 0; g < rates_.size(); ++g)
+    if (rates_[g].defined()) at::mul_out(rates_[g], learning_rate.reshape({}), factors_[g]);
+  if (average_.defined()) weigh_average(found_inf);
   for (OwnedRange const& range : owned_) {
     if ((idle_sections >> range.section & 1) == 0) update(range, own_gradients, learning_rate, found_inf);
+    if (average_.defined()) follow(range, own_gradients);
     bool const bucket_done = &range == &owned_.back() || (&range + 1)->bucket != range.bucket;
     if (group_.size() > 1 && bucket_done) start_gather(buffer_.buckets()[range.bucket]);
   }
+}
+
+at::Tensor ShardedAdamW::rate_of(int group, at::Tensor const& learning_rate) {
+  auto const& scaled = rates_.empty() ? at::Tensor() : rates_[static_cast<std::size_t>(group)];
+  return scaled.defined() ? scaled : learning_rate;
 }
 
 void ShardedAdamW::update(OwnedRange const& range, at::Tensor const& own_gradients, at::Tensor const& learning_rate,
@@ -63,9 +102,26 @@ void ShardedAdamW::update(OwnedRange const& range, at::Tensor const& own_gradien
   at::Tensor averages[] = {own(exp_avg_)};
   at::Tensor squares[] = {own(exp_avg_sq_)};
   at::Tensor counts[] = {update_count_};
-  at::_fused_adamw_(parameters, gradients, averages, squares, /*max_exp_avg_sqs=*/{}, counts, learning_rate,
-                    options_.beta1, options_.beta2, options_.weight_decay[static_cast<std::size_t>(range.group)],
-                    options_.eps, /*amsgrad=*/false, /*maximize=*/false, /*grad_scale=*/{}, found_inf);
+  at::_fused_adamw_(parameters, gradients, averages, squares, /*max_exp_avg_sqs=*/{}, counts,
+                    rate_of(range.group, learning_rate), options_.beta1, options_.beta2,
+                    options_.weight_decay[static_cast<std::size_t>(range.group)], options_.eps, /*amsgrad=*/false,
+                    /*maximize=*/false, /*grad_scale=*/{}, found_inf);
+}
+
+// 0 in a skipped update, whose parameters the average then keeps away from.
+void ShardedAdamW::weigh_average(at::Tensor const& found_inf) {
+  double const least = 1 - options_.average.decay;
+  at::Tensor const weight = options_.average.warmup
+                                ? at::clamp_min(kAverageWarmup / (update_count_ + kAverageWarmup), least)
+                                : at::full_like(update_count_, least);
+  average_weight_.copy_(weight * (1 - found_inf.reshape({})));
+}
+
+void ShardedAdamW::follow(OwnedRange const& range, at::Tensor const& own_gradients) {
+  at::Tensor average = average_.narrow(0, range.own, range.numel);
+  at::Tensor difference = own_gradients.narrow(0, range.own, range.numel);
+  at::sub_out(difference, buffer_.parameters().narrow(0, range.flat, range.numel), average);
+  average.add_(difference.mul_(average_weight_));
 }
 
 // Beside the update of the buckets that follow, and whatever comes next.

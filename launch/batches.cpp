@@ -1,5 +1,6 @@
 #include "launch/batches.h"
 
+#include <functional>
 #include <stdexcept>
 
 #include <ATen/ATen.h>
@@ -35,15 +36,21 @@ at::Tensor own_float(at::Tensor const& view, at::Device device) {
       .to(at::kFloat, /*non_blocking=*/true, /*copy=*/view.scalar_type() == at::kFloat);
 }
 
-at::Tensor times(std::uint64_t first_position, std::int64_t samples, Config const& config, at::Device device) {
-  auto t = at::empty(
+// [samples] fp32 on the device, one number a sample.
+at::Tensor per_sample(std::uint64_t first_position, std::int64_t samples, at::Device device,
+                      std::function<float(std::uint64_t)> const& number_of) {
+  auto numbers = at::empty(
       {samples}, at::TensorOptions(at::kFloat).pinned_memory(device.is_cuda()));  // else the copy waits for the device
-  auto const sampling = time_sampling(config.flow);
-  auto* values = t.mutable_data_ptr<float>();
-  for (std::int64_t i = 0; i < samples; ++i)
-    values[i] = static_cast<float>(
-        model::sample_time(sampling, config.training.seed, first_position + static_cast<std::uint64_t>(i)));
-  return t.to(device, /*non_blocking=*/true);
+  auto* values = numbers.mutable_data_ptr<float>();
+  for (std::int64_t i = 0; i < samples; ++i) values[i] = number_of(first_position + static_cast<std::uint64_t>(i));
+  return numbers.to(device, /*non_blocking=*/true);
+}
+
+at::Tensor times(std::uint64_t first_position, std::int64_t samples, Config const& config, at::Device device) {
+  return per_sample(first_position, samples, device,
+                    [sampling = time_sampling(config.flow), seed = config.training.seed](std::uint64_t position) {
+                      return static_cast<float>(model::sample_time(sampling, seed, position));
+                    });
 }
 
 at::Tensor noise_of(std::uint64_t first_position, std::int64_t samples, model::ModelOptions const& options,
@@ -114,6 +121,14 @@ InputPictures input_pictures(data::Batch const& batch, data::BatchSource const& 
   return result;
 }
 
+at::Tensor kept_lights(std::uint64_t first_position, std::int64_t samples, double dropout, std::uint64_t seed,
+                       at::Device device) {
+  if (dropout == 0) return {};
+  return per_sample(first_position, samples, device, [&](std::uint64_t position) {
+    return model::uniform01(seed, position, model::Stream::light, 0) < dropout ? 0.0F : 1.0F;
+  });
+}
+
 model::JointBatch joint_batch(data::Batch const& batch, data::BatchSource const& source, Config const& config,
                               model::LightEncoding encoding, at::Device device) {
   auto const& options = config.model;
@@ -135,6 +150,8 @@ model::JointBatch joint_batch(data::Batch const& batch, data::BatchSource const&
   if (needs_noise(config))
     result.noise = noise_of(batch.first_position, batch.samples, options, config.training.seed, device);
   result.env = light_tensor(field("env"), field("world_to_norm"), options.env_height, encoding, device);
+  result.light_kept =
+      kept_lights(batch.first_position, batch.samples, config.training.light_dropout, config.training.seed, device);
   result.target_image = image_tensor(field("target_images"), device);
   result.target_rays = rays_of(batch, source, "target", result.target_image);
   return result;

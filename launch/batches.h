@@ -34,9 +34,14 @@ bool needs_noise(Config const& config);
 // bridge.
 at::Tensor starting_noise(model::ModelOptions const& options, std::uint64_t seed, std::uint64_t position);
 
-// x0, x1 keep renderer space (pair shards), or the pictures they are encoded from are there (scene pairs); t and noise
-// from (seed, position), t zero for an editor that knows no time, noise where needs_noise. May start copies that read
-// the batch's memory asynchronously (CUDA).
+// [samples] 1 or 0, whether a sample sees its light: 0 with probability `dropout` (training.light_dropout), decided by
+// (seed, position) alone; undefined where it is 0.
+at::Tensor kept_lights(std::uint64_t first_position, std::int64_t samples, double dropout, std::uint64_t seed,
+                       at::Device device);
+
+// x0, x1 keep renderer space (pair shards), or the pictures they are encoded from are there (scene pairs); t, noise and
+// kept lights from (seed, position), t zero for an editor that knows no time, noise where needs_noise. May start copies
+// that read the batch's memory asynchronously (CUDA).
 model::JointBatch joint_batch(data::Batch const& batch, data::BatchSource const& source, Config const& config,
                               model::LightEncoding encoding, at::Device device);
 model::ReconstructionBatch reconstruction_batch(data::Batch const& batch, data::BatchSource const& source,

@@ -213,6 +213,9 @@ void note_what_has_no_effect(Config& c) {
   auto const note = [&](bool idle, char const* key, char const* why) {
     if (idle && c.written.contains(key)) c.notes.push_back(fmt::format("{} has no effect ({})", key, why));
   };
+  note(c.training.grad_checkpoint_every == 0 && c.training.grad_checkpoint_part != "block",
+       "training.grad_checkpoint_part", "training.grad_checkpoint_every is 0");
+  note(c.training.ema_decay == 0 && !c.training.ema_warmup, "training.ema_warmup", "training.ema_decay is 0");
   note(!c.dist.reproducible && c.dist.virtual_shards > 0, "dist.virtual_shards", "dist.reproducible is false");
   note(c.objective == "joint" && c.latents == "cached" && !c.data.exclude_lights.empty(), "data.exclude_lights",
        "the lights of cached latents were chosen when they were encoded");
@@ -242,6 +245,13 @@ model::EditorKind editor_kind(std::string const& name) {
          : name == "noise_to_relit" ? model::EditorKind::noise_to_relit
          : name == "one_step"       ? model::EditorKind::one_step
                                     : model::EditorKind::residual;
+}
+
+model::RecomputePart recompute_part(std::string const& name) {
+  require_one_of("training.grad_checkpoint_part", name, {"block", "attention", "mlp"});
+  return name == "block"       ? model::RecomputePart::block
+         : name == "attention" ? model::RecomputePart::attention
+                               : model::RecomputePart::mlp;
 }
 
 // normalize_losses says in other words whether weighting is `normalized`. Written in one place the two must agree; one
@@ -282,7 +292,8 @@ void resolve(Config& c, std::set<std::string> const& overridden, WrittenBy write
   note_what_has_no_effect(c);
   c.model.env_height = c.env_image_size;
   c.model.compute = c.training.use_amp ? model::ComputeType::bf16 : model::ComputeType::fp32;
-  c.model.checkpoint_blocks = c.training.grad_checkpoint_every > 0;
+  c.model.recompute_every = c.training.grad_checkpoint_every;
+  c.model.recompute_part = recompute_part(c.training.grad_checkpoint_part);
 }
 
 }  // namespace

@@ -46,11 +46,21 @@ struct TrainingConfig {
   std::string amp_dtype = "bf16";
   std::int64_t print_every = 10, checkpoint_every = 1000, vis_every = 0;
   std::int64_t grad_checkpoint_every = 0;
+  std::string grad_checkpoint_part = "block";
+  std::int64_t render_view_chunk = 0;
   std::uint64_t seed = 777;
   int keep_last = 3;
   std::int64_t keep_every = 0;
-  std::string init_from;
+  std::string init_from, init_weights = "auto";
   bool freeze_reconstructor_renderer = true;
+  std::vector<std::string> freeze;    // globs on parameter keys
+  std::vector<std::string> lr_scale;  // GLOB=FACTOR
+  double layer_lr_decay = 1;
+  double ema_decay = 0;
+  bool ema_warmup = true;
+  double light_dropout = 0;
+  double collapse_guard = 0.1;
+  std::string collapse_action = "warn";
   int max_skips_in_a_row = 20;
   double max_hours = 0;
 };
@@ -99,6 +109,7 @@ struct DistConfig {
 
 struct Config {
   std::string objective = "joint", latents = "cached", class_name, editor_kind = "flow";
+  std::string editor_init = "zero", editor_init_checkpoint;
   bool residual_mode = false;  // the reference's use_residual_mode: what its residual class does
   std::int64_t env_image_size = 32, target_image_size = 0;
   model::ModelOptions model;

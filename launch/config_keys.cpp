@@ -21,6 +21,8 @@ std::string type_name() {
     return "float";
   else if constexpr (std::is_same_v<T, std::string>)
     return "string";
+  else if constexpr (std::is_same_v<T, std::vector<std::string>>)
+    return "list of string";
   else
     return "list of float";
 }
@@ -46,11 +48,20 @@ std::string spell(T const& value) {
     return fmt::format("{}", value);
   else if constexpr (std::is_same_v<T, std::string>)
     return spell_string(value);
-  else {
+  else if constexpr (std::is_same_v<T, std::vector<std::string>>) {
+    std::vector<std::string> parts;
+    for (auto const& text : value) parts.push_back(spell_string(text));
+    return fmt::format("[{}]", fmt::join(parts, ", "));
+  } else {
     std::vector<std::string> parts;
     for (double const number : value) parts.push_back(spell_float(number));
     return fmt::format("[{}]", fmt::join(parts, ", "));
   }
+}
+
+// One text may stand alone; an empty one is no text.
+std::vector<std::string> texts(std::string const& one) {
+  return one.empty() ? std::vector<std::string>() : std::vector<std::string>{one};
 }
 
 template <class T>
@@ -59,6 +70,8 @@ ConfigKey key(std::string name, T& field, std::string description) {
           [&field](YAML::Node const& node) {
             if constexpr (std::is_same_v<T, std::vector<double>>)
               field = node.IsSequence() ? node.as<T>() : T{node.as<double>()};
+            else if constexpr (std::is_same_v<T, std::vector<std::string>>)
+              field = node.IsSequence() ? node.as<T>() : texts(node.as<std::string>());
             else
               field = node.as<T>();
           },
@@ -95,6 +108,11 @@ void add_model_keys(std::vector<ConfigKey>& keys, Config& c) {
               "residual "
               "(one_step with a zero head that is added to x0)"),
           key(e + "n_layer", m.editor_n_layer, "blocks of the editor"),
+          key(e + "init", c.editor_init,
+              "zero (gates, and the velocity head if there is one), or, gates open and the head zero, the blocks of: "
+              "one_step (a one-step editor) or decoder (the renderer)"),
+          key(e + "init_checkpoint", c.editor_init_checkpoint,
+              "init one_step: safetensors or .pt file, checkpoint or run folder of a one-step editor"),
           key(e + "init_scale", m.editor_init_scale, "one_step and residual: factor on the blocks' initial deviation"),
           key(e + "latent_scale", m.latent_scale,
               "factor on the latents that the flow sees (the reference's noise_to_relit: 0.136)"),
@@ -201,7 +219,11 @@ void add_training_keys(std::vector<ConfigKey>& keys, Config& c) {
           key("training.use_amp", t.use_amp, "matrix products and attention in amp_dtype"),
           key("training.amp_dtype", t.amp_dtype, "bf16 (weights stay fp32)"),
           key("training.grad_checkpoint_every", t.grad_checkpoint_every,
-              "1: recompute every block in the backward; 0: keep activations"),
+              "k: run k blocks at a time again in the backward, keeping what goes into them; 0: keep activations"),
+          key("training.grad_checkpoint_part", t.grad_checkpoint_part,
+              "what of each block is run again: block, or, with grad_checkpoint_every 1, attention or mlp alone"),
+          key("training.render_view_chunk", t.render_view_chunk,
+              "target views rendered and walked back at once: the same gradients, memory of so many views; 0: all"),
           key("training.print_every", t.print_every, "steps between log lines"),
           key("training.checkpoint_every", t.checkpoint_every,
               "steps between checkpoints; one is always written at the end"),
@@ -211,8 +233,25 @@ void add_training_keys(std::vector<ConfigKey>& keys, Config& c) {
           key("training.keep_every", t.keep_every, "checkpoints at multiples of this are never pruned; 0: none"),
           key("training.init_from", t.init_from,
               "weights-only start: safetensors or .pt file, checkpoint or run folder"),
+          key("training.init_weights", t.init_weights,
+              "which weights of that checkpoint: trained, ema (their average), or auto: ema where it has them"),
           key("training.freeze_reconstructor_renderer", t.freeze_reconstructor_renderer,
               "joint: only the editor trains; also accepted under model.transformer"),
+          key("training.freeze", t.freeze,
+              "globs on parameter keys: what matches does not train either, for example [env_tokenizer.*]"),
+          key("training.lr_scale", t.lr_scale,
+              "factors on the learning rate by glob, the last that matches counts: [\"transformer_editor.0.*=0.1\"]"),
+          key("training.layer_lr_decay", t.layer_lr_decay,
+              "the learning rate of an editor block is lowered by this factor for every block behind it; 1: off"),
+          key("training.ema_decay", t.ema_decay,
+              "a running average of the trainable parameters, which evaluate, edit, encode and export take; 0: none"),
+          key("training.ema_warmup", t.ema_warmup, "its decay is at most n / (9 + n) at the n-th update"),
+          key("training.light_dropout", t.light_dropout,
+              "joint: share of the samples that are shown no light (tokens of zeros): what --guidance needs"),
+          key("training.collapse_guard", t.collapse_guard,
+              "joint, reconstructor trainable: acts when the latents' deviation falls below this share of the first "
+              "step's; 0: off"),
+          key("training.collapse_action", t.collapse_action, "warn, or stop: the run ends with an error"),
           key("training.max_hours", t.max_hours, "checkpoint and stop with code 75 after this time; 0: off"),
       });
 }
@@ -275,7 +314,7 @@ std::vector<std::pair<std::string, std::string>> const& unused_keys() {
       {"model.transformer.editor.use_residual_mode",
        "model.transformer.editor.kind; the reference's residual class heeds it"},
       {"model.transformer.editor.init_from_decoder",
-       "not done (with AdaLN blocks the reference's own strict load raises)"},
+       "model.transformer.editor.init: decoder does it (with AdaLN blocks the reference's own strict load raises)"},
       {"model.transformer.editor.use_flow_matching", "the editor is always a flow editor"},
       {"model.transformer.editor.flow_matching.time_embed_dim", "equals d, as in the reference's code"},
       {"model.transformer.editor.flow_matching.use_ada_ln", "always on, as in the reference's code"},
@@ -297,7 +336,8 @@ std::vector<std::pair<std::string, std::string>> const& unused_keys() {
       {"training.checkpoint_dir", "given by --run"},
       {"training.resume_ckpt", "given by --resume"},
       {"training.reset_training_state", "given by --resume never and training.init_from"},
-      {"training.single_step_editor_checkpoint", "the reference never loads it either"},
+      {"training.single_step_editor_checkpoint",
+       "the reference never loads it; model.transformer.editor.init: one_step with init_checkpoint does"},
       {"training.center_crop", "done by ingest"},
       {"training.square_crop", "done by ingest"},
       {"training.scene_scale_factor", "1.35, as the reference's default"},

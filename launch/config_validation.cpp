@@ -6,6 +6,8 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include "launch/checkpoint_weights.h"
+#include "launch/parameter_rules.h"
 #include "model/flow/path.h"
 
 namespace duoflow::launch {
@@ -80,6 +82,51 @@ void validate_image_terms(Config const& c) {
             "at least 16 pixels for VGG, 31 for AlexNet, with a training.lpips_loss_weight or perceptual_loss_weight");
 }
 
+void validate_memory(TrainingConfig const& t) {
+  require(t.grad_checkpoint_every >= 0, "training.grad_checkpoint_every", t.grad_checkpoint_every, ">= 0");
+  require(t.grad_checkpoint_part == "block" || t.grad_checkpoint_every <= 1, "training.grad_checkpoint_every",
+          t.grad_checkpoint_every, "1, or 0, with a training.grad_checkpoint_part: it is taken of every block alike");
+  require(t.render_view_chunk >= 0, "training.render_view_chunk", t.render_view_chunk, ">= 0; 0: all views at once");
+}
+
+void validate_average(TrainingConfig const& t) {
+  require(t.ema_decay >= 0 && t.ema_decay < 1, "training.ema_decay", t.ema_decay, "in [0, 1); 0: no average");
+  auto const choice = weights_choice(t.init_weights, "training.init_weights");
+  require(choice == WeightsChoice::automatic || !t.init_from.empty(), "training.init_weights", t.init_weights,
+          "auto without a training.init_from to choose from");
+}
+
+void validate_rates(TrainingConfig const& t) {
+  require(t.layer_lr_decay > 0 && t.layer_lr_decay <= 1, "training.layer_lr_decay", t.layer_lr_decay, "in (0, 1]");
+  for (auto const& rule : t.lr_scale) parse_rate_rule(rule);
+  for (auto const& pattern : t.freeze) require(!pattern.empty(), "training.freeze", "\"\"", "a glob on parameter keys");
+}
+
+void validate_light(TrainingConfig const& t) {
+  require(t.light_dropout >= 0 && t.light_dropout < 1, "training.light_dropout", t.light_dropout,
+          "in [0, 1): at 1 no light would ever be seen");
+}
+
+void validate_guard(TrainingConfig const& t) {
+  require(t.collapse_guard >= 0 && t.collapse_guard < 1, "training.collapse_guard", t.collapse_guard, "in [0, 1)");
+  require_one_of("training.collapse_action", t.collapse_action, {"warn", "stop"});
+}
+
+void validate_start(Config const& c) {
+  require_one_of("model.transformer.editor.init", c.editor_init, {"zero", "one_step", "decoder"});
+  std::string const key = "model.transformer.editor.init_checkpoint";
+  require((c.editor_init == "one_step") == !c.editor_init_checkpoint.empty(), key.c_str(),
+          "\"" + c.editor_init_checkpoint + "\"",
+          c.editor_init == "one_step" ? "the one-step editor that model.transformer.editor.init: one_step starts from"
+                                      : "empty unless model.transformer.editor.init is one_step");
+  require(c.editor_init == "zero" || c.objective == "joint", "model.transformer.editor.init", c.editor_init,
+          "zero with objective reconstruction, which trains no editor");
+  require(c.editor_init != "one_step" || model::knows_time(c.model.editor), "model.transformer.editor.init",
+          c.editor_init, "zero or decoder for an editor that is one-step itself: training.init_from starts it");
+  require(c.editor_init != "decoder" || !c.training.init_from.empty(), "model.transformer.editor.init", c.editor_init,
+          "zero or one_step without a training.init_from: the renderer's blocks would be random");
+}
+
 void validate_training(Config const& c) {
   auto const& t = c.training;
   require(t.batch_size_per_gpu > 0, "training.batch_size_per_gpu", t.batch_size_per_gpu, "> 0");
@@ -106,6 +153,12 @@ void validate_training(Config const& c) {
   require_one_of("training.scheduler_type", t.scheduler_type, {"cosine", "linear", "constant"});
   require_one_of("training.amp_dtype", t.amp_dtype, {"bf16"}, " - fp16 needs loss scaling, which is left out");
   validate_image_terms(c);
+  validate_memory(t);
+  validate_average(t);
+  validate_rates(t);
+  validate_light(t);
+  validate_guard(t);
+  validate_start(c);
 }
 
 // The weighting with its options, beside what else the objective is made of.

@@ -66,9 +66,7 @@ class Evaluation {
         device_(loaded.model.parameters().front().tensor.device()),
         test_(options.data, device_),
         encoding_(model::light_encoding_from_string(loaded.config.data.light_encoding)),
-        solver_(solver_options(loaded.config.flow)) {
-    if (!options.solver.empty()) solver_.name = options.solver;
-    if (options.steps > 0) solver_.steps = static_cast<int>(options.steps);
+        editing_(edit_options(loaded.config, options.edit)) {
     if (!options.train_data.empty()) train_ = std::make_unique<PairReader>(options.train_data, device_);
     auto const& model = loaded.config.model;
     auto const& set = test_.set();
@@ -114,9 +112,9 @@ class Evaluation {
   }
 
   // The edit's metrics alone, with another solver.
-  std::vector<Row> run_edit(std::vector<std::int64_t> const& pairs, model::SolverOptions const& solver) {
+  std::vector<Row> run_edit(std::vector<std::int64_t> const& pairs, EditOptions const& editing) {
     at::NoGradGuard const no_grad;
-    auto const edited = edit(pairs, pairs, solver);
+    auto const edited = edit(pairs, pairs, editing);
     std::vector<Row> rows(pairs.size());
     for (std::size_t i = 0; i < pairs.size(); ++i) {
       auto const x1 = test_.set().pairs[static_cast<std::size_t>(pairs[i])].x1;
@@ -126,15 +124,18 @@ class Evaluation {
   }
 
   // The solvers of a sweep; dopri5, which chooses its steps itself, once.
-  std::vector<model::SolverOptions> sweep() const {
-    std::vector<model::SolverOptions> all;
+  std::vector<EditOptions> sweep() const {
+    std::vector<EditOptions> all;
     if (options_.sweep_steps.empty()) return all;
-    auto const names = options_.sweep_solvers.empty() ? std::vector<std::string>{solver_.name} : options_.sweep_solvers;
+    if (editing_.stochastic > 0 && !options_.sweep_solvers.empty())
+      throw ConfigError("--sweep-solvers beside --stochastic, which is a solver itself; leave one out");
+    auto const names =
+        options_.sweep_solvers.empty() ? std::vector<std::string>{editing_.solver.name} : options_.sweep_solvers;
     for (auto const& name : names) {
-      auto one = solver_;
-      one.name = name;
+      auto one = editing_;
+      one.solver.name = name;
       for (auto const steps : options_.sweep_steps) {
-        one.steps = static_cast<int>(steps);
+        one.solver.steps = static_cast<int>(steps);
         all.push_back(one);
         if (name == "dopri5") break;
       }
@@ -149,10 +150,10 @@ class Evaluation {
 
   // Pictures of each pair's x0 under the light of the x1 of `lights`.
   std::vector<at::Tensor> edit(std::vector<std::int64_t> const& pairs, std::vector<std::int64_t> const& lights) const {
-    return edit(pairs, lights, solver_);
+    return edit(pairs, lights, editing_);
   }
   std::vector<at::Tensor> edit(std::vector<std::int64_t> const& pairs, std::vector<std::int64_t> const& lights,
-                               model::SolverOptions const& solver) const {
+                               EditOptions const& editing) const {
     std::vector<at::Tensor> x0, env, to_norm, rays;
     for (std::size_t i = 0; i < pairs.size(); ++i) {
       auto const& pair = test_.set().pairs[static_cast<std::size_t>(pairs[i])];
@@ -163,7 +164,7 @@ class Evaluation {
     }
     auto const light =
         light_tensor(at::stack(env), at::stack(to_norm), loaded_.config.env_image_size, encoding_, device_);
-    auto const moved = edit_latents(loaded_.model, at::stack(x0), light, editing_noise(loaded_.config, pairs), solver);
+    auto const moved = edit_latents(loaded_.model, at::stack(x0), light, pairs, editing);
     return render(moved, at::stack(rays)).unbind(0);
   }
 
@@ -213,7 +214,7 @@ class Evaluation {
   PairReader test_;
   std::unique_ptr<PairReader> train_;
   model::LightEncoding encoding_;
-  model::SolverOptions solver_;
+  EditOptions editing_;
   std::shared_ptr<model::Lpips const> lpips_;
   std::string lpips_absent_;
   std::map<std::int64_t, at::Tensor> rendered_;
@@ -286,27 +287,6 @@ void write_sheet(std::string const& path, Evaluation& evaluation, std::int64_t w
   data::write_png(path, picture_grid(rows, {"input", "light", "edited", "target", "error x4"}, captions, 2));
 }
 
-}  // namespace
-
-at::Tensor edit_latents(model::SceneModel const& model, at::Tensor const& x0, at::Tensor const& env,
-                        at::Tensor const& noise, model::SolverOptions const& solver) {
-  at::NoGradGuard const no_grad;
-  auto const light = model.light_tokens(env), source = model.to_flow_space(x0);
-  auto const field = [&](at::Tensor const& x, at::Tensor const& t) { return model.velocity(x, t, light, source); };
-  auto const start = noise.defined() ? noise.to(source.device()) : source;
-  return model.from_flow_space(model::solve(solver, field, start));
-}
-
-at::Tensor editing_noise(Config const& config, std::vector<std::int64_t> const& samples) {
-  if (config.model.editor != model::EditorKind::noise_to_relit) return {};
-  std::vector<at::Tensor> noise;
-  for (auto const sample : samples)
-    noise.push_back(starting_noise(config.model, config.training.seed, static_cast<std::uint64_t>(sample)));
-  return at::stack(noise);
-}
-
-namespace {
-
 // Rows of all pairs, on every rank; `run` gets this rank's, a batch at a time.
 std::vector<Row> over_ranks(dist::Communicator const& communicator, std::int64_t pairs, std::int64_t batch_size,
                             std::function<std::vector<Row>(std::vector<std::int64_t> const&)> const& run) {
@@ -329,11 +309,12 @@ std::vector<Row> over_ranks(dist::Communicator const& communicator, std::int64_t
 nlohmann::ordered_json run_sweep(dist::Communicator const& communicator, Evaluation& evaluation,
                                  EvaluateOptions const& options) {
   auto table = nlohmann::ordered_json::array();
-  for (auto const& solver : evaluation.sweep()) {
+  for (auto const& editing : evaluation.sweep()) {
     auto const rows = over_ranks(communicator, evaluation.pairs(), options.batch,
-                                 [&](auto const& batch) { return evaluation.run_edit(batch, solver); });
-    nlohmann::ordered_json line = {{"solver", solver.name}, {"steps", solver.steps}};
-    if (solver.name == "dopri5") line["steps"] = nullptr;
+                                 [&](auto const& batch) { return evaluation.run_edit(batch, editing); });
+    auto const name = solver_label(editing);
+    nlohmann::ordered_json line = {{"solver", name}, {"steps", editing.solver.steps}};
+    if (name == "dopri5") line["steps"] = nullptr;
     for (std::size_t c = 0; c < kMetrics.size(); ++c) line[kMetrics[c]] = mean_of(rows, c);
     table.push_back(line);
   }

@@ -14,17 +14,17 @@
 #include <vector>
 
 #include "dist/communicator.h"
+#include "launch/editing.h"
 #include "launch/model_setup.h"
-#include "model/flow/solver.h"
 
 namespace duoflow::launch {
 
 struct EvaluateOptions {
   std::string data, out, train_data;
-  std::string solver;      // empty: the config's
-  std::int64_t steps = 0;  // 0: the config's
+  EditRequest edit;
   std::int64_t batch = 8, sheet_rows = 8;
-  // Every one of the solvers with every number of steps, on top: how many steps are worth their time. Empty: none.
+  // Every one of the solvers (or the stochastic one, where it is asked for) with every number of steps, on top: how
+  // many steps are worth their time. Empty: none.
   std::vector<std::int64_t> sweep_steps;
   std::vector<std::string> sweep_solvers;  // empty: the solver above
 };
@@ -32,12 +32,5 @@ struct EvaluateOptions {
 // Writes OUT/{metrics.json,pairs.csv,contact_sheet.png}, and of a sweep sweep.csv, on rank 0. Pairs are divided over
 // the ranks; the result does not depend on how many there are. Collective.
 void evaluate(dist::Communicator const& communicator, LoadedModel const& loaded, EvaluateOptions const& options);
-
-// Latents moved to a light: x0 [B,n,d] in renderer space, env [B,1,9,h,w] -> x1_hat [B,n,d] in renderer space. noise:
-// editing_noise of the samples.
-at::Tensor edit_latents(model::SceneModel const& model, at::Tensor const& x0, at::Tensor const& env,
-                        at::Tensor const& noise, model::SolverOptions const& solver);
-// [B,n,d], where EditorKind::noise_to_relit starts from, by sample; undefined for the other editors.
-at::Tensor editing_noise(Config const& config, std::vector<std::int64_t> const& samples);
 
 }  // namespace duoflow::launch

@@ -8,6 +8,7 @@
 
 #include "dist/checkpoint/checkpoint.h"
 #include "dist/error.h"
+#include "launch/logging.h"
 #include "launch/weights_file.h"
 
 namespace duoflow::launch {
@@ -62,21 +63,39 @@ void load_tensors(model::SceneModel& model, std::vector<dist::NamedTensor> const
   if (missing) *missing = report.missing;
 }
 
-std::vector<std::string> load_weights(model::SceneModel& model, std::string const& given) {
+std::vector<dist::NamedTensor> read_weights_at(std::string const& given, WeightsChoice choice, std::string* origin) {
   auto const path = weights_file_at(given);
-  std::vector<std::string> missing;
   if (is_weights_file(path)) {
-    load_tensors(model, read_weights_file(path), path, &missing);
-  } else {
-    auto const folder = dist::resolve_checkpoint(path);
-    load_tensors(model, dist::read_checkpoint_model(folder), folder, &missing);
+    if (choice == WeightsChoice::ema)
+      throw ConfigError(fmt::format(
+          "{}: a file holds its weights once (the average of the weights was asked for); name a checkpoint, "
+          "or leave the choice to auto",
+          path));
+    if (origin) *origin = path;
+    return read_weights_file(path);
   }
+  auto const folder = dist::resolve_checkpoint(path);
+  if (origin) *origin = folder;
+  bool averaged = false;
+  auto tensors = read_weights(folder, choice, &averaged);
+  if (averaged) log_info(fmt::format("{}: the average of its weights (training.ema_decay) is taken", folder));
+  return tensors;
+}
+
+std::vector<std::string> load_weights(model::SceneModel& model, std::string const& path, WeightsChoice choice) {
+  std::vector<std::string> missing;
+  std::string origin;
+  auto const tensors = read_weights_at(path, choice, &origin);
+  load_tensors(model, tensors, origin, &missing);
   return missing;
 }
 
-LoadedModel load_checkpoint_model(std::string const& path, std::vector<std::string> const& overrides) {
+LoadedModel load_checkpoint_model(std::string const& path, std::vector<std::string> const& overrides,
+                                  WeightsChoice choice) {
   auto const folder = dist::resolve_checkpoint(path);
-  auto const state = dist::read_checkpoint(folder);
+  auto state = dist::read_checkpoint(folder);
+  if (choose_weights(state, choice, folder))
+    log_info(fmt::format("{}: the average of its weights (training.ema_decay) is taken", folder));
   auto config = parse_stored_config(state.config_yaml, folder + "/manifest.json (config)", overrides);
   model::SceneModel model(config.model, config.training.seed);
   std::vector<std::string> missing;

@@ -6,6 +6,7 @@
 
 #include "dist/checkpoint/safetensors.h"
 #include "dist/runtime.h"
+#include "launch/checkpoint_weights.h"
 #include "launch/config.h"
 #include "model/scene_model.h"
 
@@ -16,11 +17,14 @@ void configure(dist::Runtime& runtime, Config const& config);
 // auto: CUDA when this build and machine have it. ConfigError when cuda is asked for and absent.
 at::Device choose_device(std::string const& name);
 
-// Copies `path`'s tensors into the model: a .safetensors file, the LVSM family's .pt or a folder of them, a checkpoint
-// folder, or a run folder (its newest valid checkpoint). Returns what the file did not hold (kept as initialised).
-// ConfigError: nothing matches, a tensor has another shape, or a key is not the model's. CheckpointError: the file
-// itself is bad.
-std::vector<std::string> load_weights(model::SceneModel& model, std::string const& path);
+// The tensors of `path`: a .safetensors file, the LVSM family's .pt or a folder of them, a checkpoint folder, or a run
+// folder (its newest valid checkpoint). *origin: the file or checkpoint that it came to. ConfigError: the average is
+// asked of a file, which holds its weights once. CheckpointError: the file itself is bad, or there is no average.
+std::vector<dist::NamedTensor> read_weights_at(std::string const& path, WeightsChoice choice,
+                                               std::string* origin = nullptr);
+// Copies them into the model. Returns what was not there (kept as initialised). ConfigError: nothing matches, a tensor
+// has another shape, or a key is not the model's.
+std::vector<std::string> load_weights(model::SceneModel& model, std::string const& path, WeightsChoice choice);
 void load_tensors(model::SceneModel& model, std::vector<dist::NamedTensor> const& tensors, std::string const& origin,
                   std::vector<std::string>* missing);
 
@@ -31,7 +35,8 @@ struct LoadedModel {
   std::int64_t step = 0;
 };
 // `CK` of encode, evaluate, edit: checkpoint or run folder, with the config stored in it; `overrides` on top.
-LoadedModel load_checkpoint_model(std::string const& path, std::vector<std::string> const& overrides);
+LoadedModel load_checkpoint_model(std::string const& path, std::vector<std::string> const& overrides,
+                                  WeightsChoice choice = WeightsChoice::automatic);
 
 std::vector<dist::NamedTensor> model_tensors(model::SceneModel const& model);
 // Identity of the reconstructor's weights: the `producer` of a pair shard.

@@ -36,6 +36,18 @@ void refuse_departures(Config const& config, std::string const& origin) {
         origin, fmt::join(keys, ", ")));
 }
 
+// The family's optimizer numbers all parameters or the editor's, in two groups of one learning rate.
+void refuse_rules(Config const& config, std::string const& origin) {
+  auto const& t = config.training;
+  char const* const rule = !t.freeze.empty()       ? "training.freeze"
+                           : !t.lr_scale.empty()   ? "training.lr_scale"
+                           : t.layer_lr_decay != 1 ? "training.layer_lr_decay"
+                                                   : nullptr;
+  if (rule != nullptr)
+    throw dist::CheckpointError(fmt::format(
+        "{}: trained with {}, which the LVSM family's optimizer has no place for; export safetensors", origin, rule));
+}
+
 bool is_own(std::string const& name) {
   for (auto const* prefix : {"editor_velocity_head.", "light_embedder.", "latent_mean", "latent_std"})
     if (name.starts_with(prefix)) return true;
@@ -84,6 +96,7 @@ model::ReferenceCheckpoint export_reference(dist::CheckpointState const& checkpo
   for (auto const& [name, tensor] : set_aside) reference.model.emplace_back(name, tensor);
   auto const count = state.find("update_count");
   if (trained.empty() || count == state.end()) return reference;
+  refuse_rules(config, origin);
   auto const counters = nlohmann::json::parse(checkpoint.counters_json);
   auto const ahead = counters.value("schedule_ahead", std::int64_t{0});
   reference.updates = static_cast<std::int64_t>(count->second.item<double>());

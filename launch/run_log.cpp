@@ -36,8 +36,6 @@ struct RunLog::State {
   Progress progress;
   RankTimes ranks;
   BalanceWatch balance;
-  double first_latent_std = 0;  // of this start; 0: not seen yet
-  bool collapse_said = false;
 
   State(std::string const& folder, Config const& c, LineOptions const& options, std::int64_t step)
       : config(c),
@@ -51,8 +49,6 @@ struct RunLog::State {
 };
 
 namespace {
-
-constexpr double kCollapsed = 0.1;  // of the first standard deviation
 
 void write_text(std::string const& path, std::string const& text) {
   std::ofstream file(path + ".tmp");
@@ -94,23 +90,9 @@ void RunLog::step(StepNumbers const& numbers, std::vector<double> const& next) {
     if (value.is_number() && name != "step" && std::isfinite(value.get<double>()))
       state_->curves.scalar(name, numbers.step, value.get<double>());
   state_->curves.flush();
-  if (line.at("latent_std").is_number()) watch_latents(line.at("latent_std").get<double>());
   state_->progress.update(
       numbers.step, line.at("total_loss").get<double>(), line.at("samples_per_s").get<double>(),
       std::isfinite(line.at("psnr").get<double>()) ? fmt::format("psnr {:.2f}", line.at("psnr").get<double>()) : "");
-}
-
-// The guard of reference/method.md 1.5 #3: a trainable reconstructor can make L_v small by making all latents alike.
-void RunLog::watch_latents(double latent_std) {
-  if (!(latent_std > 0)) return;
-  if (state_->first_latent_std == 0) state_->first_latent_std = latent_std;
-  if (state_->collapse_said || latent_std > kCollapsed * state_->first_latent_std) return;
-  state_->collapse_said = true;
-  log_warning(
-      fmt::format("the latents' standard deviation has fallen from {:.3g} to {:.3g} (the reconstructor makes all "
-                  "scenes alike, which makes the velocity loss small); raise render_loss_weight, or set "
-                  "training.freeze_reconstructor_renderer=true",
-                  state_->first_latent_std, latent_std));
 }
 
 void RunLog::skipped(StepNumbers const& numbers) {

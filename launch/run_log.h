@@ -35,8 +35,6 @@ class RunLog {
   void finish(std::string const& how);
 
  private:
-  void watch_latents(double latent_std);
-
   struct State;
   std::unique_ptr<State> state_;
 };

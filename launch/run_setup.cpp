@@ -8,8 +8,10 @@
 #include "dist/checkpoint/checkpoint.h"
 #include "dist/error.h"
 #include "launch/batches.h"
+#include "launch/editor_start.h"
 #include "launch/logging.h"
 #include "launch/model_setup.h"
+#include "launch/parameter_rules.h"
 
 namespace duoflow::launch {
 
@@ -28,37 +30,48 @@ bool renders_at_all(Config const& config) {
 model::JointLossOptions loss_options(Config const& config, model::LossNetworks const& networks) {
   auto const& t = config.training;
   bool const renders = config.objective != "joint" || config.flow.render_loss_weight > 0;  // else no network is needed
-  return {config.flow.velocity_loss_weight,
-          config.objective == "joint" ? config.flow.render_loss_weight : 1,
-          {t.l2_loss_weight, renders ? t.lpips_loss_weight : 0, renders ? t.perceptual_loss_weight : 0,
-           t.l1_loss_weight, t.gradient_loss_weight, t.perceptual_min_t, t.perceptual_crop, t.seed, networks},
-          model::path_of_name(config.flow.path),
-          config.flow.path_sigma};
+  return {
+      config.flow.velocity_loss_weight,
+      config.objective == "joint" ? config.flow.render_loss_weight : 1,
+      {t.l2_loss_weight, renders ? t.lpips_loss_weight : 0, renders ? t.perceptual_loss_weight : 0, t.l1_loss_weight,
+       t.gradient_loss_weight, t.perceptual_min_t, t.perceptual_crop, t.seed, networks, t.render_view_chunk},
+      model::path_of_name(config.flow.path),
+      config.flow.path_sigma};
 }
 
 model::SceneModel make_model(Config const& config, at::Device device, bool resumes) {
   model::SceneModel model(config.model, config.training.seed);
   if (!config.training.init_from.empty() && !resumes) {
-    auto const missing = load_weights(model, config.training.init_from);
+    auto const missing = load_weights(model, config.training.init_from,
+                                      weights_choice(config.training.init_weights, "training.init_weights"));
     if (!missing.empty())
       log_info(fmt::format("{}: {} tensors not in it keep their initial values (first: {})", config.training.init_from,
                            missing.size(), missing.front()));
   }
+  if (!resumes) start_editor(model, config);
   for (auto const part : {model::Part::reconstructor, model::Part::editor, model::Part::renderer})
     model.set_trainable(part, trains(config, part));
+  freeze_by_rules(model, config);
   model.to(device);
   return model;
 }
 
 dist::FlatBuffer make_buffer(model::SceneModel const& model, Config const& config, BatchPlan const& plan, int ranks) {
+  auto const groups = parameter_groups(model, config);
   std::vector<dist::TrainableParameter> parameters;
   for (auto const& parameter : model.forward_order())
     if (parameter.trainable && parameter.tensor.requires_grad())
       parameters.push_back(
-          {parameter.name, parameter.tensor, parameter.tensor.dim() == 1 ? 1 : 0, static_cast<int>(parameter.part)});
+          {parameter.name, parameter.tensor, groups.group_of(parameter.name), static_cast<int>(parameter.part)});
   bool const in_slices = config.dist.zero > 0 || config.dist.gradient_dtype == "bf16";
   auto const slices = config.dist.reproducible ? plan.shards : in_slices ? ranks : 1;
   return dist::FlatBuffer(std::move(parameters), {config.dist.bucket_mib, config.dist.first_bucket_mib, slices});
+}
+
+dist::AdamWOptions adamw_options(model::SceneModel const& model, Config const& config, double eps) {
+  auto const groups = parameter_groups(model, config);
+  auto const& t = config.training;
+  return {t.beta1, t.beta2, eps, groups.weight_decay, groups.rate_factor, {t.ema_decay, t.ema_warmup}};
 }
 
 namespace {

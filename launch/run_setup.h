@@ -5,6 +5,7 @@
 
 #include "dist/communicator.h"
 #include "dist/flat_buffer.h"
+#include "dist/sharded_adamw.h"
 #include "launch/config.h"
 #include "launch/training_data.h"
 #include "model/joint_step.h"
@@ -23,6 +24,8 @@ model::SceneModel make_model(Config const& config, at::Device device, bool resum
 // Slices as the ranks will share them (ZeRO-1), or by the virtual shards alone (reproducible mode), so that the layout
 // and with it every sum over it is the same at any rank count.
 dist::FlatBuffer make_buffer(model::SceneModel const& model, Config const& config, BatchPlan const& plan, int ranks);
+// For that buffer, as the config says: by the same groups.
+dist::AdamWOptions adamw_options(model::SceneModel const& model, Config const& config, double eps);
 
 // Mean and deviation of the data's latents, which the flow sees them normalised by: the pair shards' own, or, with
 // online latents, those of the first samples of the order as the model encodes them now; they stay what they are from

@@ -9,21 +9,33 @@
 
 #include "dist/error.h"
 #include "dist/versions.h"
+#include "launch/checkpoint_weights.h"
 #include "launch/model_setup.h"
 
 namespace duoflow::launch {
 namespace {
 
-// Optimizer moments laid out as the flat buffer, under their parameters' names.
-void add_moments(std::vector<dist::NamedTensor>& tensors, dist::FlatBuffer const& buffer, at::Tensor const& exp_avg,
-                 at::Tensor const& exp_avg_sq) {
-  for (auto const& range : buffer.ranges()) {
-    auto const named = [&](at::Tensor const& flat) {
-      return flat.narrow(0, range.offset, range.numel).view(range.shape);
-    };
-    tensors.push_back({"exp_avg." + range.name, named(exp_avg)});
-    tensors.push_back({"exp_avg_sq." + range.name, named(exp_avg_sq)});
-  }
+// What the optimizer keeps of every parameter, each of what this rank owns: the moments, and the average if there is
+// one.
+struct Kept {
+  std::string prefix;
+  at::Tensor own;
+};
+std::vector<Kept> kept_by(dist::ShardedAdamW const& optimizer) {
+  std::vector<Kept> kept{{"exp_avg.", optimizer.exp_avg()}, {"exp_avg_sq.", optimizer.exp_avg_sq()}};
+  if (optimizer.average().defined()) kept.push_back({kAveragePrefix, optimizer.average()});
+  return kept;
+}
+
+// Under the parameters' names, for each parameter in the order of kept_by, laid out as the flat buffer; sharded: shapes
+// alone.
+void add_kept(std::vector<dist::NamedTensor>& tensors, RunTensors const& run, bool sharded) {
+  auto const shapes = at::empty({run.buffer.size()}, at::TensorOptions(at::kFloat).device(at::kMeta));
+  for (auto const& range : run.buffer.ranges())
+    for (auto const& [prefix, own] : kept_by(run.optimizer)) {
+      auto const& flat = sharded ? shapes : own;
+      tensors.push_back({prefix + range.name, flat.narrow(0, range.offset, range.numel).view(range.shape)});
+    }
 }
 
 void add_small_state(std::vector<dist::NamedTensor>& tensors, RunTensors const& run) {
@@ -47,8 +59,8 @@ std::vector<std::string> config_changes(std::string const& stored, Config const&
 
 namespace {
 
-// ZeRO-1: of the moments, which come first in `state`, a rank gathers those that it writes; the others stay shapes. The
-// memory is the gradient buffer's, in which nothing lies between two updates.
+// ZeRO-1: of what the optimizer keeps, which comes first in `state`, a rank gathers what it writes; the rest stays
+// shapes. The memory is the gradient buffer's, in which nothing lies between two updates.
 void gather_written(std::vector<dist::NamedTensor>& state, RunTensors const& run) {
   auto const& group = run.optimizer.shared_over();
   std::vector<std::uint64_t> bytes;
@@ -56,16 +68,20 @@ void gather_written(std::vector<dist::NamedTensor>& state, RunTensors const& run
   auto const [first, last] = dist::state_share(bytes, group.rank(), group.size());
   auto const& ranges = run.buffer.ranges();
   auto memory = run.buffer.gradients();
-  for (std::size_t const moment : {0, 1}) {  // tensor 2 p + moment of the state is parameter p's
-    auto const p = (first + 1 - moment) / 2, end_p = std::min((last + 1 - moment) / 2, ranges.size());
+  auto const kept = kept_by(run.optimizer);
+  auto const kinds = kept.size();
+  for (std::size_t kind = 0; kind < kinds; ++kind) {  // tensor kinds p + kind of the state is parameter p's
+    auto const p = (first + kinds - 1 - kind) / kinds,
+               end_p = std::min((last + kinds - 1 - kind) / kinds, ranges.size());
     auto const begin = p < end_p ? ranges[p].offset : 0;
     auto const end = p < end_p ? ranges[end_p - 1].offset + ranges[end_p - 1].numel : 0;
     if (end - begin > memory.numel()) memory = at::empty({end - begin});  // one tensor is most of the model
     auto const values = memory.narrow(0, 0, end - begin);
     memory = memory.narrow(0, end - begin, memory.numel() - (end - begin));
-    run.optimizer.gather(moment == 0 ? run.optimizer.exp_avg() : run.optimizer.exp_avg_sq(), begin, end, values);
+    run.optimizer.gather(kept[kind].own, begin, end, values);
     for (auto i = p; i < end_p; ++i)
-      state[2 * i + moment].tensor = values.narrow(0, ranges[i].offset - begin, ranges[i].numel).view(ranges[i].shape);
+      state[kinds * i + kind].tensor =
+          values.narrow(0, ranges[i].offset - begin, ranges[i].numel).view(ranges[i].shape);
   }
 }
 
@@ -76,9 +92,7 @@ dist::CheckpointState pack_run(RunTensors const& run, Counters const& counters, 
   state.step = counters.step;
   state.model = model_tensors(run.model);
   bool const sharded = run.optimizer.shared_over().size() > 1;
-  auto const shapes = at::empty({run.buffer.size()}, at::TensorOptions(at::kFloat).device(at::kMeta));
-  add_moments(state.state, run.buffer, sharded ? shapes : run.optimizer.exp_avg(),
-              sharded ? shapes : run.optimizer.exp_avg_sq());
+  add_kept(state.state, run, sharded);
   add_small_state(state.state, run);
   if (sharded) gather_written(state.state, run);
   state.counters_json = nlohmann::json{
@@ -89,6 +103,7 @@ dist::CheckpointState pack_run(RunTensors const& run, Counters const& counters, 
       {"data_fingerprint", counters.data_fingerprint},
       {"schedule_ahead", counters.schedule_ahead},
       {"loss_networks", counters.loss_networks},
+      {"first_latent_std", counters.first_latent_std},
       {"seed", config.training.seed},
       {"objective", config.objective},
       {"producer", producer_of(run.model)},
@@ -107,6 +122,7 @@ Counters unpack_run(dist::CheckpointState const& state, RunTensors const& run, C
                     json.at("global_batch"),
                     json.at("data_fingerprint"),
                     json.value("schedule_ahead", std::int64_t{0}),
+                    json.value("first_latent_std", 0.0),
                     json.value("loss_networks", std::string())};
   bool const imported = json.value("imported", false);
   if (imported) counters.data_fingerprint = data_fingerprint;
@@ -145,9 +161,16 @@ Counters unpack_run(dist::CheckpointState const& state, RunTensors const& run, C
                       counters.step, name, c10::multiply_integers(shape)));
     return found->second;
   };
-  for (auto const& range : run.buffer.ranges()) {
-    run.optimizer.restore(run.optimizer.exp_avg(), range.offset, value_of("exp_avg." + range.name, range.shape));
-    run.optimizer.restore(run.optimizer.exp_avg_sq(), range.offset, value_of("exp_avg_sq." + range.name, range.shape));
+  bool const averaged = std::any_of(stored.begin(), stored.end(),
+                                    [](auto const& named) { return named.first.starts_with(kAveragePrefix); });
+  if (!averaged && run.optimizer.average().defined()) {
+    run.optimizer.start_average();
+    differences.push_back("the checkpoint has no average of the weights: it starts at the weights themselves");
+  }
+  for (auto const& [prefix, own] : kept_by(run.optimizer)) {
+    if (prefix == kAveragePrefix && !averaged) continue;
+    for (auto const& range : run.buffer.ranges())
+      run.optimizer.restore(own, range.offset, value_of(prefix + range.name, range.shape));
   }
   std::vector<dist::NamedTensor> small;
   add_small_state(small, run);

@@ -18,10 +18,11 @@ struct Counters {
   std::int64_t skips_in_a_row = 0, global_batch = 0;
   std::string data_fingerprint;
   std::int64_t schedule_ahead = 0;  // ScheduleOptions::ahead
+  double first_latent_std = 0;      // CollapseGuard::first
   std::string loss_networks{};      // LoadedNetworks::fingerprint
 };
 
-// Views of live tensors. Optimizer moments are named by parameter, so any layout or world size reads them.
+// Views of live tensors. What the optimizer keeps is named by parameter, so any layout or world size reads it.
 struct RunTensors {
   model::SceneModel& model;
   dist::FlatBuffer& buffer;

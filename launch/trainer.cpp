@@ -13,6 +13,7 @@
 #include "data/error.h"
 #include "dist/error.h"
 #include "launch/batches.h"
+#include "launch/collapse_guard.h"
 #include "launch/logging.h"
 #include "launch/loss_weights.h"
 #include "launch/model_setup.h"
@@ -53,7 +54,8 @@ class Trainer : private StepSource {
         networks_(load_networks(config, device_)),
         update_(communicator_, model_, config, plan_, device_, 1e-8, networks_.networks),
         records_(communicator_.size(), device_),
-        encoding_(model::light_encoding_from_string(config.data.light_encoding)) {
+        encoding_(model::light_encoding_from_string(config.data.light_encoding)),
+        guard_(config) {
     open(arguments);
   }
 
@@ -80,6 +82,7 @@ class Trainer : private StepSource {
 
   RunTensors run_tensors() { return {model_, update_.buffer(), update_.optimizer(), update_.weighting()}; }
   void read_record(bool latest);
+  void watch_latents(StepNumbers const& numbers);
   void drain();
   void save();
   void show_pictures();
@@ -100,6 +103,7 @@ class Trainer : private StepSource {
   std::unique_ptr<TrainingData> data_;
   std::unique_ptr<RunLog> log_;
 
+  CollapseGuard guard_;
   Counters counters_;
   std::vector<data::Batch> held_,
       held_before_;                     // batches of this step and the last: a copy may still read their memory
@@ -171,6 +175,7 @@ void Trainer::resume(std::string const& folder, std::string const& run) {
   std::vector<std::string> changes;
   counters_ = unpack_run(dist::read_checkpoint(folder), run_tensors(), config_, data_->fingerprint(), &changes);
   update_.set_schedule_ahead(counters_.schedule_ahead);
+  guard_ = CollapseGuard(config_, counters_.first_latent_std);
   std::error_code ignored;  // another run's checkpoint is none of this run's
   if (std::filesystem::equivalent(std::filesystem::path(folder).parent_path(), run + "/checkpoints", ignored))
     saved_step_ = counters_.step;
@@ -247,6 +252,7 @@ void Trainer::read_record(bool latest) {
   time_up_ = time_up_ || numbers->statistics[kTimeUp] > 0;
   counters_.skips_in_a_row = numbers->own[kSkipped] != 0 ? counters_.skips_in_a_row + 1 : 0;
   if (numbers->own[kSkipped] != 0) log_->skipped(*numbers);
+  watch_latents(*numbers);
   pending_ = std::move(numbers);
   if (counters_.skips_in_a_row >= config_.training.max_skips_in_a_row)
     throw std::runtime_error(fmt::format(
@@ -254,6 +260,14 @@ void Trainer::read_record(bool latest) {
         "bounds: "
         "training has diverged or the data are bad); lower training.lr, or resume from an earlier checkpoint",
         counters_.skips_in_a_row, pending_->step));
+}
+
+// On every rank: the numbers are the same on all, and so is where the guard ends the run.
+void Trainer::watch_latents(StepNumbers const& numbers) {
+  auto const& statistics = numbers.statistics;
+  auto const warning = guard_.watch(numbers.step, statistics[model::kLatentStd] / statistics[model::kSamples]);
+  if (!warning.empty()) warn_once(warning);
+  counters_.first_latent_std = guard_.first();
 }
 
 // One more exchange, so that the last step's line can be written. Collective.
@@ -321,10 +335,10 @@ int train(dist::Runtime& runtime, Config const& config, TrainArguments const& ar
     Trainer trainer(runtime, config, arguments);
     return trainer.run();
   } catch (c10::OutOfMemoryError const& error) {
-    throw std::runtime_error(
-        fmt::format("{} (the device's memory is full); lower training.batch_size_per_gpu, keeping "
-                    "training.global_batch_size, or set training.grad_checkpoint_every=1",
-                    error.what_without_backtrace()));
+    throw std::runtime_error(fmt::format(
+        "{} (the device's memory is full); lower training.batch_size_per_gpu, keeping "
+        "training.global_batch_size, or set training.grad_checkpoint_every=1 or training.render_view_chunk=1",
+        error.what_without_backtrace()));
   }
 }
 

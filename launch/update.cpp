@@ -17,8 +17,7 @@ Update::Update(dist::Communicator const& communicator, model::SceneModel& model,
                {config.dist.zero > 0, config.dist.reproducible, config.dist.reproducible ? plan.micro_steps : 1,
                 config.dist.gradient_dtype == "bf16"}),
       gradient_norm_(buffer_, shared_over_),
-      optimizer_(buffer_, {config.training.beta1, config.training.beta2, adam_eps, {config.training.weight_decay, 0}},
-                 shared_over_),
+      optimizer_(buffer_, adamw_options(model, config, adam_eps), shared_over_),
       weighting_(model::make_weighting(weighting_options(config), device)),
       joint_step_(model, loss_options(config, networks), *weighting_),
       render_loss_(loss_options(config, networks).render),
@@ -59,7 +58,7 @@ Update::Used const& Update::used_parameters(std::int64_t step) {
 Update::Used Update::find_used(bool renders) const {
   Used used;
   for (auto const& parameter : model_.parameters()) {
-    if (!parameter.trainable || !trains(config_, parameter.part)) continue;
+    if (!parameter.trainable || !parameter.tensor.requires_grad() || !trains(config_, parameter.part)) continue;
     if (parameter.part != model::Part::renderer)
       used.behind_cut.insert(parameter.name);
     else if (renders)
@@ -91,10 +90,12 @@ model::LossWeights Update::joint_micro_steps(std::int64_t step, StepSource& sour
       wait_for_parameters();
       source.lap(Stage::communication);
     }
-    if (runs_on && k == last) reducer_.arm(used.all);
-    auto cut =
-        joint_step_.run_to_cut(batch, step, plan_.global_batch, keeps_graph,
-                               [&, position = position](auto const& sums) { contribute(k, sums, position, source); });
+    // The gradients of the last micro-step are final from the last chunk of its views on, which follows the statistics.
+    auto const at_losses = [&, position = position](at::Tensor const& sums) {
+      contribute(k, sums, position, source);
+      if (runs_on && k == last) reducer_.arm(used.all);
+    };
+    auto cut = joint_step_.run_to_cut(batch, step, plan_.global_batch, keeps_graph, at_losses);
     result_.picture = cut.image;
     result_.target = batch.target_image;
     if (known) {
@@ -156,10 +157,11 @@ model::LossWeights Update::reconstruction_micro_steps(StepSource& source) {
       wait_for_parameters();
       source.lap(Stage::communication);
     }
-    if (k + 1 == plan_.micro_steps) reducer_.arm();
-    result_.picture = model::reconstruction_step(
-        model_, render_loss_, inputs, plan_.global_batch,
-        [&, position = position](at::Tensor const& sums) { contribute(k, sums, position, source); });
+    auto const at_losses = [&, position = position](at::Tensor const& sums) {
+      contribute(k, sums, position, source);
+      if (k + 1 == plan_.micro_steps) reducer_.arm();
+    };
+    result_.picture = model::reconstruction_step(model_, render_loss_, inputs, plan_.global_batch, at_losses);
     result_.target = inputs.target_image;
     shard_done(k, used->all);
     source.lap(Stage::backward, reducer_.take_waited_ms());
@@ -170,7 +172,7 @@ model::LossWeights Update::reconstruction_micro_steps(StepSource& source) {
   return {one, one};
 }
 
-// Called between a micro-step's forward and its backward; the last one starts the all-reduce.
+// Called between a micro-step's forward and the backward of its last views; the last one starts the all-reduce.
 void Update::contribute(std::int64_t k, at::Tensor const& sums, std::uint64_t position, StepSource& source) {
   source.lap(Stage::forward);
   statistics_.add(shard_of(k), sums, position);

@@ -11,7 +11,6 @@
 #include "model/flow/path.h"
 #include "model/loss/cut.h"
 #include "model/loss/velocity.h"
-#include "model/metrics.h"
 
 namespace duoflow::model {
 
@@ -28,52 +27,34 @@ JointLossOptions const& checked(JointLossOptions const& options) {
   return options;
 }
 
+// [B] each, detached.
 struct SampleLosses {
-  at::Tensor velocity, render;   // [B], detached
-  at::Tensor mse, psnr;          // [B] means over the sample's target images
-  at::Tensor lpips, perceptual;  // [B] likewise, of the render loss's terms
-  at::Tensor latent_std;         // [B] of x0, over tokens and width
+  at::Tensor velocity, latent_std;  // the latter of x0, over tokens and width
+  RenderedViews rendered;
 };
-
-// A picture measured: mean over the target images of each sample.
-void measure_images(SampleLosses& losses, RenderLoss::Result const& result, at::Tensor const& image,
-                    at::Tensor const& target) {
-  losses.render = result.loss.detach();
-  if (auto const lpips = result.term("lpips"); lpips.defined()) losses.lpips = lpips;
-  if (auto const perceptual = result.term("perceptual"); perceptual.defined()) losses.perceptual = perceptual;
-  std::int64_t const samples = image.size(0), images = image.size(1);
-  losses.mse = (image - target).square().flatten(1).mean(1);
-  losses.psnr = psnr_per_image(image.flatten(0, 1), target.flatten(0, 1)).view({samples, images}).mean(1);
-}
 
 SampleLosses zero_losses(std::int64_t samples, at::TensorOptions const& options) {
   at::Tensor const zero = at::zeros({samples}, options.dtype(at::kFloat));
-  return {zero, zero, zero, zero, zero, zero, zero};
+  return {zero, zero, {zero, zero, zero, zero, zero, {}, {}}};
 }
 
 // Statistics vector of one micro-step, put together on the device.
 at::Tensor pack(SampleLosses const& losses) {
-  at::Tensor const finite = at::isfinite(losses.velocity).logical_and(at::isfinite(losses.render));
+  at::Tensor const finite = at::isfinite(losses.velocity).logical_and(at::isfinite(losses.rendered.loss));
   at::Tensor sums = at::zeros({kStatisticCount}, losses.velocity.options().dtype(at::kDouble));
   auto const put = [&sums](StatisticSlot slot, at::Tensor const& per_sample) {
     sums.select(0, slot).copy_(per_sample.sum(at::kDouble));
   };
   put(kVelocityLoss, losses.velocity);
-  put(kRenderLoss, losses.render);
-  put(kMse, losses.mse);
-  put(kPsnr, losses.psnr);
-  put(kLpips, losses.lpips);
-  put(kPerceptual, losses.perceptual);
+  put(kRenderLoss, losses.rendered.loss);
+  put(kMse, losses.rendered.mse);
+  put(kPsnr, losses.rendered.psnr);
+  put(kLpips, losses.rendered.lpips);
+  put(kPerceptual, losses.rendered.perceptual);
   put(kNonFinite, finite.logical_not());
   put(kLatentStd, losses.latent_std);
   sums.select(0, kSamples).fill_(losses.velocity.size(0));
   return sums;
-}
-
-// Adds factor * d(sum over the samples)/d(leaf) to every leaf's .grad; also times `on_device`, where defined.
-void backward_of_sum(at::Tensor const& per_sample, double factor, at::Tensor const& on_device = {}) {
-  at::Tensor const root = at::full_like(per_sample, factor);
-  torch::autograd::backward({per_sample}, {on_device.defined() ? root.mul_(on_device) : root});
 }
 
 }  // namespace
@@ -112,7 +93,7 @@ JointStep::BeforeCut JointStep::before_cut(JointBatch const& batch, at::Tensor c
   bool const from_noise = model_.options().editor == EditorKind::noise_to_relit;
   PathPoint const point = path_point(options_.path, options_.path_sigma, from_noise ? batch.noise : source,
                                      model_.to_flow_space(x1), batch.t, batch.noise);
-  return {x0, point, model_.velocity(point.x_t, batch.t, model_.light_tokens(batch.env), source)};
+  return {x0, point, model_.velocity(point.x_t, batch.t, model_.light_tokens(batch.env, batch.light_kept), source)};
 }
 
 at::Tensor JointStep::encode_source(JointBatch const& batch, bool with_graph) const {
@@ -132,14 +113,14 @@ bool JointStep::path_trains_reconstructor(JointBatch const& batch) const {
          model_.options().editor != EditorKind::noise_to_relit && weighting_.cut_rule() != CutRule::velocity_alone;
 }
 
-// Down to the leaves at the cut and into a trainable renderer.
-void JointStep::backward_of_render(at::Tensor const& loss, std::int64_t step, std::int64_t global_batch,
-                                   AtCut& at_cut) const {
+// What the render loss's sum over the samples is multiplied by on its way down to the leaves at the cut and into a
+// trainable renderer.
+LossFactor JointStep::render_factor(std::int64_t step, std::int64_t global_batch, AtCut& at_cut) const {
   auto const known = weighting_.known_render_weight(step);
   auto const standing = known ? std::nullopt : weighting_.standing_weights();
   at_cut.render_weight_is_late = !known && !standing;
-  backward_of_sum(loss, options_.lambda_r * known.value_or(1) / static_cast<double>(global_batch),
-                  standing ? standing->render : at::Tensor());
+  return {options_.lambda_r * known.value_or(1) / static_cast<double>(global_batch),
+          standing ? standing->render : at::Tensor()};
 }
 
 AtCut JointStep::run_to_cut(JointBatch const& batch, std::int64_t step, std::int64_t global_batch, bool keep_graph,
@@ -157,29 +138,28 @@ AtCut JointStep::run_to_cut(JointBatch const& batch, std::int64_t step, std::int
 
   at::Tensor const x_hat = model_.from_flow_space(x_t_cut + (1 - batch.t).view({-1, 1, 1}) * v_cut);
   at_cut.x_hat = x_hat.detach();
+  bool const with_velocity = velocity_counts(step);
+  bool const with_render = render_counts(step);
+  at::Tensor const target = before.point.target.detach();
   SampleLosses losses = zero_losses(batch.t.size(0), v_cut.options());
   if (!batch.x0.defined()) losses.latent_std = at_cut.x0.flatten(1).std(1);
-  bool const with_render = render_counts(step);
-  at::Tensor render_loss;
-  if (with_render) {
-    at::Tensor const image = model_.render(x_hat, batch.target_rays);
-    auto const result = render_loss_(image, batch.target_image, {batch.t, batch.first_position});
-    render_loss = result.loss;
-    at_cut.image = image.detach();
-    measure_images(losses, result, at_cut.image, batch.target_image);
-  }
-  bool const with_velocity = velocity_counts(step);
-  at::Tensor const target = before.point.target.detach();
   if (with_velocity) losses.velocity = velocity_loss(at_cut.v_pred, target);
-  at_cut.velocity_loss = losses.velocity;
-  at_cut.render_loss = losses.render;
-  contribute(pack(losses));
-
-  if (with_velocity) at_cut.g_velocity = velocity_loss_gradient(at_cut.v_pred, target, global_batch);
   if (with_render) {
-    backward_of_render(render_loss, step, global_batch, at_cut);
+    auto const rendered = render_and_walk_back(model_, render_loss_, x_hat, batch.target_rays, batch.target_image,
+                                               {batch.t, batch.first_position}, render_factor(step, global_batch, at_cut),
+                                               [&](auto const& measured) {
+                                                 losses.rendered = measured;
+                                                 contribute(pack(losses));
+                                               });
+    at_cut.image = rendered.image;
+    torch::autograd::backward({x_hat}, {rendered.gradient});
     at_cut.g_render = v_cut.grad();
+  } else {
+    contribute(pack(losses));
   }
+  if (with_velocity) at_cut.g_velocity = velocity_loss_gradient(at_cut.v_pred, target, global_batch);
+  at_cut.velocity_loss = losses.velocity;
+  at_cut.render_loss = losses.rendered.loss;
   if (!attached) return at_cut;
   at_cut.g_x_t = with_render ? x_t_cut.grad() : at::zeros_like(at_cut.x_t);
   if (keep_graph) {
@@ -268,16 +248,16 @@ at::Tensor reconstruction_step(SceneModel& model, RenderLoss const& loss, Recons
         "reconstruction with no render loss (every image term has weight 0), give one of them a weight");
   }
   at::Tensor const latents = model.reconstruct(batch.input_image, batch.input_rays);
-  at::Tensor const image = model.render(latents, batch.target_rays);
-  auto const result = loss(image, batch.target_image, {{}, batch.first_position});
-  at::Tensor const rendered = image.detach();
-
-  SampleLosses losses = zero_losses(rendered.size(0), rendered.options());
+  SampleLosses losses = zero_losses(latents.size(0), latents.options());
   losses.latent_std = latents.detach().flatten(1).std(1);
-  measure_images(losses, result, rendered, batch.target_image);
-  contribute(pack(losses));
-  backward_of_sum(result.loss, 1.0 / static_cast<double>(global_batch));
-  return rendered;
+  auto const rendered =
+      render_and_walk_back(model, loss, latents, batch.target_rays, batch.target_image, {{}, batch.first_position},
+                           {1.0 / static_cast<double>(global_batch)}, [&](auto const& measured) {
+                             losses.rendered = measured;
+                             contribute(pack(losses));
+                           });
+  if (rendered.gradient.defined()) torch::autograd::backward({latents}, {rendered.gradient});
+  return rendered.image;
 }
 
 }  // namespace duoflow::model

@@ -3,7 +3,8 @@
 //
 //   run_to_cut:  x_t, target = path(x0, x1, t); v_pred = editor(x_t, t, light); v_cut = v_pred detached, a leaf;
 //                x_hat = x_t + (1-t) v_cut -> renderer -> L_r; L_v from v_cut; statistics handed to the exchange;
-//                backward of L_r down to v_cut (renderer's gradients accumulate into its parameters).
+//                backward of L_r down to v_cut (renderer's gradients accumulate into its parameters). With view chunks
+//                (model/render_pass.h) the exchange begins before the last chunk's backward.
 //   combine:     the step's global statistics -> w_v, w_r.
 //   run_from_cut: g = lambda_v w_v g_vel + lambda_r w_r g_ren; backward of v_pred with g (editor's gradients).
 // Gradients are those of sum over the samples / G, to be SUM-reduced over micro-steps and ranks; they are added to the
@@ -19,6 +20,7 @@
 #include "model/flow/path.h"
 #include "model/loss/render.h"
 #include "model/loss/weighting.h"
+#include "model/render_pass.h"
 #include "model/scene_model.h"
 
 namespace duoflow::model {
@@ -58,6 +60,7 @@ struct JointBatch {
   // [B,V,6,H,W].
   at::Tensor input_image{}, relit_image{}, input_rays{};
   at::Tensor noise{};  // [B,n,d] standard normal: where the path of EditorKind::noise_to_relit begins; eps of a bridge
+  at::Tensor light_kept{};           // [B] 1 or 0: samples that are shown no light have 0; undefined: all see theirs
   std::uint64_t first_position = 0;  // of the first sample in the run's order
 };
 
@@ -100,8 +103,8 @@ class JointStep {
   JointStep(SceneModel& model, JointLossOptions const& options, Weighting& weighting);
 
   // `contribute` gets this micro-step's fp64 [kStatisticCount] sums between the forward and the renderer's backward:
-  // the launcher starts its all-reduce there. `global_batch` = G. keep_graph: false runs the editor (and a trainable
-  // reconstructor) again in run_from_cut.
+  // the launcher starts its all-reduce there (in view chunks: before the last one's backward). `global_batch` = G.
+  // keep_graph: false runs the editor (and a trainable reconstructor) again in run_from_cut.
   AtCut run_to_cut(JointBatch const& batch, std::int64_t step, std::int64_t global_batch, bool keep_graph,
                    std::function<void(at::Tensor const& sums)> const& contribute);
 
@@ -134,7 +137,7 @@ class JointStep {
   bool path_trains_reconstructor(JointBatch const& batch) const;
   bool velocity_counts(std::int64_t step) const;
   bool render_counts(std::int64_t step) const;
-  void backward_of_render(at::Tensor const& loss, std::int64_t step, std::int64_t global_batch, AtCut& at_cut) const;
+  LossFactor render_factor(std::int64_t step, std::int64_t global_batch, AtCut& at_cut) const;
 
   LossWeights weights_at(std::int64_t step) const;
 

@@ -23,6 +23,8 @@ enum class AttentionPath {
   matmul
 };  // automatic: matmul for bf16 on CPU (measured 2.5x faster), else sdpa
 
+enum class RecomputePart { block, attention, mlp };
+
 struct ModelOptions {
   std::int64_t d = 768, d_head = 64, patch_size = 8;
   std::int64_t encoder_n_layer = 12, decoder_n_layer = 12, editor_n_layer = 12;
@@ -42,7 +44,10 @@ struct ModelOptions {
   bool normalize_latents = true;  // the flow sees (x - latent_mean) / latent_std; undone before the renderer
   ComputeType compute = ComputeType::fp32;
   AttentionPath attention = AttentionPath::automatic;
-  bool checkpoint_blocks = false;  // recompute blocks in the backward (grad_checkpoint_every)
+  // Activation checkpointing: so many blocks at a time are run again in the backward; 0: none. Of attention and mlp
+  // only what goes into them is kept, of each block by itself.
+  std::int64_t recompute_every = 0;
+  RecomputePart recompute_part = RecomputePart::block;
 };
 
 }  // namespace duoflow::model

@@ -195,7 +195,7 @@ void SceneModel::set_trainable(Part part, bool trainable) {
 
 bool SceneModel::trainable(Part part) const {
   for (Slot const& slot : impl_->slots)
-    if (slot.part == part && slot.trainable) return slot.tensor->requires_grad();
+    if (slot.part == part && slot.trainable && slot.tensor->requires_grad()) return true;
   return false;
 }
 
@@ -238,8 +238,9 @@ at::Tensor SceneModel::reconstruct(at::Tensor const& images, at::Tensor const& r
   return impl_->reconstructor.forward(images, rays, impl_->options);
 }
 
-at::Tensor SceneModel::light_tokens(at::Tensor const& env) const {
-  return impl_->editor.light_tokens(env, impl_->options);
+at::Tensor SceneModel::light_tokens(at::Tensor const& env, at::Tensor const& kept) const {
+  at::Tensor const tokens = impl_->editor.light_tokens(env, impl_->options);
+  return kept.defined() ? tokens * kept.view({-1, 1, 1}) : tokens;
 }
 
 at::Tensor SceneModel::velocity(at::Tensor const& x_t, at::Tensor const& t, at::Tensor const& light_tokens,

@@ -39,7 +39,7 @@ class SceneModel {
   // The same, part by part in the order in which a forward first uses them; its reverse is how a backward finishes.
   std::vector<ModelParameter> forward_order() const;
   void set_trainable(Part part, bool trainable);  // requires_grad of the part's parameters
-  bool trainable(Part part) const;                // as last set; true for a new model
+  bool trainable(Part part) const;                // whether any of them is; true for a new model
 
   struct LoadReport {
     std::vector<std::string> missing, unexpected;
@@ -51,8 +51,10 @@ class SceneModel {
 
   // images [B,V,3,H,W] in [0,1], rays [B,V,6,H,W] -> latents [B,n,d] fp32
   at::Tensor reconstruct(at::Tensor const& images, at::Tensor const& rays) const;
-  // env [B,E,9,h,w] (any h,w; brought to the tokenizer's size) -> [B,m,d]
-  at::Tensor light_tokens(at::Tensor const& env) const;
+  // env [B,E,9,h,w] (any h,w; brought to the tokenizer's size) -> [B,m,d]. kept [B], 1 or 0: "no light" where 0, which
+  // is tokens of zeros: no map has them, since the directions are among its channels, and no key of the state dict is
+  // needed.
+  at::Tensor light_tokens(at::Tensor const& env, at::Tensor const& kept = {}) const;
   // Flow space: x [B,n,d] already normalised, t [B] -> velocity [B,n,d] fp32. source [B,n,d]: x0 in flow space, which
   // only noise_to_relit looks at.
   at::Tensor velocity(at::Tensor const& x_t, at::Tensor const& t, at::Tensor const& light_tokens,

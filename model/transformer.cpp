@@ -1,5 +1,6 @@
 #include "model/transformer.h"
 
+#include <algorithm>
 #include <cmath>
 #include <utility>
 
@@ -39,7 +40,7 @@ at::Tensor heads(at::Tensor const& x_BLD, std::int64_t d_head) {  // -> [B,H,L,C
   return x_BLD.unflatten(-1, {-1, d_head}).transpose(1, 2);
 }
 
-at::Tensor attention(Block const& block, at::Tensor const& x_BLD, std::int64_t keep, ModelOptions const& options) {
+at::Tensor attention_of(Block const& block, at::Tensor const& x_BLD, std::int64_t keep, ModelOptions const& options) {
   auto const d = x_BLD.size(2);
   at::Tensor q_BKD, kv_BL2D;
   if (keep == x_BLD.size(1)) {
@@ -59,8 +60,38 @@ at::Tensor attention(Block const& block, at::Tensor const& x_BLD, std::int64_t k
   return linear(out_BHKC.transpose(1, 2).flatten(2), block.fc_DxD, options.compute);
 }
 
-at::Tensor mlp(Block const& block, at::Tensor const& x_BLD, ModelOptions const& options) {
+bool recomputes(ModelOptions const& options, RecomputePart part) {
+  return options.recompute_every > 0 && options.recompute_part == part && at::GradMode::is_enabled();
+}
+
+// Only x and the weights are kept for the backward.
+at::Tensor attention(Block const& block, at::Tensor const& x_BLD, std::int64_t keep, ModelOptions const& options) {
+  if (!recomputes(options, RecomputePart::attention)) return attention_of(block, x_BLD, keep, options);
+  std::vector<at::Tensor> inputs{x_BLD, block.to_qkv_3DxD, block.fc_DxD};
+  if (block.q_norm_C.defined()) inputs.insert(inputs.end(), {block.q_norm_C, block.k_norm_C});
+  return recompute_in_backward(
+      [keep, options](std::vector<at::Tensor> const& in) {
+        Block local;
+        local.to_qkv_3DxD = in[1], local.fc_DxD = in[2];
+        if (in.size() > 3) local.q_norm_C = in[3], local.k_norm_C = in[4];
+        return attention_of(local, in[0], keep, options);
+      },
+      inputs);
+}
+
+at::Tensor mlp_of(Block const& block, at::Tensor const& x_BLD, ModelOptions const& options) {
   return linear(at::gelu(linear(x_BLD, block.mlp_in_XxD, options.compute)), block.mlp_out_DxX, options.compute);
+}
+
+at::Tensor mlp(Block const& block, at::Tensor const& x_BLD, ModelOptions const& options) {
+  if (!recomputes(options, RecomputePart::mlp)) return mlp_of(block, x_BLD, options);
+  return recompute_in_backward(
+      [options](std::vector<at::Tensor> const& in) {
+        Block local;
+        local.mlp_in_XxD = in[1], local.mlp_out_DxX = in[2];
+        return mlp_of(local, in[0], options);
+      },
+      {x_BLD, block.mlp_in_XxD, block.mlp_out_DxX});
 }
 
 at::Tensor forward(Block const& block, at::Tensor const& x_BLD, std::int64_t keep, ModelOptions const& options) {
@@ -81,19 +112,32 @@ at::Tensor forward(Block const& block, at::Tensor const& x_BLD, at::Tensor const
   return at::addcmul(x, m[5], mlp(block, modulated(x, m[3], m[4], options.compute), options).to(at::kFloat));
 }
 
-at::Tensor recomputed(Block const& block, at::Tensor const& x_BLD, at::Tensor const& condition_BD, std::int64_t keep,
+using Segment = std::vector<Block>;
+
+at::Tensor forward(Segment const& segment, at::Tensor x_BLD, at::Tensor const& condition_BD, std::int64_t keep,
+                   ModelOptions const& options) {
+  for (Block const& block : segment) {
+    std::int64_t const wanted = &block == &segment.back() ? keep : x_BLD.size(1);
+    x_BLD = condition_BD.defined() ? forward(block, x_BLD, condition_BD, wanted, options)
+                                   : forward(block, x_BLD, wanted, options);
+  }
+  return x_BLD;
+}
+
+at::Tensor recomputed(Segment segment, at::Tensor const& x_BLD, at::Tensor const& condition_BD, std::int64_t keep,
                       ModelOptions const& options) {
-  Block copy = block;  // the same tensors
-  std::vector<at::Tensor> inputs{x_BLD, condition_BD};
-  if (!condition_BD.defined()) inputs.pop_back();
+  std::vector<at::Tensor> inputs{x_BLD};
+  if (condition_BD.defined()) inputs.push_back(condition_BD);
   std::size_t const first_weight = inputs.size();
-  for (at::Tensor const* tensor : copy.tensors()) inputs.push_back(*tensor);
+  for (Block& block : segment)
+    for (at::Tensor const* tensor : block.tensors()) inputs.push_back(*tensor);
   return recompute_in_backward(
-      [copy, keep, options, first_weight](std::vector<at::Tensor> const& in) {
-        Block local = copy;
+      [segment, keep, options, first_weight](std::vector<at::Tensor> const& in) {
+        Segment local = segment;
         std::size_t next = first_weight;
-        for (at::Tensor* tensor : local.tensors()) *tensor = in[next++];
-        return first_weight == 1 ? forward(local, in[0], keep, options) : forward(local, in[0], in[1], keep, options);
+        for (Block& block : local)
+          for (at::Tensor* tensor : block.tensors()) *tensor = in[next++];
+        return forward(local, in[0], first_weight == 1 ? at::Tensor() : in[1], keep, options);
       },
       inputs);
 }
@@ -140,15 +184,12 @@ void add_adaln_block_slots(Slots& slots, Block& block, std::string const& prefix
 at::Tensor run_blocks(std::vector<Block> const& blocks, at::Tensor x_BLD, at::Tensor const& condition_BD, std::int64_t keep,
                       ModelOptions const& options) {
   if (blocks.empty()) return x_BLD.narrow(1, 0, keep);
-  for (std::size_t i = 0; i < blocks.size(); ++i) {
-    std::int64_t const wanted = i + 1 == blocks.size() ? keep : x_BLD.size(1);
-    if (options.checkpoint_blocks && at::GradMode::is_enabled()) {
-      x_BLD = recomputed(blocks[i], x_BLD, condition_BD, wanted, options);
-    } else if (condition_BD.defined()) {
-      x_BLD = forward(blocks[i], x_BLD, condition_BD, wanted, options);
-    } else {
-      x_BLD = forward(blocks[i], x_BLD, wanted, options);
-    }
+  if (!recomputes(options, RecomputePart::block)) return forward(blocks, x_BLD, condition_BD, keep, options);
+  auto const every = static_cast<std::size_t>(options.recompute_every);
+  for (std::size_t first = 0; first < blocks.size(); first += every) {
+    std::size_t const end = std::min(first + every, blocks.size());
+    auto const at = [&blocks](std::size_t i) { return blocks.begin() + static_cast<std::ptrdiff_t>(i); };
+    x_BLD = recomputed(Segment(at(first), at(end)), x_BLD, condition_BD, end == blocks.size() ? keep : x_BLD.size(1), options);
   }
   return x_BLD;
 }

@@ -10,8 +10,9 @@
 #include "data/scene_lights.h"
 #include "launch/batches.h"
 #include "launch/commands/commands.h"
+#include "launch/commands/options.h"
+#include "launch/editing.h"
 #include "launch/encoder.h"
-#include "launch/evaluator.h"
 #include "launch/logging.h"
 #include "launch/pictures.h"
 #include "model/rays.h"
@@ -20,7 +21,8 @@ namespace duoflow::launch {
 namespace {
 
 struct EditArguments {
-  std::string checkpoint, data, scene, env, out, target_frames;
+  std::string checkpoint, data, scene, env, out, target_frames, weights = "auto";
+  EditRequest request;
   double env_scale = 0;
   std::vector<std::string> overrides;
 };
@@ -51,7 +53,9 @@ at::Tensor load_light(EditArguments const& arguments, Config const& config, data
 }
 
 int edit(dist::Runtime& runtime, EditArguments const& arguments) {
-  auto loaded = load_checkpoint_model(arguments.checkpoint, arguments.overrides);
+  auto loaded =
+      load_checkpoint_model(arguments.checkpoint, arguments.overrides, weights_choice(arguments.weights, "--weights"));
+  auto const options = edit_options(loaded.config, arguments.request);
   configure(runtime, loaded.config);
   auto const device = choose_device(loaded.config.dist.device);
   loaded.model.to(device);
@@ -74,8 +78,7 @@ int edit(dist::Runtime& runtime, EditArguments const& arguments) {
   auto const encoding = model::light_encoding_from_string(loaded.config.data.light_encoding);
   auto const env =
       light_tensor(light, tensor(encoded.world_to_norm, {1, 4, 4}), loaded.config.env_image_size, encoding, device);
-  auto const latents = edit_latents(loaded.model, encoded.latents.unsqueeze(0), env, editing_noise(loaded.config, {0}),
-                                    solver_options(loaded.config.flow));
+  auto const latents = edit_latents(loaded.model, encoded.latents.unsqueeze(0), env, {0}, options);
   auto const relit = loaded.model.render(latents, rays)[0];
   std::filesystem::create_directories(arguments.out);
   for (std::int64_t t = 0; t < targets; ++t)
@@ -99,6 +102,8 @@ Command add_edit(CLI::App& root) {
                   "frames to render, for example 3,7 (default: the config's)");
   app->add_option("--env-scale", arguments->env_scale, "factor on the map; 0: the exposure of the scene's own light")
       ->capture_default_str();
+  add_editing_options(*app, arguments->request);
+  add_weights_option(*app, arguments->weights);
   app->add_option("overrides", arguments->overrides, "key=value on the checkpoint's config");
   return {app, [arguments](dist::Runtime& runtime) {
             if (runtime.size() > 1) throw ConfigError("edit runs as one process; start it without mpirun");

@@ -1,6 +1,7 @@
 #include <CLI/CLI.hpp>
 
 #include "launch/commands/commands.h"
+#include "launch/commands/options.h"
 #include "launch/encoder.h"
 #include "launch/evaluator.h"
 
@@ -8,7 +9,7 @@ namespace duoflow::launch {
 
 Command add_encode(CLI::App& root) {
   struct Arguments {
-    std::string checkpoint;
+    std::string checkpoint, weights = "auto";
     EncodeOptions options;
     std::vector<std::string> overrides;
   };
@@ -28,9 +29,11 @@ Command add_encode(CLI::App& root) {
   app->add_option("--batch", options.batch, "scenes encoded at once")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
+  add_weights_option(*app, arguments->weights);
   app->add_option("overrides", arguments->overrides, "key=value on the checkpoint's config");
   return {app, [arguments](dist::Runtime& runtime) {
-            auto loaded = load_checkpoint_model(arguments->checkpoint, arguments->overrides);
+            auto loaded = load_checkpoint_model(arguments->checkpoint, arguments->overrides,
+                                                weights_choice(arguments->weights, "--weights"));
             configure(runtime, loaded.config);
             auto const device = choose_device(loaded.config.dist.device);
             loaded.model.to(device);
@@ -41,7 +44,7 @@ Command add_encode(CLI::App& root) {
 
 Command add_evaluate(CLI::App& root) {
   struct Arguments {
-    std::string checkpoint;
+    std::string checkpoint, weights = "auto";
     EvaluateOptions options;
     std::vector<std::string> overrides;
   };
@@ -53,8 +56,7 @@ Command add_evaluate(CLI::App& root) {
   app->add_option("--data", options.data, "folder of pair shards")->required();
   app->add_option("--out", options.out, "output folder")->required();
   app->add_option("--train-data", options.train_data, "pair shards of the training lights, for the mean_light_ answer");
-  app->add_option("--solver", options.solver, "solver (default: the config's)");
-  app->add_option("--steps", options.steps, "solver steps (default: the config's)")->check(CLI::PositiveNumber);
+  add_editing_options(*app, options.edit);
   app->add_option("--sweep-steps", options.sweep_steps, "also edit with each of these numbers of steps: 1,2,4,8,16")
       ->delimiter(',')
       ->allow_extra_args(false)
@@ -66,9 +68,11 @@ Command add_evaluate(CLI::App& root) {
   app->add_option("--rows", options.sheet_rows, "rows of the contact sheet")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
+  add_weights_option(*app, arguments->weights);
   app->add_option("overrides", arguments->overrides, "key=value on the checkpoint's config");
   return {app, [arguments](dist::Runtime& runtime) {
-            auto loaded = load_checkpoint_model(arguments->checkpoint, arguments->overrides);
+            auto loaded = load_checkpoint_model(arguments->checkpoint, arguments->overrides,
+                                                weights_choice(arguments->weights, "--weights"));
             configure(runtime, loaded.config);
             loaded.model.to(choose_device(loaded.config.dist.device));
             evaluate(runtime.communicator(dist::Device::cpu), loaded, arguments->options);

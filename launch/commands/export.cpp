@@ -8,6 +8,7 @@
 #include "dist/checkpoint/checkpoint.h"
 #include "dist/checkpoint/file_io.h"
 #include "launch/commands/commands.h"
+#include "launch/commands/options.h"
 #include "launch/config.h"
 #include "launch/logging.h"
 #include "launch/model_setup.h"
@@ -18,7 +19,7 @@ namespace duoflow::launch {
 namespace {
 
 struct ExportArguments {
-  std::string checkpoint, out, dtype = "f32", format = "safetensors", set_aside;
+  std::string checkpoint, out, dtype = "f32", format = "safetensors", weights = "auto", set_aside;
   std::vector<std::string> parts = {"reconstructor", "editor", "renderer"};
 };
 
@@ -37,7 +38,7 @@ std::string part_name(model::Part part) {
 int export_weights(ExportArguments const& arguments) {
   check_output_file(arguments.out);
   std::set<std::string> const wanted(arguments.parts.begin(), arguments.parts.end());
-  auto const loaded = load_checkpoint_model(arguments.checkpoint, {});
+  auto const loaded = load_checkpoint_model(arguments.checkpoint, {}, weights_choice(arguments.weights, "--weights"));
   auto const type = arguments.dtype == "bf16" ? at::kBFloat16 : arguments.dtype == "f16" ? at::kHalf : at::kFloat;
   std::vector<dist::NamedTensor> tensors;
   for (auto const& parameter : loaded.model.parameters())
@@ -101,12 +102,17 @@ Command add_export(CLI::App& root) {
   app->add_option("--format", arguments->format, "safetensors, or reference: a .pt with optimizer and counters")
       ->check(CLI::IsMember({"safetensors", "reference"}))
       ->capture_default_str();
+  add_weights_option(*app, arguments->weights);
   app->add_option("--set-aside", arguments->set_aside,
                   "reference: what import had set aside, to go back into the state dict");
   return {app, [arguments, app](dist::Runtime&) {
             bool const reference = arguments->format == "reference";
             if (reference && (app->count("--parts") > 0 || app->count("--dtype") > 0))
               throw ConfigError("--format reference writes all parts in f32; leave --parts and --dtype out");
+            if (reference && arguments->weights == "ema")
+              throw ConfigError(
+                  "--format reference writes what the optimizer goes on from, which the average is not; leave "
+                  "--weights ema out, or export safetensors");
             if (!reference && !arguments->set_aside.empty())
               throw ConfigError("--set-aside belongs to --format reference; give both");
             return reference ? export_for_reference(*arguments) : export_weights(*arguments);

@@ -25,6 +25,7 @@
 #include "launch/loss_weights.h"
 #include "launch/model_setup.h"
 #include "launch/output_file.h"
+#include "launch/parameter_rules.h"
 #include "launch/run_setup.h"
 #include "launch/run_state.h"
 #include "launch/schedule.h"
@@ -98,7 +99,7 @@ class BatchFile {
 
 // What the objective uses must be in the weights: anything else would be random.
 void load_step_weights(model::SceneModel& model, StepArguments const& arguments, Config const& config) {
-  auto missing = load_weights(model, arguments.weights);
+  auto missing = load_weights(model, arguments.weights, WeightsChoice::trained);
   std::erase_if(missing, [&](std::string const& name) {
     for (auto const& parameter : model.parameters())
       if (parameter.name == name)
@@ -188,6 +189,7 @@ class StepRun {
     inputs.target_image = target.image;
     inputs.target_rays = target.rays;
     inputs.env = read_light(batch_, samples);
+    if (batch_.has("light_kept")) inputs.light_kept = batch_.get("light_kept", {samples}, Range::unit);
     if (batch_.has("x0") || batch_.has("x1")) {
       std::vector<std::int64_t> const latents = {samples, config_.model.n_latent_vectors, config_.model.d};
       inputs.x0 = batch_.get("x0", latents);
@@ -334,15 +336,19 @@ class StepRun {
 
   // Optimizer steps with the config's schedule, groups and clip, from the weights given.
   void optimize(std::int64_t steps) {
+    for (auto const part : {model::Part::reconstructor, model::Part::editor, model::Part::renderer})
+      model_.set_trainable(part, trains(part));
+    freeze_by_rules(model_, config_);
+    auto const groups = parameter_groups(model_, config_);
     std::vector<dist::TrainableParameter> trainable;
     for (auto const& parameter : model_.forward_order())
-      if (parameter.trainable && trains(parameter.part))
+      if (parameter.trainable && parameter.tensor.requires_grad())
         trainable.push_back(
-            {parameter.name, parameter.tensor, parameter.tensor.dim() == 1 ? 1 : 0, static_cast<int>(parameter.part)});
+            {parameter.name, parameter.tensor, groups.group_of(parameter.name), static_cast<int>(parameter.part)});
     dist::FlatBuffer buffer(std::move(trainable));
     auto const& t = config_.training;
     dist::GradientNorm gradient_norm(buffer);
-    dist::ShardedAdamW optimizer(buffer, {t.beta1, t.beta2, 1e-8, {t.weight_decay, 0}});
+    dist::ShardedAdamW optimizer(buffer, adamw_options(model_, config_, 1e-8));
     auto const before = resume({model_, buffer, optimizer, *weighting_});
     ScheduleOptions const schedule{t.lr, t.warmup, t.train_steps, t.scheduler_type, before.schedule_ahead};
     std::vector<at::Tensor> trajectory;

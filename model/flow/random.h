@@ -11,7 +11,7 @@
 namespace duoflow::model {
 
 // Draw from one (position, stream) with uniform01 or with standard_normal, not both: they share the generator's blocks.
-enum class Stream : std::uint32_t { time = 0, noise = 1, initialisation = 2, crop = 3 };
+enum class Stream : std::uint32_t { time = 0, noise = 1, initialisation = 2, crop = 3, light = 4, sampling = 5 };
 
 // The bare generator: one block of four words.
 std::array<std::uint32_t, 4> philox4x32_10(std::array<std::uint32_t, 4> counter, std::array<std::uint32_t, 2> key);

@@ -88,14 +88,14 @@ std::array<std::int64_t, 2> crop_place(RenderLossOptions const& options, std::ui
           draw(width - options.perceptual_crop + 1, 2 * view + 1)};
 }
 
-at::Tensor cropped(at::Tensor const& image_BT3HW, RenderLossOptions const& options, std::uint64_t first_position) {
+at::Tensor cropped(at::Tensor const& image_BT3HW, RenderLossOptions const& options, RenderSamples const& batch) {
   std::int64_t const samples = image_BT3HW.size(0), views = image_BT3HW.size(1), crop = options.perceptual_crop;
   if (crop == 0 || samples * views == 0) return image_BT3HW;
   std::vector<at::Tensor> parts;
   for (std::int64_t i = 0; i < samples; ++i) {
     for (std::int64_t view = 0; view < views; ++view) {
-      auto const [top, left] = crop_place(options, first_position + static_cast<std::uint64_t>(i), view,
-                                          image_BT3HW.size(3), image_BT3HW.size(4));
+      auto const [top, left] = crop_place(options, batch.first_position + static_cast<std::uint64_t>(i),
+                                          batch.first_view + view, image_BT3HW.size(3), image_BT3HW.size(4));
       parts.push_back(image_BT3HW.select(0, i).select(0, view).narrow(1, top, crop).narrow(2, left, crop));
     }
   }
@@ -115,6 +115,9 @@ RenderLoss::RenderLoss(RenderLossOptions const& options) : options_(options) {
   if (options.perceptual_crop < 0)
     throw std::invalid_argument(
         fmt::format("perceptual_crop is {}, use a side in pixels, or 0 for whole pictures", options.perceptual_crop));
+  if (options.view_chunk < 0)
+    throw std::invalid_argument(
+        fmt::format("view_chunk is {}, use a number of target views, or 0 for all at once", options.view_chunk));
   for (auto const& row : kImageTerms) {
     double const weight = options.*row.weight;
     if (!std::isfinite(weight) || weight < 0)
@@ -145,8 +148,8 @@ RenderLoss::Result RenderLoss::operator()(at::Tensor const& image, at::Tensor co
     at::Tensor value;
     if (term->gated()) {
       if (!seen.defined()) {
-        seen = cropped(image, options_, samples.first_position);
-        seen_target = cropped(target, options_, samples.first_position);
+        seen = cropped(image, options_, samples);
+        seen_target = cropped(target, options_, samples);
       }
       value = term->per_sample(seen, seen_target);
       if (options_.perceptual_min_t > 0 && samples.t.defined())

@@ -32,6 +32,7 @@ struct RenderLossOptions {
   std::int64_t perceptual_crop = 0;  // they see a random square of so many pixels a side of each picture; 0: all of it
   std::uint64_t seed = 0;            // of the crops' places
   LossNetworks networks{};
+  std::int64_t view_chunk = 0;  // target views rendered and walked back at once (model/render_pass.h); 0: all
 
   // True when every weight is zero: the loss is then identically zero and there is no point in rendering.
   bool empty() const;
@@ -40,7 +41,8 @@ struct RenderLossOptions {
 // What is known of the samples of a batch beside their pictures.
 struct RenderSamples {
   at::Tensor t{};                    // [B]; undefined (no times: reconstruction): every sample is open
-  std::uint64_t first_position = 0;  // of the first sample in the run's order: where a crop lies depends on it alone
+  std::uint64_t first_position = 0;  // of the first sample in the run's order: where a crop lies depends on it
+  std::int64_t first_view = 0;       // and on the view: of the first one given
 };
 
 class ImageTerm;
@@ -52,6 +54,7 @@ class RenderLoss {
   explicit RenderLoss(RenderLossOptions const& options);
 
   bool empty() const { return terms_.empty(); }
+  std::int64_t view_chunk() const { return options_.view_chunk; }
 
   struct Result {
     at::Tensor loss;                                        // [B] weighted sum

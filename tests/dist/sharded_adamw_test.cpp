@@ -1,5 +1,7 @@
 #include "dist/sharded_adamw.h"
 
+#include <algorithm>
+#include <cmath>
 #include <fstream>
 #include <limits>
 #include <stdexcept>
@@ -105,9 +107,80 @@ TEST(ShardedAdamWTest, PaddingStaysZero) {
   EXPECT_TRUE(at::equal(buffer.parameters().narrow(0, decayed, 8), at::zeros({8})));
 }
 
+// Without gradients AdamW shrinks a decayed parameter by q = 1 - rate * decay a step, so its average after n steps is
+// p0 (d^n + (1-d) q (q^n - d^n) / (q-d)).
+TEST(ShardedAdamWTest, TheAverageOfAShrinkingParameterIsTheGeometricSum) {
+  FlatBuffer buffer = golden_buffer();
+  at::Tensor const start = buffer.parameters().clone();
+  AdamWOptions averaged = options;
+  averaged.average = {0.8, false};
+  ShardedAdamW optimizer(buffer, averaged);
+  EXPECT_TRUE(at::equal(optimizer.average(), start));
+  for (int n = 1; n <= 5; ++n) {
+    buffer.gradients().zero_();
+    optimizer.step(buffer.gradients(), at::full({}, 1.0), at::zeros({}));
+    double const q = 0.9, d = 0.8;
+    double const factor = std::pow(d, n) + (1 - d) * q * (std::pow(q, n) - std::pow(d, n)) / (q - d);
+    for (FlatRange const& range : buffer.ranges()) {
+      auto const of = [&](at::Tensor const& flat) { return flat.narrow(0, range.offset, range.numel); };
+      at::Tensor const expected = of(start) * (range.name == "decayed" ? factor : 1.0);
+      EXPECT_TRUE(at::allclose(of(optimizer.average()), expected, 1e-6, 0)) << range.name << " after " << n;
+    }
+  }
+}
+
+TEST(ShardedAdamWTest, TheAverageWarmsUpWithTheUpdatesThatAreMade) {
+  FlatBuffer buffer = golden_buffer();
+  AdamWOptions averaged = options;
+  averaged.average = {0.75, true};
+  ShardedAdamW optimizer(buffer, averaged);
+  at::Tensor expected = buffer.parameters().to(at::kDouble);
+  for (std::int64_t step = 1, updates = 0; step <= 40; ++step) {
+    bool const skipped = step % 4 == 0;
+    set_golden_gradients(buffer, step);
+    optimizer.step(buffer.gradients(), at::full({}, 0.01), at::full({}, skipped ? 1.0 : 0.0));
+    if (skipped) continue;
+    ++updates;
+    double const weight = std::max(0.25, 9.0 / (9.0 + static_cast<double>(updates)));  // 0.25 from the 27th on
+    expected = expected + weight * (buffer.parameters().to(at::kDouble) - expected);
+    EXPECT_TRUE(at::allclose(optimizer.average().to(at::kDouble), expected, 1e-5, 1e-6)) << "step " << step;
+  }
+}
+
+TEST(ShardedAdamWTest, ASkippedStepLeavesTheAverageEvenWithGradientsThatAreNotFinite) {
+  FlatBuffer buffer = golden_buffer();
+  AdamWOptions averaged = options;
+  averaged.average.decay = 0.9;
+  ShardedAdamW optimizer(buffer, averaged);
+  set_golden_gradients(buffer, 1);
+  optimizer.step(buffer.gradients(), at::full({}, 0.01), at::zeros({}));
+  at::Tensor const before = optimizer.average().clone();
+  EXPECT_FALSE(at::equal(before, buffer.parameters()));
+  buffer.gradients().fill_(std::numeric_limits<float>::quiet_NaN());
+  optimizer.step(buffer.gradients(), at::full({}, 0.01), at::ones({}));
+  EXPECT_TRUE(at::equal(optimizer.average(), before));
+}
+
+TEST(ShardedAdamWTest, AFactorOnTheRateOfAGroupIsTheUpdateAtThatRate) {
+  FlatBuffer scaled = golden_buffer(), slow = golden_buffer(), fast = golden_buffer();
+  AdamWOptions factors = options;
+  factors.rate_factor = {0.25, 1};
+  ShardedAdamW a(scaled, factors), b(slow, options), c(fast, options);
+  for (std::int64_t step = 1; step <= 3; ++step) {
+    for (auto* buffer : {&scaled, &slow, &fast}) set_golden_gradients(*buffer, step);
+    a.step(scaled.gradients(), at::full({}, 0.5), at::zeros({}));
+    b.step(slow.gradients(), at::full({}, 0.125), at::zeros({}));
+    c.step(fast.gradients(), at::full({}, 0.5), at::zeros({}));
+    for (std::size_t i = 0; i < 2; ++i)
+      EXPECT_TRUE(at::equal(scaled.tensors()[i], (scaled.ranges()[i].group == 0 ? slow : fast).tensors()[i])) << i;
+  }
+}
+
 TEST(ShardedAdamWTest, AGroupWithoutWeightDecayAndWrongScalarsAreRefused) {
   FlatBuffer buffer = golden_buffer();
   EXPECT_THROW(ShardedAdamW(buffer, AdamWOptions{0.9, 0.95, 1e-8, {0.1}}), std::invalid_argument);
+  EXPECT_THROW(ShardedAdamW(buffer, AdamWOptions{0.9, 0.95, 1e-8, {0.1, 0}, {1}}), std::invalid_argument);
+  EXPECT_THROW(ShardedAdamW(buffer, AdamWOptions{0.9, 0.95, 1e-8, {0.1, 0}, {}, {1.0}}), std::invalid_argument);
   ShardedAdamW optimizer(buffer, options);
   EXPECT_THROW(optimizer.step(buffer.gradients(), at::zeros({}, at::kDouble), at::zeros({})), std::invalid_argument);
   EXPECT_THROW(optimizer.step(buffer.gradients(), at::zeros({}), at::zeros({2})), std::invalid_argument);
@@ -158,10 +231,13 @@ at::Tensor owned_part(FlatBuffer const& buffer, at::Tensor const& flat, int rank
 }
 
 TEST(ShardedAdamWTest, SharedOverRanksItHasTheBitsOfOne) {
+  AdamWOptions all = options;
+  all.rate_factor = {0.5, 2};
+  all.average = {0.9, true};
   for (int ranks : {1, 2, 3, 4, 8}) {
     std::int64_t const slices = ranks == 3 ? 3 : 8;
     FlatBuffer alone = sliced_buffer(slices);
-    ShardedAdamW expected(alone, options);
+    ShardedAdamW expected(alone, all);
     GradientNorm norm_alone(alone);
     std::vector<at::Tensor> norms;
     for (std::int64_t step = 1; step <= 3; ++step) {
@@ -171,7 +247,7 @@ TEST(ShardedAdamWTest, SharedOverRanksItHasTheBitsOfOne) {
     }
     run_ranks(ranks, [&](Communicator const& group) {
       FlatBuffer buffer = sliced_buffer(slices);
-      ShardedAdamW optimizer(buffer, options, group);
+      ShardedAdamW optimizer(buffer, all, group);
       GradientNorm norm(buffer, group);
       for (std::int64_t step = 1; step <= 3; ++step) {
         at::Tensor const own = owned_part(buffer, wavy_gradients(buffer, step), group.rank(), group.size());
@@ -187,12 +263,13 @@ TEST(ShardedAdamWTest, SharedOverRanksItHasTheBitsOfOne) {
         return values;
       };
       at::Tensor const average = gathered(optimizer.exp_avg(), 0, buffer.size());
+      EXPECT_TRUE(at::equal(gathered(optimizer.average(), 0, buffer.size()), expected.average())) << ranks;
       EXPECT_TRUE(at::equal(average, expected.exp_avg())) << ranks;
       std::int64_t const begin = 5 + group.rank(), end = buffer.size() - 7 * group.rank();  // each its own range
       EXPECT_TRUE(
           at::equal(gathered(optimizer.exp_avg_sq(), begin, end), expected.exp_avg_sq().narrow(0, begin, end - begin)));
       EXPECT_EQ(gathered(optimizer.exp_avg(), 3, 3).numel(), 0);
-      ShardedAdamW restored(buffer, options, group);
+      ShardedAdamW restored(buffer, all, group);
       for (std::int64_t first = 0; first < buffer.size(); first += 100) {  // pieces that begin and end anywhere
         auto const count = std::min<std::int64_t>(100, buffer.size() - first);
         restored.restore(restored.exp_avg(), first, average.narrow(0, first, count));

@@ -170,5 +170,18 @@ TEST(AccumulationTest, RecomputedBlocksHaveTheBitsOfKeptOnes) {
   }
 }
 
+// A bucket must not leave with the first chunk's gradients.
+TEST(AccumulationTest, ViewsInChunksAreTheSameUpdateWithOneReduction) {
+  for (int size = 1; size <= 4; ++size)
+    for (std::int64_t micro_steps : {1, 3})
+      for (int zero : {0, 1})
+        for (auto const* statistics : {"current", "lagged"}) {
+          TinyShape shape{3 * size, micro_steps};
+          shape.zero = zero, shape.statistics = statistics, shape.view_chunk = 1;
+          SCOPED_TRACE(describe(size, shape));
+          expect_close(run_updates(size, shape, {}), expected_of(shape), 0);
+        }
+}
+
 }  // namespace
 }  // namespace duoflow::launch

@@ -233,7 +233,7 @@ TEST(ConfigFamilyTest, TheLvsmFamilysYamlLoadsWithOneNotePerUnusedKey) {
   EXPECT_EQ(config.flow.num_ode_steps, 8);
   EXPECT_EQ(config.flow.path, "linear");
   EXPECT_TRUE(config.training.freeze_reconstructor_renderer);
-  EXPECT_TRUE(config.model.checkpoint_blocks);
+  EXPECT_EQ(config.model.recompute_every, 1);
   EXPECT_EQ(config.model.compute, model::ComputeType::bf16);
 }
 

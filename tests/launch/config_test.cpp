@@ -90,6 +90,8 @@ std::vector<std::pair<std::string, std::string>> other_values() {
           {"training.perceptual_crop", "32"},
           {"training.use_amp", "true"},
           {"training.grad_checkpoint_every", "1"},
+          {"training.grad_checkpoint_part", "\"attention\""},
+          {"training.render_view_chunk", "2"},
           {"training.print_every", "1"},
           {"training.checkpoint_every", "5"},
           {"training.vis_every", "6"},
@@ -98,6 +100,15 @@ std::vector<std::pair<std::string, std::string>> other_values() {
           {"training.keep_every", "10"},
           {"training.init_from", "\"a \\\"b\\\" \\\\ c: # d\""},
           {"training.freeze_reconstructor_renderer", "false"},
+          {"training.freeze", "[\"env_tokenizer.*\", \"*.norm1.weight\"]"},
+          {"training.lr_scale", "[\"transformer_editor.0.*=0.1\"]"},
+          {"training.layer_lr_decay", "0.9"},
+          {"training.ema_decay", "0.999"},
+          {"training.ema_warmup", "false"},
+          {"training.init_weights", "\"trained\""},
+          {"training.light_dropout", "0.1"},
+          {"training.collapse_guard", "0.3"},
+          {"training.collapse_action", "\"stop\""},
           {"training.max_hours", ".inf"},
           {"data.threads", "2"},
           {"data.verify", "\"always\""},
@@ -127,6 +138,8 @@ std::set<std::string> keys_of_one_value() {
           kFlow + "path",
           kFlow + "path_sigma",         // not beside the kind of editor above; BridgesHaveAWidth
           "training.perceptual_min_t",  // without effect, and noted, beside the objective above
+          "model.transformer.editor.init",
+          "model.transformer.editor.init_checkpoint",  // EditorsStartFromWhatThereIs
           "dist.reproducible",
           "dist.virtual_shards"};
 }
@@ -154,6 +167,38 @@ TEST(ConfigTest, BridgesHaveAWidth) {
   EXPECT_EQ(config.flow.path, "bridge_sqrt");
   EXPECT_EQ(config.flow.path_sigma, 0.005);
   EXPECT_EQ(values_of(parse(effective_yaml(config))), values_of(config));
+}
+
+TEST(ConfigTest, OneTextIsAListAndAnEmptyOneIsNone) {
+  EXPECT_EQ(parse("", {"training.freeze=env_tokenizer.*"}).training.freeze,
+            (std::vector<std::string>{"env_tokenizer.*"}));
+  EXPECT_EQ(parse("training: {lr_scale: [\"a.*=2\", \"*b=0.5\"]}").training.lr_scale,
+            (std::vector<std::string>{"a.*=2", "*b=0.5"}));
+  EXPECT_TRUE(parse("training: {freeze: [a]}", {"training.freeze="}).training.freeze.empty());
+  expect_error({"training.freeze", "list of string"}, "training: {freeze: [[a]]}");
+}
+
+TEST(ConfigTest, EditorsStartFromWhatThereIs) {
+  std::string const init = "model.transformer.editor.init=", checkpoint = "model.transformer.editor.init_checkpoint=";
+  std::string const from = "training.init_from=w.safetensors";
+  auto const config = parse("", {init + "one_step", checkpoint + "e.safetensors"});
+  EXPECT_EQ(values_of(parse(effective_yaml(config))), values_of(config));
+  EXPECT_EQ(parse("", {init + "decoder", from}).editor_init, "decoder");
+  expect_error({"init_checkpoint", "one_step"}, "", {init + "one_step"});
+  expect_error({"init_checkpoint", "empty"}, "", {checkpoint + "e.safetensors"});
+  expect_error({"init = decoder", "training.init_from", "random"}, "", {init + "decoder"});
+  expect_error({"init = decoder", "reconstruction"}, "", {init + "decoder", from, "objective=reconstruction"});
+  expect_error({"init = one_step", "training.init_from"}, "",
+               {init + "one_step", checkpoint + "e.safetensors", "model.transformer.editor.kind=one_step",
+                "model.transformer.editor.flow_matching.num_ode_steps=1"});
+}
+
+TEST(ConfigTest, WhatContradictsAnotherKeyIsSaid) {
+  expect_error({"training.init_weights = ema", "training.init_from"}, "", {"training.init_weights=ema"});
+  expect_error({"training.grad_checkpoint_every = 2", "grad_checkpoint_part"}, "",
+               {"training.grad_checkpoint_every=2", "training.grad_checkpoint_part=mlp"});
+  EXPECT_EQ(parse("", {"training.ema_warmup=false"}).notes.size(), 1u);
+  EXPECT_EQ(parse("", {"training.grad_checkpoint_part=mlp"}).notes.size(), 1u);
 }
 
 TEST(ConfigTest, DefaultsRoundTripAndNeedNoFile) {
@@ -209,6 +254,21 @@ TEST(ConfigTest, TextThatIsNoMappingOrNoYamlIsAnError) {
 
 TEST(ConfigTest, ValuesOutsideTheirRangeAreErrors) {
   std::vector<std::string> const bad = {"training.perceptual_loss_weight=-0.5",
+                                        "training.ema_decay=1",
+                                        "training.ema_decay=-0.1",
+                                        "training.init_weights=best",
+                                        "training.light_dropout=1",
+                                        "training.light_dropout=-0.1",
+                                        "training.layer_lr_decay=0",
+                                        "training.layer_lr_decay=1.5",
+                                        "training.lr_scale=[a]",
+                                        "training.freeze=[\"\"]",
+                                        "training.collapse_guard=1",
+                                        "training.collapse_action=panic",
+                                        "training.grad_checkpoint_every=-1",
+                                        "training.grad_checkpoint_part=norm",
+                                        "training.render_view_chunk=-1",
+                                        "model.transformer.editor.init=random",
                                         "training.lpips_loss_weight=.nan",
                                         "training.l1_loss_weight=-1",
                                         "training.gradient_loss_weight=.inf",

@@ -8,6 +8,7 @@
 
 #include "dist/error.h"
 #include "dist/thread_backend.h"
+#include "launch/checkpoint_weights.h"
 #include "tests/launch/tiny_run.h"
 
 namespace duoflow::launch {
@@ -118,41 +119,106 @@ TEST(RunStateTest, TheCheckpointHoldsFrozenPartsAndNamesMomentsByParameter) {
     }
 }
 
-// What ZeRO-1 saves must not come back at a checkpoint.
-TEST(RunStateTest, ARankOfZeroBringsTheMomentsThatItWritesInMemoryThatItHas) {
-  constexpr int kRanks = 4;
+TinyShape averaged_shape() {
   auto shape = kShape;
+  shape.ema = 0.9;
+  return shape;
+}
+
+TEST(RunStateTest, TheAverageIsStoredByNameAndRestoredToTheBit) {
+  TinyRun run({}, averaged_shape());
+  for (int i = 0; i < 3; ++i) run.update(tiny_batch(4, i));
+  auto const state = copy_of(pack_run(tensors_of(run), {3, 12, 0, 4, "data-a"}, tiny_config()));
+  for (auto const& range : run.buffer().ranges())
+    EXPECT_TRUE(std::any_of(state.state.begin(), state.state.end(), [&](auto const& named) {
+      return named.name == "ema." + range.name && named.tensor.sizes().vec() == range.shape;
+    })) << range.name;
+  TinyRun other({}, averaged_shape());
+  other.update(tiny_batch(4, 9));
+  unpack_run(state, tensors_of(other), tiny_config(), "data-a", nullptr);
+  EXPECT_TRUE(at::equal(other.optimizer().average(), run.optimizer().average()));
+  run.update(tiny_batch(4, 3));
+  other.update(tiny_batch(4, 3));
+  EXPECT_TRUE(at::equal(other.optimizer().average(), run.optimizer().average()));
+  EXPECT_FALSE(at::equal(other.optimizer().average(), other.buffer().parameters()));
+}
+
+TEST(RunStateTest, AnAverageTurnedOnLaterStartsAtTheWeightsAndSaysSo) {
+  Saved saved;
+  TinyRun other({}, averaged_shape());
+  other.update(tiny_batch(4, 9));
+  std::vector<std::string> changes;
+  unpack_run(saved.state, tensors_of(other), tiny_config(), "data-a", &changes);
+  ASSERT_EQ(changes.size(), 1U);
+  EXPECT_NE(changes[0].find("no average of the weights"), std::string::npos);
+  EXPECT_TRUE(at::equal(other.optimizer().average(), saved.run.buffer().parameters()));
+}
+
+TEST(RunStateTest, TheWeightsOfACheckpointAreChosen) {
+  TinyRun run({}, averaged_shape());
+  for (int i = 0; i < 2; ++i) run.update(tiny_batch(4, i));
+  auto const stored = copy_of(pack_run(tensors_of(run), {2, 8, 0, 4, "data-a"}, tiny_config()));
+  for (auto const choice : {WeightsChoice::automatic, WeightsChoice::ema, WeightsChoice::trained}) {
+    auto state = stored;
+    bool const averaged = choice != WeightsChoice::trained;
+    EXPECT_EQ(choose_weights(state, choice, "CK"), averaged);
+    ASSERT_EQ(state.model.size(), stored.model.size());
+    for (std::size_t i = 0; i < state.model.size(); ++i) {
+      auto const& name = state.model[i].name;
+      auto const average = std::find_if(stored.state.begin(), stored.state.end(),
+                                        [&](auto const& named) { return named.name == "ema." + name; });
+      bool const trained = average != stored.state.end();
+      EXPECT_TRUE(at::equal(state.model[i].tensor, averaged && trained ? average->tensor : stored.model[i].tensor))
+          << name;
+    }
+  }
+  auto without = stored;
+  std::erase_if(without.state, [](auto const& named) { return named.name.starts_with("ema."); });
+  EXPECT_FALSE(choose_weights(without, WeightsChoice::automatic, "CK"));
+  EXPECT_THROW(choose_weights(without, WeightsChoice::ema, "CK"), dist::CheckpointError);
+  EXPECT_THROW(weights_choice("best", "--weights"), ConfigError);
+}
+
+// What ZeRO-1 saves must not come back at a checkpoint.
+TEST(RunStateTest, ARankOfZeroBringsWhatItWritesInMemoryThatItHas) {
+  constexpr int kRanks = 4;
+  auto shape = averaged_shape();
   shape.zero = 1;
+  std::vector<std::string> const prefixes = {"exp_avg.", "exp_avg_sq.", "ema."};
   std::vector<dist::CheckpointState> brought(kRanks);
-  std::vector<at::Tensor> exp_avg(kRanks), exp_avg_sq(kRanks);
+  std::vector<at::Tensor> whole(prefixes.size());
   std::vector<dist::FlatRange> ranges;
   dist::run_ranks(kRanks, [&](dist::Communicator const& group) {
-    auto const rank = static_cast<std::size_t>(group.rank());
     TinyRun run(group, shape);
     for (int i = 0; i < 2; ++i) run.update(tiny_batch(4, i));
     auto const state = pack_run(tensors_of(run), {2, 8, 0, 4, "data-a"}, tiny_config());
-    for (auto const& [name, tensor] : state.state)
-      EXPECT_TRUE(!name.starts_with("exp_avg") || tensor.is_meta() || tensor.is_alias_of(run.buffer().gradients()));
-    brought[rank] = copy_of(state);
-    exp_avg[rank] = at::empty({run.buffer().size()});
-    exp_avg_sq[rank] = at::empty({run.buffer().size()});
-    run.optimizer().gather(run.optimizer().exp_avg(), 0, run.buffer().size(), exp_avg[rank]);
-    run.optimizer().gather(run.optimizer().exp_avg_sq(), 0, run.buffer().size(), exp_avg_sq[rank]);
-    if (rank == 0) ranges = run.buffer().ranges();
+    for (auto const& [name, tensor] : state.state) {
+      bool const of_optimizer = name.starts_with("exp_avg") || name.starts_with("ema.");
+      EXPECT_TRUE(!of_optimizer || tensor.is_meta() || tensor.is_alias_of(run.buffer().gradients())) << name;
+    }
+    brought[static_cast<std::size_t>(group.rank())] = copy_of(state);
+    auto const& optimizer = run.optimizer();
+    std::vector<at::Tensor> const own = {optimizer.exp_avg(), optimizer.exp_avg_sq(), optimizer.average()};
+    for (std::size_t kind = 0; kind < prefixes.size(); ++kind) {
+      auto const values = at::empty({run.buffer().size()});
+      optimizer.gather(own[kind], 0, run.buffer().size(), values);
+      if (group.rank() == 0) whole[kind] = values;
+    }
+    if (group.rank() == 0) ranges = run.buffer().ranges();
   });
   std::vector<std::int64_t> elements(kRanks, 0);
-  for (std::size_t i = 0; i < 2 * ranges.size(); ++i) {
-    auto const& range = ranges[i / 2];
-    auto const& whole = (i % 2 == 0 ? exp_avg : exp_avg_sq).front();
+  for (std::size_t i = 0; i < prefixes.size() * ranges.size(); ++i) {
+    auto const kind = i % prefixes.size();
+    auto const& range = ranges[i / prefixes.size()];
     int bringers = 0;
     for (std::size_t rank = 0; rank < kRanks; ++rank) {
       auto const& [name, tensor] = brought[rank].state[i];
-      EXPECT_EQ(name, (i % 2 == 0 ? "exp_avg." : "exp_avg_sq.") + range.name);
+      EXPECT_EQ(name, prefixes[kind] + range.name);
       EXPECT_EQ(tensor.sizes().vec(), range.shape);
       if (tensor.is_meta()) continue;
       ++bringers;
       elements[rank] += range.numel;
-      EXPECT_TRUE(at::equal(tensor.flatten(), whole.narrow(0, range.offset, range.numel))) << name;
+      EXPECT_TRUE(at::equal(tensor.flatten(), whole[kind].narrow(0, range.offset, range.numel))) << name;
     }
     EXPECT_EQ(bringers, 1) << range.name;
   }

@@ -37,15 +37,16 @@ TinyShape shape_of(Mode const& mode, bool accumulates, char const* statistics) {
   shape.zero = mode.zero, shape.reproducible = mode.reproducible, shape.bf16 = mode.bf16;
   shape.statistics = statistics;
   shape.warmup = 8;  // the rate rises with every update that is made
+  shape.ema = 0.9;
   return shape;
 }
 
-// Everything that an update moves; the moments last, which with ZeRO-1 are another part on every rank.
+// Everything that an update moves; last what the optimizer keeps, which with ZeRO-1 is another part on every rank.
 std::vector<at::Tensor> state_of(TinyRun& run) {
   std::vector<at::Tensor> state{run.optimizer().update_count()};
   for (auto const& [name, tensor] : run.weighting().state()) state.push_back(tensor);
   for (auto const& parameter : run.model().parameters()) state.push_back(parameter.tensor.detach());
-  state.insert(state.end(), {run.optimizer().exp_avg(), run.optimizer().exp_avg_sq()});
+  state.insert(state.end(), {run.optimizer().exp_avg(), run.optimizer().exp_avg_sq(), run.optimizer().average()});
   for (auto& tensor : state) tensor = tensor.clone();
   return state;
 }
@@ -130,7 +131,7 @@ void expect_skipped_by_all(Fault fault, std::vector<Outcome> const& outcomes, st
     EXPECT_FLOAT_EQ(outcome.rate, 1e-2F * 2 / 8);
     EXPECT_FALSE(same_bits(outcome.next, outcome.before));
     EXPECT_TRUE(same_bits(outcome.next, without[rank].next)) << "the update after it is another one";
-    for (std::size_t i = 0; i + 2 < outcome.next.size(); ++i) {
+    for (std::size_t i = 0; i + 3 < outcome.next.size(); ++i) {
       EXPECT_TRUE(at::equal(outcome.after[i], outcomes.front().after[i])) << "replicas differ";
       EXPECT_TRUE(at::equal(outcome.next[i], outcomes.front().next[i])) << "replicas differ";
     }
@@ -181,6 +182,33 @@ TEST(WeightingSkipTest, OneFaultLeavesNothingBehindInAnyWeighting) {
         expect_skipped_by_all(fault, run_with(fault, shape), without);
       }
     }
+}
+
+// grad_clip_norm times allowed_gradnorm_factor bounds the norm before clipping: of all ranks' gradients together.
+TEST(GradientNormBoundTest, AnUpdateBeyondTheBoundIsSkippedByAllAndOneWithinItIsClipped) {
+  for (int const ranks : {1, 4}) {
+    TinyShape shape{8, 1};
+    shape.clip = 0;
+    auto const batch = tiny_batch(shape.global_batch, 0);
+    float norm = 0;
+    dist::run_ranks(ranks, [&](dist::Communicator const& group) {
+      TinyRun run(group, shape);
+      run.update(batch);
+      if (group.rank() == 0) norm = run.gradients().norm().item<float>();
+    });
+    ASSERT_GT(norm, 0);
+    for (bool const within : {true, false}) {
+      shape.clip = norm / 10;
+      shape.allowed = within ? 10.1 : 9.9;
+      dist::run_ranks(ranks, [&](dist::Communicator const& group) {
+        TinyRun run(group, shape);
+        auto const before = run.buffer().parameters().clone();
+        EXPECT_EQ(run.update(batch), !within) << ranks;
+        EXPECT_EQ(at::equal(run.buffer().parameters(), before), !within);
+        EXPECT_NEAR(run.norm().item<float>(), norm, 1e-5 * norm);  // as it was before clipping
+      });
+    }
+  }
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 
 #include <ATen/ATen.h>
 
+#include "launch/parameter_rules.h"
 #include "tests/model/loss_networks.h"
 
 namespace duoflow::launch {
@@ -95,7 +96,7 @@ model::ModelOptions tiny_options() {
 
 model::SceneModel tiny_model(bool train_renderer, at::Device device, bool recompute) {
   auto options = tiny_options();
-  options.checkpoint_blocks = recompute;
+  options.recompute_every = recompute ? 1 : 0;
   model::SceneModel result(options, 5);
   std::vector<std::pair<std::string, at::Tensor>> weights;
   for (auto const& parameter : result.parameters()) {
@@ -125,8 +126,12 @@ Config tiny_config(TinyShape const& shape, int size) {
   t.lr = 1e-2;
   t.warmup = shape.warmup;
   t.scheduler_type = "constant";
-  t.grad_clip_norm = 1;
-  t.allowed_gradnorm_factor = 0;
+  t.grad_clip_norm = shape.clip;
+  t.allowed_gradnorm_factor = shape.allowed;
+  t.ema_decay = shape.ema;
+  t.render_view_chunk = shape.view_chunk;
+  t.freeze = shape.freeze;
+  t.lr_scale = shape.lr_scale;
   t.freeze_reconstructor_renderer = !shape.train_renderer;
   config.flow.velocity_loss_weight = 0.5;
   config.flow.render_loss_weight = 2;
@@ -173,12 +178,22 @@ WholeBatchLosses whole_batch_losses(model::SceneModel const& model, model::Joint
   return {(v - (x1 - x0)).square().mean(), (image - batch.target_image).square().mean()};
 }
 
+namespace {
+
+model::SceneModel marked_model(TinyShape const& shape, int size) {
+  auto model = tiny_model(shape.train_renderer, shape.device, shape.recompute);
+  freeze_by_rules(model, tiny_config(shape, size));
+  return model;
+}
+
+}  // namespace
+
 // Adam's eps is large, so that a gradient that is only rounding does not become a whole step.
 TinyRun::TinyRun(dist::Communicator const& communicator, TinyShape const& shape, std::int64_t first_step)
     : communicator_(traced(communicator, events_)),
       plan_(plan_batches(tiny_config(shape, communicator.size()).training, tiny_config(shape, communicator.size()).dist,
                          communicator.rank(), communicator.size())),
-      model_(tiny_model(shape.train_renderer, shape.device, shape.recompute)),
+      model_(marked_model(shape, communicator.size())),
       update_(communicator_, model_, tiny_config(shape, communicator.size()), plan_, shape.device, 1e-3,
               shape.image_terms ? model::test::tiny_networks() : model::LossNetworks()),
       step_(first_step) {

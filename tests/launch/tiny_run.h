@@ -32,10 +32,14 @@ struct TinyShape {
   int zero = 0;
   bool reproducible = false;  // with as many virtual shards as ranks x micro-steps
   std::string statistics = "current";
-  bool recompute = false;    // every block again in the backward
-  bool bf16 = false;         // gradients travel in bf16
-  std::int64_t warmup = 0;   // of the learning rate, which is constant then
-  bool image_terms = false;  // every term of the render loss, with a gate in t and a crop
+  bool recompute = false;        // every block again in the backward
+  bool bf16 = false;             // gradients travel in bf16
+  std::int64_t warmup = 0;       // of the learning rate, which is constant then
+  bool image_terms = false;      // every term of the render loss, with a gate in t and a crop
+  double ema = 0;                // decay of the average, which warms up
+  std::int64_t view_chunk = 0;   // the batch has two views
+  double clip = 1, allowed = 0;  // grad_clip_norm, allowed_gradnorm_factor
+  std::vector<std::string> freeze{}, lr_scale{};
   std::string weighting = "normalized", gradient_space = "v_pred";
   std::int64_t gradient_interval = 2;
 };
@@ -73,6 +77,7 @@ class TinyRun : private StepSource {
   model::SceneModel& model() { return model_; }
   model::LossWeights const& weights() const { return result_.weights; }  // of the last update
   at::Tensor rate() const { return result_.rate; }                       // of the last update
+  at::Tensor norm() const { return result_.norm; }                       // of the last update, before clipping
   at::Tensor gradients() const { return gradients_; }                    // of the last update, reduced, before clipping
   at::Tensor statistics() const { return statistics_; }                  // of the last update, reduced
   Events& events() { return *events_; }                                  // since construction, or since cleared

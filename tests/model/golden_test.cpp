@@ -36,7 +36,7 @@ TEST(GoldenModelTest, MatmulAttentionGivesTheTwinsValuesToo) {
 
 TEST(GoldenModelTest, RecomputedBlocksGiveTheTwinsValuesToo) {
   ModelOptions options = small_options();
-  options.checkpoint_blocks = true;
+  options.recompute_every = 1;
   expect_golden(options, "model_duoflow");
 }
 

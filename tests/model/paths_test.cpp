@@ -31,7 +31,7 @@ ModelOptions with(ComputeType compute, AttentionPath attention, bool checkpoint 
   ModelOptions options = small_options();
   options.compute = compute;
   options.attention = attention;
-  options.checkpoint_blocks = checkpoint;
+  options.recompute_every = checkpoint ? 1 : 0;
   return options;
 }
 
@@ -55,6 +55,22 @@ TEST(ComputeTypeTest, OutputsAndGradientsAreFp32UnderBf16) {
 TEST(RecomputeTest, GivesTheSameBitsAsPlainBlocks) {
   for (auto const compute : {ComputeType::fp32, ComputeType::bf16}) {
     expect_close(run(with(compute, AttentionPath::matmul, true)), run(with(compute, AttentionPath::matmul)), 0, 0);
+  }
+}
+
+TEST(RecomputeTest, SegmentsAndPartsOfBlocksGiveTheSameBitsToo) {
+  for (auto const compute : {ComputeType::fp32, ComputeType::bf16}) {
+    auto const plain = run(with(compute, AttentionPath::matmul));
+    for (std::int64_t const every : {2, 3, 100}) {
+      ModelOptions options = with(compute, AttentionPath::matmul);
+      options.recompute_every = every;
+      expect_close(run(options), plain, 0, 0);
+    }
+    for (auto const part : {RecomputePart::attention, RecomputePart::mlp}) {
+      ModelOptions options = with(compute, AttentionPath::matmul, true);
+      options.recompute_part = part;
+      expect_close(run(options), plain, 0, 0);
+    }
   }
 }
 

@@ -8,8 +8,10 @@ STEPS = 4
 FLOW = "model.transformer.editor.flow_matching."
 REPRODUCIBLE = ("dist.reproducible=true", "dist.virtual_shards=8", "training.global_batch_size=16", "dist.bucket_mib=0.02",
                 "dist.first_bucket_mib=0.01")
-# Weights with a memory, both terms at work at v_pred, the renderer trainable, the norm clipped.
+# Weights with a memory, both terms at work at v_pred, the renderer trainable, the norm clipped; an average, samples without light,
+# rates by depth.
 JOINT = (f"{FLOW}render_loss_weight=500", f"{FLOW}weight_ema=0.5", "training.grad_clip_norm=0.5", "training.allowed_gradnorm_factor=0",
+         "training.ema_decay=0.5", "training.light_dropout=0.3", "training.layer_lr_decay=0.5",
          "training.freeze_reconstructor_renderer=false")
 
 

@@ -10,8 +10,8 @@ from common import (MEASURED, EndToEndTest, Job, checkpoint, checkpoint_steps, l
 
 RANKS = 2
 FLOW = "model.transformer.editor.flow_matching."
-# Weights with a memory (their state is in the checkpoint) and every checkpoint kept, to compare at any of them.
-OPTIONS = (f"{FLOW}weight_ema=0.9", f"{FLOW}weight_clamp=[0.001, 10]", "training.checkpoint_every=5", "training.keep_last=1000")
+# Weights with a memory and an average (their state is in the checkpoint) and every checkpoint kept, to compare at any of them.
+OPTIONS = (f"{FLOW}weight_ema=0.9", f"{FLOW}weight_clamp=[0.001, 10]", "training.ema_decay=0.9", "training.checkpoint_every=5", "training.keep_last=1000")
 ENDLESS = 1000000
 
 
@@ -34,7 +34,8 @@ class ResumeTest(EndToEndTest):
             for name, value in ours.items():
                 self.assertEqual((value.dtype, value.shape), (theirs[name].dtype, theirs[name].shape), name)
                 self.assertEqual(value.tobytes(), theirs[name].tobytes(), name)
-        self.assertTrue(any(name.startswith("weighting.") for name in tensors(checkpoint(run, steps), "state")))
+        for prefix in ("weighting.", "ema."):
+            self.assertTrue(any(name.startswith(prefix) for name in tensors(checkpoint(run, steps), "state")), prefix)
 
         def comparable(folder):
             return [{key: value for key, value in line.items() if key not in MEASURED} for line in metrics(folder)]

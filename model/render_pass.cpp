@@ -1,0 +1,56 @@
+#include "model/render_pass.h"
+
+#include <algorithm>
+#include <vector>
+
+#include <ATen/ATen.h>
+#include <torch/csrc/autograd/autograd.h>
+
+#include "model/metrics.h"
+
+namespace duoflow::model {
+namespace {
+
+void add(at::Tensor& sum, at::Tensor const& mean, double share) {
+  if (mean.defined()) sum = sum + share * mean;
+}
+
+// A chunk with this share of the views.
+void measure(RenderedViews& views, RenderLoss::Result const& result, at::Tensor const& image, at::Tensor const& target,
+             double share) {
+  std::int64_t const samples = image.size(0), count = image.size(1);
+  add(views.loss, result.loss.detach(), share);
+  add(views.lpips, result.term("lpips"), share);
+  add(views.perceptual, result.term("perceptual"), share);
+  add(views.mse, (image - target).square().flatten(1).mean(1), share);
+  add(views.psnr, psnr_per_image(image.flatten(0, 1), target.flatten(0, 1)).view({samples, count}).mean(1), share);
+}
+
+}  // namespace
+
+RenderedViews render_and_walk_back(SceneModel const& model, RenderLoss const& loss, at::Tensor const& latents,
+                                   at::Tensor const& rays, at::Tensor const& target, RenderSamples const& samples,
+                                   LossFactor const& factor, std::function<void(RenderedViews const&)> const& measured) {
+  std::int64_t const views = rays.size(1), chunk = loss.view_chunk() > 0 ? std::min(loss.view_chunk(), views) : views;
+  at::Tensor const leaf = latents.detach().requires_grad_(latents.requires_grad());
+  at::Tensor const zero = at::zeros({latents.size(0)}, latents.options().dtype(at::kFloat));
+  RenderedViews result{zero, zero, zero, zero, zero, {}, {}};
+  std::vector<at::Tensor> images;
+  for (std::int64_t first = 0; first < views; first += chunk) {
+    auto const count = std::min(chunk, views - first);
+    double const share = static_cast<double>(count) / static_cast<double>(views);
+    auto const part = [&](at::Tensor const& x) { return x.narrow(1, first, count); };
+    at::Tensor const image = model.render(leaf, part(rays));
+    auto const of_chunk = loss(image, part(target), {samples.t, samples.first_position, samples.first_view + first});
+    images.push_back(image.detach());
+    measure(result, of_chunk, images.back(), part(target), share);
+    if (first + count == views) measured(result);
+    at::Tensor const root = at::full_like(of_chunk.loss, factor.host * share);
+    torch::autograd::backward({of_chunk.loss}, {factor.device.defined() ? root.mul_(factor.device) : root});
+  }
+  result.image = images.size() == 1 ? images.front() : at::cat(images, 1);
+  result.gradient = leaf.grad();
+  return result;
+}
+
+}  // namespace duoflow::model
