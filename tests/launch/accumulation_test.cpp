@@ -33,7 +33,7 @@ Trajectory one_process(std::int64_t global_batch, std::string const& statistics)
   double smooth = 0, standing = 1;
   for (int i = 0; i < kUpdates; ++i) {
     auto const batch = tiny_batch(global_batch, i);
-    auto const [velocity, render] = whole_batch_losses(run.model(), batch);
+    auto const [velocity, render, v] = whole_batch_losses(run.model(), batch);
     auto const raw = render.item<double>() / (velocity.item<double>() + 1e-8);
     smooth = i == 0 ? raw : config.flow.weight_ema * smooth + (1 - config.flow.weight_ema) * raw;
     auto const weight = statistics == "lagged" ? standing : smooth;

@@ -146,7 +146,7 @@ struct Objective {
 
 Objective direct_objective(TinyShape const& shape) {
   TinyRun run({}, shape);
-  auto const [velocity_loss, render_loss] = whole_batch_losses(run.model(), tiny_batch(shape.global_batch));
+  auto const [velocity_loss, render_loss, v] = whole_batch_losses(run.model(), tiny_batch(shape.global_batch));
   auto const weight = render_loss.detach() / (velocity_loss.detach() + 1e-8);
   auto const losses = loss_options(tiny_config({}, 1));
   torch::autograd::backward({losses.lambda_v * weight * velocity_loss + losses.lambda_r * render_loss});

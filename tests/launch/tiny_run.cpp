@@ -169,13 +169,15 @@ model::JointBatch tiny_batch(std::int64_t samples, std::int64_t update, at::Devi
   return batch;
 }
 
-WholeBatchLosses whole_batch_losses(model::SceneModel const& model, model::JointBatch const& batch) {
+WholeBatchLosses whole_batch_losses(model::SceneModel const& model, model::JointBatch const& batch,
+                                    bool render_sees_v) {
   auto const x0 = model.to_flow_space(batch.x0), x1 = model.to_flow_space(batch.x1);
   auto const t = batch.t.view({-1, 1, 1});
   auto const x_t = (1 - t) * x0 + t * x1;
   auto const v = model.velocity(x_t, batch.t, model.light_tokens(batch.env));
-  auto const image = model.render(model.from_flow_space(x_t + (1 - t) * v), batch.target_rays);
-  return {(v - (x1 - x0)).square().mean(), (image - batch.target_image).square().mean()};
+  auto const x_hat = x_t + (1 - t) * (render_sees_v ? v : v.detach());
+  auto const image = model.render(model.from_flow_space(x_hat), batch.target_rays);
+  return {(v - (x1 - x0)).square().mean(), (image - batch.target_image).square().mean(), v};
 }
 
 namespace {

@@ -51,11 +51,14 @@ Config tiny_config(TinyShape const& shape, int size);  // weighting with a state
 model::JointBatch tiny_batch(std::int64_t samples, std::int64_t update = 0,
                              at::Device device = at::kCPU);  // other numbers in every update
 
-// The two losses of the whole batch, written down directly: one graph from the parameters to both.
+// The two losses of the whole batch, written down directly: one graph from the parameters to both, or, where the render
+// loss does not see v, two.
 struct WholeBatchLosses {
-  at::Tensor velocity, render;
+  at::Tensor velocity, render;  // means
+  at::Tensor v;                 // [B,n,d], with its graph
 };
-WholeBatchLosses whole_batch_losses(model::SceneModel const& model, model::JointBatch const& batch);
+WholeBatchLosses whole_batch_losses(model::SceneModel const& model, model::JointBatch const& batch,
+                                    bool render_sees_v = true);
 
 class TinyRun : private StepSource {
  public:

@@ -35,20 +35,6 @@ TinyShape shape_of(Variant const& variant, std::int64_t global_batch, std::int64
 
 // ---- the objective written down
 
-struct Forward {
-  at::Tensor v, velocity, render;  // [B,n,d]; means over the whole batch
-};
-
-Forward forward(model::SceneModel const& model, model::JointBatch const& batch, bool render_sees_v) {
-  auto const x0 = model.to_flow_space(batch.x0), x1 = model.to_flow_space(batch.x1);
-  auto const t = batch.t.view({-1, 1, 1});
-  auto const x_t = (1 - t) * x0 + t * x1;
-  auto const v = model.velocity(x_t, batch.t, model.light_tokens(batch.env));
-  auto const image =
-      model.render(model.from_flow_space(x_t + (1 - t) * (render_sees_v ? v : v.detach())), batch.target_rays);
-  return {v, (v - (x1 - x0)).square().mean(), (image - batch.target_image).square().mean()};
-}
-
 std::vector<at::Tensor> parameters_of(model::SceneModel const& model, model::Part part) {
   std::vector<at::Tensor> found;
   for (auto const& parameter : model.parameters())
@@ -80,7 +66,7 @@ at::Tensor without_conflict(at::Tensor const& a, at::Tensor const& b) {
 // Leaves the gradient of the objective in the parameters' .grad, which is zero before.
 void backward_of(Variant const& variant, model::SceneModel const& model, model::JointBatch const& batch,
                  double velocity_factor, double render_factor) {
-  auto const plain = forward(model, batch, variant.weighting != "separate_graphs");
+  auto const plain = whole_batch_losses(model, batch, variant.weighting != "separate_graphs");
   if (variant.weighting != "pcgrad") {
     torch::autograd::backward({velocity_factor * plain.velocity + render_factor * plain.render});
     return;
@@ -99,7 +85,7 @@ class WeightsByFormula {
   WeightsByFormula(Variant variant, Config const& config) : variant_(std::move(variant)), flow_(config.flow) {}
 
   std::pair<double, double> of_step(int step, model::SceneModel const& model, model::JointBatch const& batch) {
-    auto const plain = forward(model, batch, true);
+    auto const plain = whole_batch_losses(model, batch);
     double const velocity = plain.velocity.item<double>(), render = plain.render.item<double>();
     auto const& name = variant_.weighting;
     if (name == "two_stage") return {1, step < flow_.velocity_only_steps ? 0 : 1};

@@ -14,25 +14,9 @@ namespace {
 constexpr double kRounding = 1e-6;  // relative, per parameter: two orders of the same fp32 sums. Not to be loosened
 constexpr double kLambdaV = 0.7, kLambdaR = 1.3;
 
-struct PlainForward {
-  at::Tensor v_pred, velocity, render;  // [B,n,d]; means over the batch
-};
-
-PlainForward plain_forward(SceneModel const& model, JointBatch const& batch, bool render_sees_v) {
-  at::Tensor const t = batch.t.view({-1, 1, 1});
-  at::Tensor const x0 = model.to_flow_space(batch.x0), x1 = model.to_flow_space(batch.x1);
-  at::Tensor const x_t = (1 - t) * x0 + t * x1;
-  at::Tensor const v = model.velocity(x_t, batch.t, model.light_tokens(batch.env));
-  at::Tensor const x_hat = x_t + (1 - t) * (render_sees_v ? v : v.detach());
-  at::Tensor const image = model.render(model.from_flow_space(x_hat), batch.target_rays);
-  return {v, at::mse_loss(v, x1 - x0), at::mse_loss(image, batch.target_image)};
-}
-
-test::Tensors plain_gradients(SmallJoint& small, double w_v, double w_r, bool render_sees_v = true) {
-  small.clear_gradients();
-  auto const plain = plain_forward(small.model, small.batch, render_sees_v);
-  torch::autograd::backward({kLambdaV * w_v * plain.velocity + kLambdaR * w_r * plain.render});
-  return small.gradients();
+// Of the objective with these lambdas.
+test::Tensors plain_gradients_of(SmallJoint& small, double w_v, double w_r, bool render_sees_v = true) {
+  return plain_gradients(small, kLambdaV * w_v, kLambdaR * w_r, render_sees_v);
 }
 
 JointLossOptions lambdas() {
@@ -65,7 +49,7 @@ TEST(CutRuleTest, ALateRenderWeightIsThatOfAPlainBackwardOnceTheRenderersGradien
     EXPECT_GT(std::abs(w_r - 1), 0.1);
     scale_renderer(small, result.weights.render);
     auto const found = small.gradients();
-    EXPECT_LT(largest_distance(found, plain_gradients(small, w_v, w_r)), kRounding);
+    EXPECT_LT(largest_distance(found, plain_gradients_of(small, w_v, w_r)), kRounding);
     // What is measured is weighted.
     at::Tensor const r = (w_r * result.at_cut.g_render.to(at::kDouble)).square().sum();
     EXPECT_LT(test::relative_error(result.cut_sums[1], r), 1e-6);
@@ -86,7 +70,7 @@ TEST(CutRuleTest, AStandingRenderWeightIsInsideTheRenderersGradients) {
   ASSERT_TRUE(known);
   joint.run_from_cut(small.batch, cut, *known, cut_sums);
   auto const found = small.gradients();
-  EXPECT_LT(largest_distance(found, plain_gradients(small, std::exp(1.25), std::exp(-0.75))), kRounding);
+  EXPECT_LT(largest_distance(found, plain_gradients_of(small, std::exp(1.25), std::exp(-0.75))), kRounding);
   auto const combined = joint.combine(sums, 0);  // of the step that they were known before, and then it learns
   EXPECT_TRUE(at::equal(combined.velocity, known->velocity));
   EXPECT_TRUE(at::equal(combined.render, known->render));
@@ -97,7 +81,7 @@ TEST(CutRuleTest, WithSeparateGraphsTheRenderLossTrainsTheRendererAlone) {
   SmallJoint small;
   auto const result = run_whole_step(small, lambdas(), named("separate_graphs"), true);
   auto const found = small.gradients();
-  EXPECT_LT(largest_distance(found, plain_gradients(small, 1, 1, /*render_sees_v=*/false)), kRounding);
+  EXPECT_LT(largest_distance(found, plain_gradients_of(small, 1, 1, /*render_sees_v=*/false)), kRounding);
   EXPECT_GT(result.cut_sums[1].item<double>(), 0);  // measured all the same
 }
 
@@ -107,7 +91,7 @@ TEST(CutRuleTest, WithSeparateGraphsNoLossReachesAReconstructor) {
     auto const& pictures = small.reconstruction;
     small.batch.x0 = small.model.reconstruct(pictures.input_image, pictures.input_rays);
     small.batch.x1 = small.model.reconstruct(1 - pictures.input_image, pictures.input_rays);
-    auto expected = plain_gradients(small, 1, 1, /*render_sees_v=*/false);
+    auto expected = plain_gradients_of(small, 1, 1, /*render_sees_v=*/false);
     small.model.set_trainable(Part::reconstructor, true);
     small.clear_gradients();
     small.batch.x0 = small.batch.x1 = at::Tensor();
@@ -139,7 +123,7 @@ TEST(CutRuleTest, ALateRenderWeightReachesAReconstructorThatTrains) {
     small.batch.x0 = small.model.reconstruct(pictures.input_image, pictures.input_rays);
     small.batch.x1 = small.model.reconstruct(relit, pictures.input_rays).detach();
     auto const expected =
-        plain_gradients(small, result.weights.velocity.item<double>(), result.weights.render.item<double>());
+        plain_gradients_of(small, result.weights.velocity.item<double>(), result.weights.render.item<double>());
     EXPECT_GT(expected.at("transformer_encoder.0.attn.fc.weight").norm().item<double>(), 0);
     EXPECT_LT(largest_distance(found, expected), kRounding);
   }
@@ -186,7 +170,7 @@ TEST(PcgradTest, OfWholeNetworksIsThePaperRuleAtVPred) {
   auto const result = run_whole_step(small, lambdas(), named("pcgrad"), true);
   auto const found = small.gradients();
   small.clear_gradients();
-  auto const plain = plain_forward(small.model, small.batch, true);
+  auto const plain = plain_forward(small.model, small.batch);
   at::Tensor const a = torch::autograd::grad({kLambdaV * plain.velocity}, {plain.v_pred}, {}, true)[0];
   at::Tensor const b = torch::autograd::grad({kLambdaR * plain.render}, {plain.v_pred}, {}, true)[0];
   at::Tensor g = at::zeros_like(a);

@@ -2,7 +2,6 @@
 
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
-#include <torch/csrc/autograd/autograd.h>
 
 #include "tests/model/flow_loss/small_joint.h"
 
@@ -10,27 +9,6 @@ namespace duoflow::model {
 namespace {
 
 constexpr double kRounding = 1e-6;  // relative, per parameter: two orders of the same fp32 sums. Not to be loosened
-
-struct PlainLosses {
-  at::Tensor velocity, render;  // means over the batch, with their shared graph
-};
-
-PlainLosses plain_forward(SceneModel const& model, JointBatch const& batch) {
-  at::Tensor const t = batch.t.view({-1, 1, 1});
-  at::Tensor const x0 = model.to_flow_space(batch.x0), x1 = model.to_flow_space(batch.x1);
-  at::Tensor const x_t = (1 - t) * x0 + t * x1;
-  at::Tensor const v_pred = model.velocity(x_t, batch.t, model.light_tokens(batch.env));
-  at::Tensor const image = model.render(model.from_flow_space(x_t + (1 - t) * v_pred), batch.target_rays);
-  return {at::mse_loss(v_pred, x1 - x0), at::mse_loss(image, batch.target_image)};
-}
-
-test::Tensors plain_gradients(SmallJoint& small, double velocity_factor, double render_factor) {
-  small.clear_gradients();
-  PlainLosses const losses = plain_forward(small.model, small.batch);
-  at::Tensor const total = velocity_factor * losses.velocity + render_factor * losses.render;
-  torch::autograd::backward({total}, {at::ones_like(total)});
-  return small.gradients();
-}
 
 JointLossOptions lambdas(double v, double r) {
   JointLossOptions options;

@@ -5,6 +5,7 @@
 
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
+#include <torch/csrc/autograd/autograd.h>
 
 namespace duoflow::model {
 
@@ -47,6 +48,24 @@ test::Tensors SmallJoint::gradients(Part part) const {
       result[parameter.name] = parameter.tensor.grad().clone();
   }
   return result;
+}
+
+PlainLosses plain_forward(SceneModel const& model, JointBatch const& batch, bool render_sees_v) {
+  at::Tensor const t = batch.t.view({-1, 1, 1});
+  at::Tensor const x0 = model.to_flow_space(batch.x0), x1 = model.to_flow_space(batch.x1);
+  at::Tensor const x_t = (1 - t) * x0 + t * x1;
+  at::Tensor const v_pred = model.velocity(x_t, batch.t, model.light_tokens(batch.env));
+  at::Tensor const x_hat = x_t + (1 - t) * (render_sees_v ? v_pred : v_pred.detach());
+  at::Tensor const image = model.render(model.from_flow_space(x_hat), batch.target_rays);
+  return {v_pred, at::mse_loss(v_pred, x1 - x0), at::mse_loss(image, batch.target_image)};
+}
+
+test::Tensors plain_gradients(SmallJoint& small, double velocity_factor, double render_factor, bool render_sees_v) {
+  small.clear_gradients();
+  auto const losses = plain_forward(small.model, small.batch, render_sees_v);
+  at::Tensor const total = velocity_factor * losses.velocity + render_factor * losses.render;
+  torch::autograd::backward({total}, {at::ones_like(total)});
+  return small.gradients();
 }
 
 JointBatch part_of(JointBatch const& batch, std::int64_t begin, std::int64_t end) {

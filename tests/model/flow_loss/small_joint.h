@@ -18,6 +18,15 @@ struct SmallJoint {
   test::Tensors gradients(Part part) const;
 };
 
+// Both losses on one plain graph, or, where the render loss does not see v_pred, on two.
+struct PlainLosses {
+  at::Tensor v_pred, velocity, render;  // [B,n,d]; means over the batch
+};
+PlainLosses plain_forward(SceneModel const& model, JointBatch const& batch, bool render_sees_v = true);
+// One backward() of velocity_factor L_v + render_factor L_r.
+test::Tensors plain_gradients(SmallJoint& small, double velocity_factor, double render_factor,
+                              bool render_sees_v = true);
+
 // Samples [begin, end) of the batch.
 JointBatch part_of(JointBatch const& batch, std::int64_t begin, std::int64_t end);
 
