@@ -215,6 +215,9 @@ void note_what_has_no_effect(Config& c) {
   };
   note(c.training.grad_checkpoint_every == 0 && c.training.grad_checkpoint_part != "block",
        "training.grad_checkpoint_part", "training.grad_checkpoint_every is 0");
+  bool const no_editor = c.objective == "reconstruction";
+  note(no_editor && c.training.light_dropout > 0, "training.light_dropout", "reconstruction sees no light map");
+  note(no_editor && c.training.layer_lr_decay != 1, "training.layer_lr_decay", "reconstruction trains no editor");
   note(c.training.ema_decay == 0 && !c.training.ema_warmup, "training.ema_warmup", "training.ema_decay is 0");
   note(!c.dist.reproducible && c.dist.virtual_shards > 0, "dist.virtual_shards", "dist.reproducible is false");
   note(c.objective == "joint" && c.latents == "cached" && !c.data.exclude_lights.empty(), "data.exclude_lights",

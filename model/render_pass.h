@@ -27,8 +27,7 @@ struct LossFactor {
 
 // latents [B,n,d] in renderer space, whose graph is not walked; rays [B,T,6,H,W], target [B,T,3,H,W]. The renderer's
 // gradients are added to its parameters in place. `measured` is called once, with all but image and gradient, before
-// the last chunk's backward: every loss is known then, and until the next backward of the caller only one chunk's is
-// left.
+// the last chunk's backward: what a launcher sends then travels beside that backward.
 RenderedViews render_and_walk_back(SceneModel const& model, RenderLoss const& loss, at::Tensor const& latents,
                                    at::Tensor const& rays, at::Tensor const& target, RenderSamples const& samples,
                                    LossFactor const& factor, std::function<void(RenderedViews const&)> const& measured);

@@ -102,11 +102,9 @@ std::vector<std::pair<std::string, std::string>> other_values() {
           {"training.freeze_reconstructor_renderer", "false"},
           {"training.freeze", "[\"env_tokenizer.*\", \"*.norm1.weight\"]"},
           {"training.lr_scale", "[\"transformer_editor.0.*=0.1\"]"},
-          {"training.layer_lr_decay", "0.9"},
           {"training.ema_decay", "0.999"},
           {"training.ema_warmup", "false"},
           {"training.init_weights", "\"trained\""},
-          {"training.light_dropout", "0.1"},
           {"training.collapse_guard", "0.3"},
           {"training.collapse_action", "\"stop\""},
           {"training.max_hours", ".inf"},
@@ -137,7 +135,9 @@ std::set<std::string> keys_of_one_value() {
           "training.amp_dtype",
           kFlow + "path",
           kFlow + "path_sigma",         // not beside the kind of editor above; BridgesHaveAWidth
-          "training.perceptual_min_t",  // without effect, and noted, beside the objective above
+          "training.perceptual_min_t",  // these three: without effect, and noted, beside the objective above
+          "training.light_dropout",
+          "training.layer_lr_decay",
           "model.transformer.editor.init",
           "model.transformer.editor.init_checkpoint",  // EditorsStartFromWhatThereIs
           "dist.reproducible",
@@ -199,6 +199,12 @@ TEST(ConfigTest, WhatContradictsAnotherKeyIsSaid) {
                {"training.grad_checkpoint_every=2", "training.grad_checkpoint_part=mlp"});
   EXPECT_EQ(parse("", {"training.ema_warmup=false"}).notes.size(), 1u);
   EXPECT_EQ(parse("", {"training.grad_checkpoint_part=mlp"}).notes.size(), 1u);
+  for (auto const* setting : {"training.light_dropout=0.1", "training.layer_lr_decay=0.9"}) {
+    EXPECT_EQ(parse("", {setting, "objective=reconstruction"}).notes.size(), 1u) << setting;
+    auto const joint = parse("", {setting});
+    EXPECT_TRUE(joint.notes.empty()) << setting;
+    EXPECT_EQ(values_of(parse(effective_yaml(joint))), values_of(joint)) << setting;
+  }
 }
 
 TEST(ConfigTest, DefaultsRoundTripAndNeedNoFile) {
