@@ -11,7 +11,10 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 kind=${1:-}
 case $kind in
-  asan) tests=(data_loader_test data_shard_test data_sets_test data_pictures_test) ;;
+  asan)
+    tests=(data_loader_test data_shard_test data_sets_test data_pictures_test data_cameras_test
+      data_environment_map_test data_ingest_test data_h5py_test)
+    ;;
   tsan)
     tests=(communicator_test gradient_reducer_test statistics_test sharded_adamw_test tcp_backend_test watchdog_test
       checkpoint_test data_loader_test update_test)
