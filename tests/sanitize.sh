@@ -17,7 +17,7 @@ case $kind in
     ;;
   tsan)
     tests=(communicator_test gradient_reducer_test statistics_test sharded_adamw_test tcp_backend_test watchdog_test
-      checkpoint_test data_loader_test update_test)
+      checkpoint_test data_loader_test joint_order_test update_test weighting_split_test)
     ;;
   *)
     printf 'usage: %s asan|tsan [all | TEST...]\n' "$0" >&2
