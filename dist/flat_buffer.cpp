@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <map>
+#include <tuple>
 #include <set>
 #include <stdexcept>
 
@@ -52,18 +53,24 @@ void check_parameters(std::vector<TrainableParameter> const& parameters) {
   }
 }
 
-// Reverse forward order within a group, the groups one after the other, the one with the most elements first.
-// Runs of one group as they fall in reverse order would be hundreds (norm weights lie between matrices), and every run
-// is an optimizer call. The price: a small group at the end (norms, biases) is complete only when the backward ends, so
-// the last bucket starts late; it is small. The large group keeps the order in which the backward finishes.
+// Reverse forward order within a group, the groups one after the other: matrices in the order in which the backward
+// completes them, then those of vectors alone. Runs of one group as they fall in reverse order would be hundreds (norm weights lie between matrices), and every run
+// is an optimizer call. The price: the vectors (norms, biases) are complete only when the backward ends, so the last
+// bucket starts late; it is small.
 std::vector<TrainableParameter> in_buffer_order(std::vector<TrainableParameter> parameters) {
-  std::map<int, std::int64_t> numel_of_group;
-  for (auto const& parameter : parameters) {
-    numel_of_group[parameter.group] += parameter.tensor.numel();
-  }
   std::reverse(parameters.begin(), parameters.end());
+  struct Place {
+    bool vectors = true;
+    std::size_t last = 0;  // where its last gradient comes in the backward
+  };
+  std::map<int, Place> places;
+  for (std::size_t i = 0; i < parameters.size(); ++i) {
+    auto& place = places[parameters[i].group];
+    place.vectors = place.vectors && parameters[i].tensor.dim() == 1;
+    place.last = i;
+  }
   std::stable_sort(parameters.begin(), parameters.end(), [&](auto const& a, auto const& b) {
-    auto const key = [&](int group) { return std::pair(-numel_of_group.at(group), group); };
+    auto const key = [&](int group) { return std::tuple(places.at(group).vectors, places.at(group).last, group); };
     return key(a.group) < key(b.group);
   });
   return parameters;

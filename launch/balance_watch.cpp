@@ -39,8 +39,7 @@ std::optional<std::string> BalanceWatch::judge() const {
   return fmt::format(
       "the losses are out of balance over the last {} steps (velocity loss {:.3g}, render loss {:.3g} before their "
       "weights; the velocity loss's share is {:.2g} of the total and {:.2g} of the gradients' lengths at v_pred, "
-      "wanted "
-      "are {} to {}); raise {}, lower {}, or choose weighting: gradient_balance (docs/weighting.md)",
+      "wanted are {} to {}); raise {}, lower {}, or choose another weighting (docs/weighting.md)",
       steps_, velocity_.value(), render_.value(), share, gradient_share, kLowest, kHighest, raise, lower);
 }
 

@@ -58,7 +58,8 @@ at::Tensor noise_of(std::uint64_t first_position, std::int64_t samples, model::M
   std::vector<at::Tensor> noise;
   for (std::int64_t i = 0; i < samples; ++i)
     noise.push_back(starting_noise(options, seed, first_position + static_cast<std::uint64_t>(i)));
-  return at::stack(noise).to(device);
+  auto const stacked = at::stack(noise);  // from pageable memory the copy would wait for the device
+  return (device.is_cuda() ? stacked.pin_memory() : stacked).to(device, /*non_blocking=*/true);
 }
 
 }  // namespace

@@ -209,6 +209,24 @@ bool knows_weights_at_cut(FlowMatchingConfig const& f) {
          (f.weighting == "gradient_balance" && f.gradient_space == "v_pred");
 }
 
+// Options of one strategy beside another.
+void note_other_weightings(Config& c) {
+  FlowMatchingConfig const& f = c.flow;
+  FlowMatchingConfig const usual;
+  auto const note = [&](char const* owner, char const* key, bool changed) {
+    auto const name = fmt::format("model.transformer.editor.flow_matching.{}", key);
+    if (f.weighting != owner && changed && c.written.contains(name))
+      c.notes.push_back(fmt::format("{} has no effect (it is of weighting: {})", name, owner));
+  };
+  note("two_stage", "velocity_only_steps", f.velocity_only_steps != usual.velocity_only_steps);
+  note("alternating", "alternating_period", f.alternating_period != usual.alternating_period);
+  note("uncertainty", "uncertainty_lr", f.uncertainty_lr != usual.uncertainty_lr);
+  note("gradient_balance", "gradient_space", f.gradient_space != usual.gradient_space);
+  note("gradient_balance", "gradient_interval", f.gradient_interval != usual.gradient_interval);
+  note("schedule", "warmup_steps", f.warmup_steps != usual.warmup_steps);
+  note("schedule", "schedule_form", f.schedule_form != usual.schedule_form);
+}
+
 void note_what_has_no_effect(Config& c) {
   auto const note = [&](bool idle, char const* key, char const* why) {
     if (idle && c.written.contains(key)) c.notes.push_back(fmt::format("{} has no effect ({})", key, why));
@@ -224,6 +242,7 @@ void note_what_has_no_effect(Config& c) {
        "the lights of cached latents were chosen when they were encoded");
   note(c.flow.statistics != "current" && !knows_weights_at_cut(c.flow),
        "model.transformer.editor.flow_matching.statistics", "the weighting waits for no statistics");
+  note_other_weightings(c);
   auto const& t = c.training;
   bool const networks = t.lpips_loss_weight + t.perceptual_loss_weight > 0;
   char const* const no_network = "training.lpips_loss_weight and training.perceptual_loss_weight are 0";

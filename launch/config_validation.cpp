@@ -239,8 +239,6 @@ void validate_flow(Config const& c) {
   if (c.objective == "joint") validate_weighting(c, renders);
 }
 
-// Known keys that the rest of this config leaves without effect.
-
 }  // namespace
 
 void validate(Config& c) {

@@ -53,7 +53,11 @@ void append_metrics(Row& row, at::Tensor const& image_T3HW, at::Tensor const& ta
   add(model::psnr_per_image(image_T3HW, target_T3HW));
   add(has_mask ? model::psnr_per_image_masked(image_T3HW, target_T3HW, mask).index({views}) : at::Tensor());
   add(has_windows ? model::ssim_per_image(image_T3HW, target_T3HW) : at::Tensor());
-  add(has_windows && has_mask ? model::ssim_per_image_masked(image_T3HW, target_T3HW, mask).index({views}) : at::Tensor());
+  at::Tensor ssim;
+  if (has_windows && has_mask)  // a foreground in the border alone is in no window's centre
+    ssim = model::ssim_per_image_masked(image_T3HW, target_T3HW, mask)
+               .index({model::window_centres(mask).flatten(1).any(1)});
+  add(ssim);
   add(distance.full);
   add(has_lpips && has_mask ? distance.masked.index({views}) : at::Tensor());
 }

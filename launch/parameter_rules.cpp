@@ -88,6 +88,10 @@ void freeze_by_rules(model::SceneModel& model, Config const& config) {
   bool const joint = config.objective == "joint";
   bool const left = joint ? model.trainable(model::Part::editor)
                           : model.trainable(model::Part::reconstructor) || model.trainable(model::Part::renderer);
+  if (joint && config.flow.weighting == "separate_graphs" && !model.trainable(model::Part::renderer))
+    throw ConfigError(
+        "training.freeze leaves no parameter of the renderer to train (the render loss of weighting: separate_graphs "
+        "reaches it alone); take a pattern out, or use weighting: fixed");
   if (!left)
     throw ConfigError(
         fmt::format("training.freeze leaves no parameter of {} to train (violated: objective {} trains "

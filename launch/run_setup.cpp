@@ -31,7 +31,7 @@ model::JointLossOptions loss_options(Config const& config, model::LossNetworks c
   auto const& t = config.training;
   bool const renders = config.objective != "joint" || config.flow.render_loss_weight > 0;  // else no network is needed
   return {
-      config.flow.velocity_loss_weight,
+      config.objective == "joint" ? config.flow.velocity_loss_weight : 1,
       config.objective == "joint" ? config.flow.render_loss_weight : 1,
       {t.l2_loss_weight, renders ? t.lpips_loss_weight : 0, renders ? t.perceptual_loss_weight : 0, t.l1_loss_weight,
        t.gradient_loss_weight, t.perceptual_min_t, t.perceptual_crop, t.seed, networks, t.render_view_chunk},

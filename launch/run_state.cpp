@@ -55,10 +55,6 @@ std::vector<std::string> config_changes(std::string const& stored, Config const&
   return changes;
 }
 
-}  // namespace
-
-namespace {
-
 // ZeRO-1: of what the optimizer keeps, which comes first in `state`, a rank gathers what it writes; the rest stays
 // shapes. The memory is the gradient buffer's, in which nothing lies between two updates.
 void gather_written(std::vector<dist::NamedTensor>& state, RunTensors const& run) {
@@ -75,7 +71,8 @@ void gather_written(std::vector<dist::NamedTensor>& state, RunTensors const& run
                end_p = std::min((last + kinds - 1 - kind) / kinds, ranges.size());
     auto const begin = p < end_p ? ranges[p].offset : 0;
     auto const end = p < end_p ? ranges[end_p - 1].offset + ranges[end_p - 1].numel : 0;
-    if (end - begin > memory.numel()) memory = at::empty({end - begin});  // one tensor is most of the model
+    // One tensor is most of the model, or two ranks keep an average too: three halves.
+    if (end - begin > memory.numel()) memory = at::empty({end - begin});
     auto const values = memory.narrow(0, 0, end - begin);
     memory = memory.narrow(0, end - begin, memory.numel() - (end - begin));
     run.optimizer.gather(kept[kind].own, begin, end, values);
@@ -152,6 +149,9 @@ Counters unpack_run(dist::CheckpointState const& state, RunTensors const& run, C
     return line.find(".weighting: ") != std::string::npos || line.find(".statistics: ") != std::string::npos ||
            line.find(".gradient_space: ") != std::string::npos;
   });
+  bool const other_strategy = std::any_of(differences.begin(), differences.end(), [](std::string const& line) {
+    return line.find(".weighting: ") != std::string::npos;
+  });
   auto const value_of = [&](std::string const& name, at::IntArrayRef shape) {
     auto const found = stored.find(name);
     if (found == stored.end() || found->second.sizes() != shape)
@@ -175,7 +175,9 @@ Counters unpack_run(dist::CheckpointState const& state, RunTensors const& run, C
   std::vector<dist::NamedTensor> small;
   add_small_state(small, run);
   for (auto& [name, tensor] : small) {
-    bool const starts_anew = name.starts_with("weighting.") && (other_weighting || imported) && stored.count(name) == 0;
+    // Lagged strategies share names; another strategy's numbers are not this one's.
+    bool const starts_anew = name.starts_with("weighting.") &&
+                             (other_strategy || ((other_weighting || imported) && stored.count(name) == 0));
     if (!starts_anew) tensor.copy_(value_of(name, tensor.sizes()));
   }
   auto const before = json.value("hardware", std::string()), now = hardware_of(run);

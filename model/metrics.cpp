@@ -72,10 +72,13 @@ at::Tensor ssim_per_image(at::Tensor const& image, at::Tensor const& target) {
   return ssim_map(image, target).flatten(1).mean(1).to(at::kFloat);
 }
 
+at::Tensor window_centres(at::Tensor const& mask) {
+  constexpr std::int64_t border = kSsimWindow / 2;
+  return mask.narrow(1, border, mask.size(1) - 2 * border).narrow(2, border, mask.size(2) - 2 * border);
+}
+
 at::Tensor ssim_per_image_masked(at::Tensor const& image, at::Tensor const& target, at::Tensor const& mask) {
-  auto const map = ssim_map(image, target);
-  auto const centres = mask.narrow(1, kSsimWindow / 2, map.size(2)).narrow(2, kSsimWindow / 2, map.size(3));
-  return masked_mean(map, centres).to(at::kFloat);
+  return masked_mean(ssim_map(image, target), window_centres(mask)).to(at::kFloat);
 }
 
 }  // namespace duoflow::model

@@ -12,6 +12,8 @@ at::Tensor psnr_per_image_masked(at::Tensor const& image, at::Tensor const& targ
 inline constexpr std::int64_t kSsimWindow = 11;
 at::Tensor ssim_per_image(at::Tensor const& image, at::Tensor const& target);
 // The same map's mean over the windows whose centre is masked; NaN where there is none.
+// The masked pixels that are some window's centre: [N,H-10,W-10] of mask [N,H,W].
+at::Tensor window_centres(at::Tensor const& mask);
 at::Tensor ssim_per_image_masked(at::Tensor const& image, at::Tensor const& target, at::Tensor const& mask);
 
 // [N,C,H,W], mask [N,H,W] bool -> [N]: mean over the masked pixels of all channels; NaN where the mask is empty.

@@ -51,7 +51,7 @@ class Plan:
         self.__dict__.update(entries)
         if self.baseline not in entries["runs"]:
             raise SystemExit(f"{path}: baseline '{self.baseline}' is none of the runs {', '.join(entries['runs'])}")
-        self.work = pathlib.Path(work)
+        self.work = pathlib.Path(work).resolve()  # the program runs in the repository
         own = lambda words: [w.replace("flow_matching.", "model.transformer.editor.flow_matching.", 1)
                              if w.startswith("flow_matching.") else w for w in words]
         # Seeds outermost: a plan that is stopped half way has whole comparisons.

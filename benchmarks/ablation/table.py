@@ -25,6 +25,12 @@ def edit_psnr(result, test, steps):
     return line["psnr"] if line["psnr_masked"] is None else line["psnr_masked"]
 
 
+def shuffled_psnr(metrics):
+    """None: no pair of the set has another light to be edited under."""
+    masked = metrics["shuffled_light_psnr_masked"]
+    return metrics["shuffled_light_psnr"] if masked is None else masked
+
+
 def one_line(plan, result):
     return "  ".join(f"{test} " + " ".join(f"{steps}: {edit_psnr(result, test, steps):.2f}" for steps in plan.steps)
                      for test in plan.tests) + " dB"
@@ -74,9 +80,9 @@ def markdown(plan):
                 continue
             by_steps = [values_of(plan, name, test, steps) for steps in plan.steps]
             base = [values_of(plan, plan.baseline, test, steps) for steps in plan.steps]
-            shuffled = [r["tests"][test].get("shuffled_light_psnr_masked") or r["tests"][test]["shuffled_light_psnr"] for r in done.values()]
+            shuffled = [value for r in done.values() if (value := shuffled_psnr(r["tests"][test])) is not None]
             cells = [name, str(len(done)), *(spread(list(v.values())) for v in by_steps),
-                     *("" if name == plan.baseline else difference(v, b) for v, b in zip(by_steps, base)), spread(shuffled),
+                     *("" if name == plan.baseline else difference(v, b) for v, b in zip(by_steps, base)), spread(shuffled) if shuffled else "-",
                      mean_training(plan, name, "grad_ratio"), mean_training(plan, name, "grad_cosine")]
             lines.append("| " + " | ".join(cells) + " |")
         known = ", ".join(f"{answer} {value:.2f}" for answer, value in references(plan, test).items() if value is not None)

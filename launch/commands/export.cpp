@@ -99,7 +99,7 @@ Command add_export(CLI::App& root) {
   app->add_option("--dtype", arguments->dtype, "number type in the file")
       ->check(CLI::IsMember({"f32", "f16", "bf16"}))
       ->capture_default_str();
-  app->add_option("--format", arguments->format, "safetensors, or reference: a .pt with optimizer and counters")
+  app->add_option("--format", arguments->format, "safetensors, or reference: a .pt with optimizer and counters (of the trained weights, not their average)")
       ->check(CLI::IsMember({"safetensors", "reference"}))
       ->capture_default_str();
   add_weights_option(*app, arguments->weights);

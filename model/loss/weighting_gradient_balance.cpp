@@ -5,8 +5,9 @@
 //   at v_pred (default): the norms that are logged anyway, of the step before: they are reduced along with the next
 //     statistics, so they cost nothing. v_pred is a proxy for what follows, the editor's parameters. Known at the cut.
 //   over the editor's parameters (parameter_interval n > 0): in every n-th step the velocity loss has an editor
-//   forward,
-//     backward and reduction of its own, and the render loss's gradient is the difference. Known before the forward.
+//     forward, backward and reduction of its own, and the render loss's gradient is the difference. Known before the
+//     forward. The difference holds what the backward's precision leaves of it: in bf16, where the weighted render
+//     gradient is below about a hundredth of the velocity's, it is mostly rounding.
 // The current step's own norms at v_pred exist only behind the renderer's backward, where waiting for their reduction
 // could hide behind nothing: not offered. For losses whose gradients differ by more than their values do; give it an
 // EMA (0.8 or more) and a clamp, since the norms are those of one batch.
@@ -42,7 +43,8 @@ class GradientBalanceWeighting : public StatisticsWeighting {
     at::Tensor const good = (valid > 0)
                                 .logical_and(bare.velocity > 0)
                                 .logical_and(bare.render > 0)
-                                .logical_and(at::isfinite(bare.velocity));  // else the ratio would be 0
+                                .logical_and(at::isfinite(bare.velocity))  // else the ratio would be 0
+                                .logical_and(at::isfinite(bare.render));   // else the clamp would make a number of it
     velocity_.absorb(at::sqrt(bare.render) / at::sqrt(bare.velocity), good.to(at::kDouble));
   }
 

@@ -24,6 +24,13 @@ std::string names_in_order(FlatBuffer const& buffer) {
   return names;
 }
 
+// A learning rate for each block makes a group of each; embedders and head share one that is complete last.
+TEST(FlatBufferTest, GroupsOfMatricesLieInTheOrderInWhichTheBackwardCompletesThem) {
+  FlatBuffer const buffer({parameter("embedder", {9, 9}, 1, 0), parameter("norm", {900}, 1, 1), parameter("block_0", {4, 4}, 1, 2),
+                           parameter("block_1", {4, 4}, 1, 3), parameter("head", {9, 9}, 1, 0)});
+  EXPECT_EQ(names_in_order(buffer), "block_1 block_0 head embedder norm ");
+}
+
 TEST(FlatBufferTest, ParametersBecomeRangesInReverseForwardOrderByGroup) {
   auto const first = parameter("first", {3, 5}, 1), norm = parameter("norm", {5}, 2, 1), last = parameter("last", {17}, 3);
   FlatBuffer const buffer({first, norm, last});

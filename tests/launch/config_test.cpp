@@ -159,7 +159,17 @@ TEST(ConfigTest, EveryKeyRoundTripsThroughTheEffectiveConfig) {
   auto const again = parse(effective_yaml(config));
   EXPECT_EQ(values_of(again), values);
   EXPECT_EQ(effective_yaml(again), effective_yaml(config));
-  EXPECT_TRUE(again.notes.empty());
+  EXPECT_EQ(again.notes, config.notes);  // of options of other weightings
+}
+
+TEST(ConfigTest, OptionsOfAnotherWeightingAreNoted) {
+  for (std::string const option : {"velocity_only_steps=3", "alternating_period=3", "uncertainty_lr=0.5",
+                                   "gradient_interval=3", "warmup_steps=3", "schedule_form=linear"}) {
+    auto const notes = parse("", {kFlow + option}).notes;
+    ASSERT_EQ(notes.size(), 1u) << option;
+    EXPECT_NE(notes[0].find("has no effect (it is of weighting: "), std::string::npos) << notes[0];
+  }
+  EXPECT_TRUE(parse("", {kFlow + "warmup_steps=3", kFlow + "weighting=schedule"}).notes.empty());
 }
 
 TEST(ConfigTest, BridgesHaveAWidth) {

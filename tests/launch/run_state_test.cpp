@@ -291,6 +291,24 @@ TEST(RunStateTest, AnotherWeightingStartsAnewAndIsListed) {
   EXPECT_EQ(other.weighting().standing_weights()->velocity.item<float>(), 1);
 }
 
+TEST(RunStateTest, ALaggedStrategyStartsAnewInPlaceOfAnotherLaggedOne) {
+  auto shape = kShape;
+  shape.statistics = "lagged";
+  auto config = tiny_config();
+  config.flow.statistics = "lagged";
+  TinyRun before({}, shape);
+  for (int i = 0; i < 3; ++i) before.update(tiny_batch(4, i));
+  auto const state = copy_of(pack_run(tensors_of(before), {3, 12, 1, 4, "data-a"}, config));
+  ASSERT_NE(before.weighting().standing_weights()->velocity.item<float>(), 1);
+
+  shape.weighting = config.flow.weighting = "normalized_each";
+  config.flow.normalize_losses = false;
+  TinyRun other({}, shape);
+  unpack_run(state, tensors_of(other), config, "data-a", nullptr);
+  EXPECT_EQ(other.weighting().standing_weights()->velocity.item<float>(), 1);
+  EXPECT_EQ(other.weighting().standing_weights()->render.item<float>(), 1);
+}
+
 TEST(RunStateTest, AnImportedCheckpointGoesOnWithAnyDataAndTheWeightingStartsAnew) {
   Saved saved;
   auto& json = saved.state.counters_json;
