@@ -11,7 +11,6 @@
 namespace duoflow::model {
 namespace {
 
-constexpr double kRounding = 1e-6;  // relative, per parameter: two orders of the same fp32 sums. Not to be loosened
 constexpr double kLambdaV = 0.7, kLambdaR = 1.3;
 
 // Of the objective with these lambdas.
@@ -19,17 +18,7 @@ test::Tensors plain_gradients_of(SmallJoint& small, double w_v, double w_r, bool
   return plain_gradients(small, kLambdaV * w_v, kLambdaR * w_r, render_sees_v);
 }
 
-JointLossOptions lambdas() {
-  JointLossOptions options;
-  options.lambda_v = kLambdaV, options.lambda_r = kLambdaR;
-  return options;
-}
-
-WeightingOptions named(std::string const& name) {
-  WeightingOptions options;
-  options.name = name;
-  return options;
-}
+JointLossOptions lambdas() { return test::lambdas(kLambdaV, kLambdaR); }
 
 // As the caller of run_from_cut has to.
 void scale_renderer(SmallJoint& small, at::Tensor const& weight) {
@@ -41,7 +30,7 @@ void scale_renderer(SmallJoint& small, at::Tensor const& weight) {
 TEST(CutRuleTest, ALateRenderWeightIsThatOfAPlainBackwardOnceTheRenderersGradientsAreScaled) {
   for (bool const keep_graph : {true, false}) {
     SmallJoint small;
-    auto const result = run_whole_step(small, lambdas(), named("normalized_each"), keep_graph);
+    auto const result = run_whole_step(small, lambdas(), test::named("normalized_each"), keep_graph);
     EXPECT_TRUE(result.at_cut.render_weight_is_late);
     double const w_v = result.weights.velocity.item<double>(), w_r = result.weights.render.item<double>();
     EXPECT_NEAR(w_v * result.sums[kVelocityLoss].item<double>() / 2, 1, 1e-5);
@@ -59,7 +48,7 @@ TEST(CutRuleTest, ALateRenderWeightIsThatOfAPlainBackwardOnceTheRenderersGradien
 // Standing weights multiply the root of the renderer's backward: nothing is left to scale.
 TEST(CutRuleTest, AStandingRenderWeightIsInsideTheRenderersGradients) {
   SmallJoint small;
-  auto options = named("uncertainty");
+  auto options = test::named("uncertainty");
   auto const weighting = make_weighting(options, at::kCPU);
   weighting->state()[0].second.copy_(at::tensor({-1.25, 0.75}, at::kDouble));
   JointStep joint(small.model, lambdas(), *weighting);
@@ -79,7 +68,7 @@ TEST(CutRuleTest, AStandingRenderWeightIsInsideTheRenderersGradients) {
 
 TEST(CutRuleTest, WithSeparateGraphsTheRenderLossTrainsTheRendererAlone) {
   SmallJoint small;
-  auto const result = run_whole_step(small, lambdas(), named("separate_graphs"), true);
+  auto const result = run_whole_step(small, lambdas(), test::named("separate_graphs"), true);
   auto const found = small.gradients();
   EXPECT_LT(largest_distance(found, plain_gradients_of(small, 1, 1, /*render_sees_v=*/false)), kRounding);
   EXPECT_GT(result.cut_sums[1].item<double>(), 0);  // measured all the same
@@ -97,7 +86,7 @@ TEST(CutRuleTest, WithSeparateGraphsNoLossReachesAReconstructor) {
     small.batch.x0 = small.batch.x1 = at::Tensor();
     small.batch.input_image = pictures.input_image, small.batch.input_rays = pictures.input_rays;
     small.batch.relit_image = 1 - pictures.input_image;
-    run_whole_step(small, lambdas(), named("separate_graphs"), keep_graph);
+    run_whole_step(small, lambdas(), test::named("separate_graphs"), keep_graph);
     for (auto const& [name, gradient] : small.gradients(Part::reconstructor)) {
       EXPECT_EQ(gradient.abs().max().item<double>(), 0) << name;
       expected.emplace(name, gradient);
@@ -117,7 +106,7 @@ TEST(CutRuleTest, ALateRenderWeightReachesAReconstructorThatTrains) {
     small.batch.x0 = small.batch.x1 = at::Tensor();
     small.batch.input_image = pictures.input_image, small.batch.input_rays = pictures.input_rays;
     small.batch.relit_image = relit;
-    auto const result = run_whole_step(small, lambdas(), named("normalized_each"), keep_graph);
+    auto const result = run_whole_step(small, lambdas(), test::named("normalized_each"), keep_graph);
     scale_renderer(small, result.weights.render);
     auto const found = small.gradients();
     small.batch.x0 = small.model.reconstruct(pictures.input_image, pictures.input_rays);
@@ -167,7 +156,7 @@ TEST(PcgradTest, ANonFiniteGradientStaysOneForTheSkip) {
 
 TEST(PcgradTest, OfWholeNetworksIsThePaperRuleAtVPred) {
   SmallJoint small;
-  auto const result = run_whole_step(small, lambdas(), named("pcgrad"), true);
+  auto const result = run_whole_step(small, lambdas(), test::named("pcgrad"), true);
   auto const found = small.gradients();
   small.clear_gradients();
   auto const plain = plain_forward(small.model, small.batch);

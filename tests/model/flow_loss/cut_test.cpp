@@ -8,32 +8,18 @@
 namespace duoflow::model {
 namespace {
 
-constexpr double kRounding = 1e-6;  // relative, per parameter: two orders of the same fp32 sums. Not to be loosened
-
-JointLossOptions lambdas(double v, double r) {
-  JointLossOptions options;
-  options.lambda_v = v, options.lambda_r = r;
-  return options;
-}
-
-WeightingOptions named(std::string const& name) {
-  WeightingOptions options;
-  options.name = name;
-  return options;
-}
-
 TEST(CutEqualsBackwardTest, WithFixedWeights) {
   SmallJoint small;
   auto const expected = plain_gradients(small, 0.7, 1.3);
   for (auto const& [name, gradient] : expected) EXPECT_GT(gradient.norm().item<double>(), 0) << name;
   small.clear_gradients();
-  run_whole_step(small, lambdas(0.7, 1.3), named("fixed"), true);
+  run_whole_step(small, test::lambdas(0.7, 1.3), test::named("fixed"), true);
   EXPECT_LT(largest_distance(small.gradients(), expected), kRounding);
 }
 
 TEST(CutEqualsBackwardTest, WithNormalizedWeightsKnownOnlyAtTheCut) {
   SmallJoint small;
-  auto const result = run_whole_step(small, lambdas(0.7, 1.3), named("normalized"), true);
+  auto const result = run_whole_step(small, test::lambdas(0.7, 1.3), test::named("normalized"), true);
   auto const cut = small.gradients();
   double const w_v = result.weights.velocity.item<double>();
   EXPECT_NE(w_v, 1);
@@ -44,7 +30,7 @@ TEST(CutEqualsBackwardTest, WithScheduledWeightsInTheRenderersGradientsToo) {
   SmallJoint small;
   auto const expected = plain_gradients(small, 0.7 * 0.5, 1.3 * 2.0);
   small.clear_gradients();
-  run_whole_step(small, lambdas(0.7, 1.3), named("schedule"), true, 1000);
+  run_whole_step(small, test::lambdas(0.7, 1.3), test::named("schedule"), true, 1000);
   EXPECT_LT(largest_distance(small.gradients(), expected), kRounding);
 }
 
@@ -52,7 +38,7 @@ TEST(CutEqualsBackwardTest, WhenTheEditorIsRunAgainInsteadOfKept) {
   SmallJoint small;
   auto const expected = plain_gradients(small, 0.7, 1.3);
   small.clear_gradients();
-  auto const result = run_whole_step(small, lambdas(0.7, 1.3), named("fixed"), false);
+  auto const result = run_whole_step(small, test::lambdas(0.7, 1.3), test::named("fixed"), false);
   EXPECT_FALSE(result.at_cut.v_pred_graph.defined());
   EXPECT_LT(largest_distance(small.gradients(), expected), kRounding);
 }
@@ -62,15 +48,15 @@ TEST(CutEqualsBackwardTest, WithOneLossAlone) {
   for (auto const& [v, r] : {std::pair{2.0, 0.0}, std::pair{0.0, 2.0}}) {
     auto const expected = plain_gradients(small, v, r);
     small.clear_gradients();
-    run_whole_step(small, lambdas(v, r), named("fixed"), true);
+    run_whole_step(small, test::lambdas(v, r), test::named("fixed"), true);
     EXPECT_LT(largest_distance(small.gradients(), expected), kRounding) << v << " " << r;
   }
 }
 
 TEST(CutEqualsBackwardTest, SummedOverMicroStepsOfTheSameGlobalBatch) {
   SmallJoint small;
-  auto const weighting = make_weighting(named("normalized"), at::kCPU);
-  JointStep joint(small.model, lambdas(0.7, 1.3), *weighting);
+  auto const weighting = make_weighting(test::named("normalized"), at::kCPU);
+  JointStep joint(small.model, test::lambdas(0.7, 1.3), *weighting);
   JointBatch const parts[2] = {part_of(small.batch, 0, 1), part_of(small.batch, 1, 2)};
   at::Tensor sums = at::zeros({kStatisticCount}, at::kDouble), cut_sums = at::zeros({3}, at::kDouble);
   AtCut cuts[2];
@@ -82,7 +68,7 @@ TEST(CutEqualsBackwardTest, SummedOverMicroStepsOfTheSameGlobalBatch) {
   auto const split = small.gradients();
 
   small.clear_gradients();
-  auto const whole = run_whole_step(small, lambdas(0.7, 1.3), named("normalized"), true);
+  auto const whole = run_whole_step(small, test::lambdas(0.7, 1.3), test::named("normalized"), true);
   EXPECT_LT(largest_distance(split, small.gradients()), kRounding);
   EXPECT_LT(test::relative_error(sums, whole.sums), kRounding);
   EXPECT_LT(test::relative_error(cut_sums, whole.cut_sums), kRounding);
@@ -105,7 +91,7 @@ TEST(CutEqualsBackwardTest, IntoAReconstructorThatTrains) {
       small.batch.x0 = small.batch.x1 = at::Tensor();
       small.batch.input_image = pictures.input_image, small.batch.input_rays = pictures.input_rays;
       small.batch.relit_image = relit;
-      auto const result = run_whole_step(small, lambdas(v, r), named("fixed"), keep_graph);
+      auto const result = run_whole_step(small, test::lambdas(v, r), test::named("fixed"), keep_graph);
       EXPECT_LT(largest_distance(small.gradients(), expected), kRounding) << v << " " << r << " " << keep_graph;
       EXPECT_TRUE(at::equal(result.at_cut.x0, x0));
       EXPECT_TRUE(at::equal(result.at_cut.x1, x1));
@@ -119,13 +105,13 @@ TEST(CutEqualsBackwardTest, OfOnlineLatentsWithAFrozenReconstructorIsThatOfConst
   auto const& pictures = small.reconstruction;
   small.batch.x0 = small.model.reconstruct(pictures.input_image, pictures.input_rays);
   small.batch.x1 = small.model.reconstruct(1 - pictures.input_image, pictures.input_rays);
-  run_whole_step(small, lambdas(0.7, 1.3), named("fixed"), true);
+  run_whole_step(small, test::lambdas(0.7, 1.3), test::named("fixed"), true);
   auto const expected = small.gradients();
   small.clear_gradients();
   small.batch.x0 = small.batch.x1 = at::Tensor();
   small.batch.input_image = pictures.input_image, small.batch.input_rays = pictures.input_rays;
   small.batch.relit_image = 1 - pictures.input_image;
-  auto const result = run_whole_step(small, lambdas(0.7, 1.3), named("fixed"), true);
+  auto const result = run_whole_step(small, test::lambdas(0.7, 1.3), test::named("fixed"), true);
   EXPECT_EQ(largest_distance(small.gradients(), expected), 0);
   EXPECT_FALSE(result.at_cut.g_x_t.defined());
 }
@@ -135,7 +121,7 @@ TEST(CutEqualsBackwardTest, OfTheMethodWrittenInPyTorch) {
   auto const golden = test::golden("flow_loss", "joint.");
   auto const expected = [&](std::string const& name) { return golden.at(name); };
   SmallJoint small;
-  auto const result = run_whole_step(small, lambdas(0.7, 1.3), named("normalized"), true);
+  auto const result = run_whole_step(small, test::lambdas(0.7, 1.3), test::named("normalized"), true);
   AtCut const& at_cut = result.at_cut;
   EXPECT_LT(test::relative_error(at_cut.x_t, expected("x_t")), 5e-6);
   EXPECT_LT(test::relative_error(at_cut.v_pred, expected("velocity")), 5e-6);

@@ -7,6 +7,24 @@
 
 namespace duoflow::model {
 
+inline constexpr double kRounding = 1e-6;  // relative, per parameter: two orders of the same fp32 sums. Not to be loosened
+
+namespace test {
+
+inline JointLossOptions lambdas(double v, double r) {
+  JointLossOptions options;
+  options.lambda_v = v, options.lambda_r = r;
+  return options;
+}
+
+inline WeightingOptions named(std::string const& name) {
+  WeightingOptions options;
+  options.name = name;
+  return options;
+}
+
+}  // namespace test
+
 struct SmallJoint {
   SmallJoint();
   SceneModel model;
