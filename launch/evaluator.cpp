@@ -89,6 +89,16 @@ class Evaluation {
 
   std::int64_t pairs() const { return std::ssize(test_.set().pairs); }
   PairReader const& test() const { return test_; }
+  // With what the numbers were made.
+  nlohmann::ordered_json settings() const {
+    return {{"step", loaded_.step},
+            {"weights", loaded_.averaged ? "ema" : "trained"},
+            {"solver", solver_label(editing_)},
+            {"steps", editing_.solver.steps},
+            {"guidance", editing_.guidance},
+            {"stochastic", editing_.stochastic},
+            {"noise_seed", editing_.seed}};
+  }
   std::string const& lpips_absent() const { return lpips_absent_; }  // why there is no LPIPS; "": there is
 
   // Metrics of the given pairs; edited pictures [T,3,H,W] of each go to *edited when given.
@@ -347,6 +357,7 @@ void evaluate(dist::Communicator const& communicator, LoadedModel const& loaded,
     write_csv(options.out + "/pairs.csv", evaluation, rows);
     write_sheet(options.out + "/contact_sheet.png", evaluation, options.sheet_rows);
     auto json = summary(rows);
+    json["settings"] = evaluation.settings();
     if (!sweep.empty()) json["sweep"] = sweep;
     std::ofstream(options.out + "/metrics.json") << json.dump(2) << "\n";
     if (!evaluation.lpips_absent().empty()) log_info("metrics.json has no lpips: " + evaluation.lpips_absent());

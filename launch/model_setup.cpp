@@ -94,8 +94,8 @@ LoadedModel load_checkpoint_model(std::string const& path, std::vector<std::stri
                                   WeightsChoice choice) {
   auto const folder = dist::resolve_checkpoint(path);
   auto state = dist::read_checkpoint(folder);
-  if (choose_weights(state, choice, folder))
-    log_info(fmt::format("{}: the average of its weights (training.ema_decay) is taken", folder));
+  bool const averaged = choose_weights(state, choice, folder);
+  if (averaged) log_info(fmt::format("{}: the average of its weights (training.ema_decay) is taken", folder));
   auto config = parse_stored_config(state.config_yaml, folder + "/manifest.json (config)", overrides);
   model::SceneModel model(config.model, config.training.seed);
   std::vector<std::string> missing;
@@ -106,7 +106,7 @@ LoadedModel load_checkpoint_model(std::string const& path, std::vector<std::stri
                     missing.size(), first_few(missing)));
   for (auto const part : {model::Part::reconstructor, model::Part::editor, model::Part::renderer})
     model.set_trainable(part, false);
-  return {std::move(config), std::move(model), folder, state.step};
+  return {std::move(config), std::move(model), folder, state.step, averaged};
 }
 
 std::vector<dist::NamedTensor> model_tensors(model::SceneModel const& model) {

@@ -33,6 +33,7 @@ struct LoadedModel {
   model::SceneModel model;
   std::string folder;  // the checkpoint it came from
   std::int64_t step = 0;
+  bool averaged = false;  // the weights are the running average
 };
 // `CK` of encode, evaluate, edit: checkpoint or run folder, with the config stored in it; `overrides` on top.
 LoadedModel load_checkpoint_model(std::string const& path, std::vector<std::string> const& overrides,

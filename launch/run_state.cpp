@@ -110,6 +110,89 @@ dist::CheckpointState pack_run(RunTensors const& run, Counters const& counters, 
   return state;
 }
 
+namespace {
+
+using Stored = std::map<std::string, at::Tensor>;
+
+// What belongs to this run and no other: the data and the objective.
+void require_same_run(nlohmann::json const& json, Counters const& counters, std::string const& objective,
+                      std::string const& data_fingerprint) {
+  if (counters.data_fingerprint != data_fingerprint)
+    throw dist::CheckpointError(
+        fmt::format("the checkpoint of step {} was trained on other data (fingerprint {}, this folder's is {}); give "
+                    "the same --data, "
+                    "or start a new run with training.init_from",
+                    counters.step, counters.data_fingerprint, data_fingerprint));
+  if (json.at("objective") != objective)
+    throw dist::CheckpointError(fmt::format(
+        "the checkpoint of step {} is of objective {}, the config says {} (another stage); use another --run folder "
+        "and training.init_from",
+        counters.step, json.at("objective").get<std::string>(), objective));
+}
+
+void restore_model(dist::CheckpointState const& state, RunTensors const& run) {
+  std::vector<std::string> missing;
+  load_tensors(run.model, state.model, "checkpoint", &missing);
+  if (!missing.empty())
+    throw dist::CheckpointError(fmt::format(
+        "the checkpoint of step {} has no {} ({} tensors of the model are missing: it is of another model); "
+        "resume with the config it was written with",
+        state.step, missing.front(), missing.size()));
+}
+
+at::Tensor stored_value(Stored const& stored, std::int64_t step, std::string const& name, at::IntArrayRef shape) {
+  auto const found = stored.find(name);
+  if (found == stored.end() || found->second.sizes() != shape)
+    throw dist::CheckpointError(
+        fmt::format("the checkpoint of step {} has no {} of {} numbers (other trainable parts or another model); "
+                    "resume with the config it was written with",
+                    step, name, c10::multiply_integers(shape)));
+  return found->second;
+}
+
+// Averages of weights begin at the weights when the checkpoint has none, and end when the run keeps none.
+void restore_optimizer(Stored const& stored, std::int64_t step, RunTensors const& run,
+                       std::vector<std::string>& differences) {
+  auto const averages = std::count_if(stored.begin(), stored.end(),
+                                      [](auto const& named) { return named.first.starts_with(kAveragePrefix); });
+  bool const keeps = run.optimizer.average().defined();
+  if (averages == 0 && keeps) {
+    run.optimizer.start_average();
+    differences.push_back("the checkpoint has no average of the weights: it starts at the weights themselves");
+  }
+  auto const taken = keeps ? std::min<std::int64_t>(averages, std::ssize(run.buffer.ranges())) : 0;
+  if (taken < averages)
+    differences.push_back(fmt::format("{} averages of weights are dropped (this run does not train or average those "
+                                      "weights): later checkpoints have only the weights there",
+                                      averages - taken));
+  for (auto const& [prefix, own] : kept_by(run.optimizer)) {
+    if (prefix == kAveragePrefix && averages == 0) continue;
+    for (auto const& range : run.buffer.ranges())
+      run.optimizer.restore(own, range.offset, stored_value(stored, step, prefix + range.name, range.shape));
+  }
+}
+
+// A changed weighting starts anew where its state is not the stored one's.
+void restore_small_state(Stored const& stored, std::int64_t step, RunTensors const& run,
+                         std::vector<std::string> const& differences, bool imported) {
+  auto const changed = [&](std::string const& key) {
+    return std::any_of(differences.begin(), differences.end(),
+                       [&](std::string const& line) { return line.find(key) != std::string::npos; });
+  };
+  bool const other_strategy = changed(".weighting: ");
+  bool const may_lack = other_strategy || changed(".statistics: ") || changed(".gradient_space: ") || imported;
+  std::vector<dist::NamedTensor> small;
+  add_small_state(small, run);
+  for (auto& [name, tensor] : small) {
+    // Lagged strategies share names; another strategy's numbers are not this one's.
+    bool const starts_anew =
+        name.starts_with("weighting.") && (other_strategy || (may_lack && stored.count(name) == 0));
+    if (!starts_anew) tensor.copy_(stored_value(stored, step, name, tensor.sizes()));
+  }
+}
+
+}  // namespace
+
 Counters unpack_run(dist::CheckpointState const& state, RunTensors const& run, Config const& config,
                     std::string const& data_fingerprint, std::vector<std::string>* changes) {
   auto const json = nlohmann::json::parse(state.counters_json);
@@ -123,63 +206,14 @@ Counters unpack_run(dist::CheckpointState const& state, RunTensors const& run, C
                     json.value("loss_networks", std::string())};
   bool const imported = json.value("imported", false);
   if (imported) counters.data_fingerprint = data_fingerprint;
-  if (counters.data_fingerprint != data_fingerprint)
-    throw dist::CheckpointError(
-        fmt::format("the checkpoint of step {} was trained on other data (fingerprint {}, this folder's is {}); give "
-                    "the same --data, "
-                    "or start a new run with training.init_from",
-                    counters.step, counters.data_fingerprint, data_fingerprint));
-  if (json.at("objective") != config.objective)
-    throw dist::CheckpointError(fmt::format(
-        "the checkpoint of step {} is of objective {}, the config says {} (another stage); use another --run folder "
-        "and training.init_from",
-        counters.step, json.at("objective").get<std::string>(), config.objective));
-  std::vector<std::string> missing;
-  load_tensors(run.model, state.model, "checkpoint", &missing);
-  if (!missing.empty())
-    throw dist::CheckpointError(fmt::format(
-        "the checkpoint of step {} has no {} ({} tensors of the model are missing: it is of another model); "
-        "resume with the config it was written with",
-        counters.step, missing.front(), missing.size()));
-  std::map<std::string, at::Tensor> stored;
+  require_same_run(json, counters, config.objective, data_fingerprint);
+  restore_model(state, run);
+  Stored stored;
   for (auto const& [name, tensor] : state.state) stored.emplace(name, tensor);
   at::NoGradGuard const no_grad;
   auto differences = config_changes(state.config_yaml, config);
-  bool const other_weighting = std::any_of(differences.begin(), differences.end(), [](std::string const& line) {
-    return line.find(".weighting: ") != std::string::npos || line.find(".statistics: ") != std::string::npos ||
-           line.find(".gradient_space: ") != std::string::npos;
-  });
-  bool const other_strategy = std::any_of(differences.begin(), differences.end(), [](std::string const& line) {
-    return line.find(".weighting: ") != std::string::npos;
-  });
-  auto const value_of = [&](std::string const& name, at::IntArrayRef shape) {
-    auto const found = stored.find(name);
-    if (found == stored.end() || found->second.sizes() != shape)
-      throw dist::CheckpointError(
-          fmt::format("the checkpoint of step {} has no {} of {} numbers (other trainable parts or another model); "
-                      "resume with the config it was written with",
-                      counters.step, name, c10::multiply_integers(shape)));
-    return found->second;
-  };
-  bool const averaged = std::any_of(stored.begin(), stored.end(),
-                                    [](auto const& named) { return named.first.starts_with(kAveragePrefix); });
-  if (!averaged && run.optimizer.average().defined()) {
-    run.optimizer.start_average();
-    differences.push_back("the checkpoint has no average of the weights: it starts at the weights themselves");
-  }
-  for (auto const& [prefix, own] : kept_by(run.optimizer)) {
-    if (prefix == kAveragePrefix && !averaged) continue;
-    for (auto const& range : run.buffer.ranges())
-      run.optimizer.restore(own, range.offset, value_of(prefix + range.name, range.shape));
-  }
-  std::vector<dist::NamedTensor> small;
-  add_small_state(small, run);
-  for (auto& [name, tensor] : small) {
-    // Lagged strategies share names; another strategy's numbers are not this one's.
-    bool const starts_anew = name.starts_with("weighting.") &&
-                             (other_strategy || ((other_weighting || imported) && stored.count(name) == 0));
-    if (!starts_anew) tensor.copy_(value_of(name, tensor.sizes()));
-  }
+  restore_small_state(stored, counters.step, run, differences, imported);
+  restore_optimizer(stored, counters.step, run, differences);
   auto const before = json.value("hardware", std::string()), now = hardware_of(run);
   if (!before.empty() && before != now)
     differences.push_back(fmt::format("hardware: {} -> {} (sums may differ in their last bits)", before, now));

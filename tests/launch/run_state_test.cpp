@@ -154,6 +154,24 @@ TEST(RunStateTest, AnAverageTurnedOnLaterStartsAtTheWeightsAndSaysSo) {
   EXPECT_TRUE(at::equal(other.optimizer().average(), saved.run.buffer().parameters()));
 }
 
+TEST(RunStateTest, AveragesThatTheRunDoesNotKeepAreDroppedAndCounted) {
+  TinyRun run({}, averaged_shape());
+  run.update(tiny_batch(4, 0));
+  auto const state = copy_of(pack_run(tensors_of(run), {1, 4, 0, 4, "data-a"}, tiny_config()));
+  auto const all = run.buffer().ranges().size();
+  auto fewer = averaged_shape();
+  fewer.freeze = {"env_tokenizer.*"};
+  TinyRun frozen({}, fewer), plain({}, kShape);
+  auto const kept = frozen.buffer().ranges().size();
+  ASSERT_LT(kept, all);
+  for (auto const& [other, dropped] : {std::pair{&frozen, all - kept}, std::pair{&plain, all}}) {
+    std::vector<std::string> changes;
+    unpack_run(state, tensors_of(*other), tiny_config(), "data-a", &changes);
+    ASSERT_EQ(changes.size(), 1U);
+    EXPECT_TRUE(changes[0].starts_with(std::to_string(dropped) + " averages of weights are dropped")) << changes[0];
+  }
+}
+
 TEST(RunStateTest, TheWeightsOfACheckpointAreChosen) {
   TinyRun run({}, averaged_shape());
   for (int i = 0; i < 2; ++i) run.update(tiny_batch(4, i));

@@ -47,6 +47,8 @@ class FeaturesTest(RefusalTest):
         by_choice = {weights: self.evaluate(run, f"eval-{weights}", "--weights", weights) for weights in exported}
         self.assertEqual(by_choice["auto"][:2], by_choice["ema"][:2])
         self.assertNotEqual(by_choice["auto"][1], by_choice["trained"][1])
+        self.assertEqual({choice: numbers["settings"]["weights"] for choice, (numbers, _, _) in by_choice.items()},
+                         {"auto": "ema", "ema": "ema", "trained": "trained"})
         self.assertIn("the average of its weights", by_choice["auto"][2])
         self.assertNotIn("the average of its weights", by_choice["trained"][2])
         for weights in ("ema", "trained"):

@@ -50,6 +50,13 @@ class ReproducibleTest(EndToEndTest):
         for ranks, zero in ((2, 1), (8, 0)):
             self.assert_same_bits(self.train(ranks, *options, f"dist.zero={zero}", data=samples() / "scenes"), one, f"{ranks} ranks")
 
+    def test_weightings_that_measure_or_take_turns_with_chunks_frozen_and_slow_parameters_too(self):
+        shaped = ("training.render_view_chunk=1", "training.freeze=[env_tokenizer.*]", "training.lr_scale=[transformer_editor.0.*=0.5]")
+        for options in ((f"{FLOW}weighting=gradient_balance", f"{FLOW}gradient_space=parameters", f"{FLOW}gradient_interval=2", *shaped),
+                        (f"{FLOW}weighting=alternating", f"{FLOW}weight_ema=0", f"{FLOW}alternating_period=1", *shaped)):
+            one = self.train(1, *options)
+            self.assert_same_bits(self.train(4, *options, "dist.zero=1"), one, f"4 ranks, ZeRO-1, {options[0]}")
+
     def test_reconstruction_too(self):
         one = self.train(1, objective="reconstruction")
         self.assert_same_bits(self.train(4, "dist.zero=1", objective="reconstruction"), one, "4 ranks")

@@ -3,19 +3,12 @@
 #include <cmath>
 #include <limits>
 
-#include <ATen/ATen.h>
-#include <gtest/gtest.h>
-
-#include "model/loss/weighting.h"
+#include "tests/model/flow_loss/weighting_cases.h"
 
 namespace duoflow::model {
 namespace {
 
 double const kNan = std::numeric_limits<double>::quiet_NaN(), kInf = std::numeric_limits<double>::infinity();
-
-at::Tensor scalar(double value) { return at::full({}, value, at::kDouble); }
-
-std::unique_ptr<Weighting> make(WeightingOptions const& options) { return make_weighting(options, at::kCPU); }
 
 WeightingOptions named(std::string const& name) {
   WeightingOptions options;
@@ -48,15 +41,6 @@ void expect_state(Weighting const& weighting, std::vector<at::Tensor> const& exp
   ASSERT_EQ(state.size(), expected.size());
   for (std::size_t i = 0; i < expected.size(); ++i)
     EXPECT_TRUE(at::equal(state[i].second, expected[i])) << state[i].first;
-}
-
-void expect_error_with(WeightingOptions const& options, std::string const& words) {
-  try {
-    make(options);
-    FAIL() << "accepted: " << words;
-  } catch (std::invalid_argument const& error) {
-    EXPECT_NE(std::string(error.what()).find(words), std::string::npos) << error.what();
-  }
 }
 
 TEST(WeightingTableTest, EveryNameMakesAWeighting) {

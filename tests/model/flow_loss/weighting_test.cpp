@@ -1,17 +1,10 @@
-#include "model/loss/weighting.h"
-
 #include <cmath>
 #include <limits>
 
-#include <ATen/ATen.h>
-#include <gtest/gtest.h>
+#include "tests/model/flow_loss/weighting_cases.h"
 
 namespace duoflow::model {
 namespace {
-
-at::Tensor scalar(double value) { return at::full({}, value, at::kDouble); }
-
-std::unique_ptr<Weighting> make(WeightingOptions const& options) { return make_weighting(options, at::kCPU); }
 
 WeightingOptions normalized(double clamp_min = 0, double clamp_max = 0, double ema = 0) {
   WeightingOptions options;
@@ -22,15 +15,6 @@ WeightingOptions normalized(double clamp_min = 0, double clamp_max = 0, double e
 
 double velocity_weight(Weighting& weighting, double velocity_loss, double render_loss, bool finite = true) {
   return weighting.weights(scalar(velocity_loss), scalar(render_loss), scalar(finite ? 1 : 0)).velocity.item<double>();
-}
-
-void expect_error_with(WeightingOptions const& options, std::string const& words) {
-  try {
-    make(options);
-    FAIL() << "accepted: " << words;
-  } catch (std::invalid_argument const& error) {
-    EXPECT_NE(std::string(error.what()).find(words), std::string::npos) << error.what();
-  }
 }
 
 TEST(WeightingTest, AnUnknownNameIsAnErrorListingTheNames) {
