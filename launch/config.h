@@ -51,6 +51,8 @@ struct TrainingConfig {
   std::uint64_t seed = 777;
   int keep_last = 3;
   std::int64_t keep_every = 0;
+  bool checkpoint_async = true;
+  std::string checkpoint_busy = "wait", checkpoint_failure = "stop", stop_file;
   std::string init_from, init_weights = "auto";
   bool freeze_reconstructor_renderer = true;
   std::vector<std::string> freeze;    // globs on parameter keys

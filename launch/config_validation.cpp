@@ -143,6 +143,8 @@ void validate_training(Config const& c) {
   require(t.print_every > 0, "training.print_every", t.print_every, "> 0");
   require(t.checkpoint_every > 0, "training.checkpoint_every", t.checkpoint_every, "> 0");
   require(t.keep_last > 0, "training.keep_last", t.keep_last, "> 0");
+  require_one_of("training.checkpoint_busy", t.checkpoint_busy, {"wait", "drop"});
+  require_one_of("training.checkpoint_failure", t.checkpoint_failure, {"stop", "continue"});
   require(t.keep_every >= 0, "training.keep_every", t.keep_every, ">= 0");
   require(t.weight_decay >= 0, "training.weight_decay", t.weight_decay, ">= 0");
   require(t.allowed_gradnorm_factor >= 0, "training.allowed_gradnorm_factor", t.allowed_gradnorm_factor,

@@ -357,9 +357,9 @@ void evaluate(dist::Communicator const& communicator, LoadedModel const& loaded,
     write_csv(options.out + "/pairs.csv", evaluation, rows);
     write_sheet(options.out + "/contact_sheet.png", evaluation, options.sheet_rows);
     auto json = summary(rows);
-    json["settings"] = evaluation.settings();
     if (!sweep.empty()) json["sweep"] = sweep;
     std::ofstream(options.out + "/metrics.json") << json.dump(2) << "\n";
+    std::ofstream(options.out + "/settings.json") << evaluation.settings().dump(2) << "\n";
     if (!evaluation.lpips_absent().empty()) log_info("metrics.json has no lpips: " + evaluation.lpips_absent());
     bool const masked = !json["psnr_masked"].is_null();
     auto const shown = [&](std::string const& answer) {

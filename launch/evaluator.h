@@ -29,7 +29,7 @@ struct EvaluateOptions {
   std::vector<std::string> sweep_solvers;  // empty: the solver above
 };
 
-// Writes OUT/{metrics.json,pairs.csv,contact_sheet.png}, and of a sweep sweep.csv, on rank 0. Pairs are divided over
+// Writes OUT/{metrics.json,settings.json,pairs.csv,contact_sheet.png}, and of a sweep sweep.csv, on rank 0. Pairs are divided over
 // the ranks; the result does not depend on how many there are. Collective.
 void evaluate(dist::Communicator const& communicator, LoadedModel const& loaded, EvaluateOptions const& options);
 

@@ -126,9 +126,11 @@ void RunLog::pictures(std::int64_t step, at::Tensor const& image_BT3HW, at::Tens
                   picture_grid(rows, {"rendered", "target"}, {}, 2));
 }
 
-void RunLog::checkpoint(std::string const& folder, double ms) {
+void RunLog::checkpoint(dist::SaveOutcome const& outcome) {
   if (!state_) return;
-  log_info(fmt::format("checkpoint {} ({:.0f} ms)", folder, ms));
+  auto const mib = static_cast<double>(outcome.bytes) / (1 << 20);
+  log_info(fmt::format("checkpoint {} (training held {:.1f} ms, on disk after {:.0f} ms, {:.1f} MiB, {:.0f} MiB/s)",
+                       outcome.folder, outcome.held_ms, outcome.durable_ms, mib, 1e3 * mib / outcome.durable_ms));
 }
 
 void RunLog::cost(std::string const& split, std::int64_t steps, double peak_mib,

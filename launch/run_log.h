@@ -9,6 +9,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include "dist/checkpoint/background_writer.h"
 #include "launch/config.h"
 #include "launch/step_record.h"
 #include "launch/training_data.h"
@@ -28,7 +29,7 @@ class RunLog {
   // gradient.
   void skipped(StepNumbers const& numbers);
   void pictures(std::int64_t step, at::Tensor const& image_BT3HW, at::Tensor const& target_BT3HW);
-  void checkpoint(std::string const& folder, double ms);
+  void checkpoint(dist::SaveOutcome const& outcome);  // it is complete
   // Rank 0's mean step split ("": none) over so many steps; the peak resident memory of the rank that took most; which
   // of the ranks (on these hosts) the others wait for.
   void cost(std::string const& split, std::int64_t steps, double peak_mib, std::vector<std::string> const& hosts);

@@ -18,7 +18,15 @@
 namespace duoflow::launch {
 
 // Slots that the launcher appends to the model's statistics; the last kPerRank x size ones are one quadruple per rank.
-enum LaunchSlot : int { kStop = model::kStatisticCount, kTimeUp, kFirstPerRank };
+enum LaunchSlot : int {
+  kStop = model::kStatisticCount,
+  kTimeUp,
+  kSaveNumber,  // the fields of dist::SaveReport
+  kSaveWritten,
+  kSavePublished,
+  kSaveFailed,
+  kFirstPerRank
+};
 enum PerRankSlot : int { kStepMs, kDataWaitMs, kCommWaitMs, kFirstBadPosition, kPerRank };  // position + 1; 0: none
 inline std::int64_t statistic_slots(int size) { return kFirstPerRank + kPerRank * size; }
 

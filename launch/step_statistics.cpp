@@ -50,6 +50,10 @@ void StepStatistics::send(Flags const& flags) {
   auto const mine = kFirstPerRank + kPerRank * rank_;
   slots[kStop] = flags.stop ? 1 : 0;
   slots[kTimeUp] = flags.time_up ? 1 : 0;
+  slots[kSaveNumber] = flags.save.number;
+  slots[kSaveWritten] = flags.save.written;
+  slots[kSavePublished] = flags.save.published;
+  slots[kSaveFailed] = flags.save.failed;
   slots[mine + kStepMs] = flags.step_ms;
   slots[mine + kDataWaitMs] = flags.data_wait_ms;
   slots[mine + kCommWaitMs] = flags.comm_wait_ms;

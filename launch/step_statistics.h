@@ -10,6 +10,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include "dist/checkpoint/background_writer.h"
 #include "dist/statistics.h"
 #include "launch/step_record.h"
 
@@ -28,6 +29,7 @@ class StepStatistics {
   struct Flags {
     bool stop = false, time_up = false;
     double step_ms = 0, data_wait_ms = 0, comm_wait_ms = 0;  // of the step before
+    dist::SaveReport save{};                                 // of the checkpoint under way
   };
   void send(Flags const& flags);
   at::Tensor await();  // reduced, [statistic_slots(size)]

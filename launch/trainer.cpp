@@ -14,6 +14,7 @@
 #include "dist/error.h"
 #include "launch/batches.h"
 #include "launch/collapse_guard.h"
+#include "launch/disk_space.h"
 #include "launch/logging.h"
 #include "launch/loss_weights.h"
 #include "launch/model_setup.h"
@@ -21,8 +22,10 @@
 #include "launch/run_log.h"
 #include "launch/run_setup.h"
 #include "launch/run_state.h"
+#include "launch/saver.h"
 #include "launch/step_record.h"
 #include "launch/step_times.h"
+#include "launch/stop_file.h"
 #include "launch/training_data.h"
 #include "launch/update.h"
 
@@ -55,7 +58,9 @@ class Trainer : private StepSource {
         update_(communicator_, model_, config, plan_, device_, 1e-8, networks_.networks),
         records_(communicator_.size(), device_),
         encoding_(model::light_encoding_from_string(config.data.light_encoding)),
-        guard_(config) {
+        guard_(config),
+        saver_(communicator_, checkpoints_, config_.training, device_.is_cuda()),
+        stop_file_(communicator_.rank() == 0 ? config.training.stop_file : "") {
     open(arguments);
   }
 
@@ -84,7 +89,9 @@ class Trainer : private StepSource {
   void read_record(bool latest);
   void watch_latents(StepNumbers const& numbers);
   void drain();
-  void save();
+  void check_room();
+  void save(bool last);
+  void log_checkpoints();
   void show_pictures();
   void report_cost();
   bool leaving() const { return stop_ || time_up_; }
@@ -111,7 +118,8 @@ class Trainer : private StepSource {
   std::optional<StepNumbers> pending_;  // waits for the next step's statistics
   double data_wait_ms_ = 0, last_step_ms_ = 0, last_data_wait_ms_ = 0, last_comm_wait_ms_ = 0;
   StepTimes times_;
-  std::int64_t saved_step_ = -1;
+  Saver saver_;
+  StopFile stop_file_;
   bool stop_ = false, time_up_ = false;
   Clock::time_point started_ = Clock::now();
 };
@@ -157,7 +165,23 @@ void Trainer::open(TrainArguments const& arguments) {
                          config_.training.lpips_loss_weight > 0,
                          config_.training.perceptual_loss_weight > 0};
   log_ = std::make_unique<RunLog>(arguments.run, config_, communicator_.rank(), line, counters_.step);
+  check_room();
   log_->start(data_->samples(), plan_.global_batch, update_.buffer().size(), device_.str());
+}
+
+// What the end of the run would otherwise run into. On rank 0, which names the files.
+void Trainer::check_room() {
+  if (communicator_.rank() != 0) return;
+  if (!config_.training.stop_file.empty() && dist::path_exists(config_.training.stop_file))
+    throw ConfigError(
+        fmt::format("training.stop_file {} is there already (the run would end at once); remove it, or give another",
+                    config_.training.stop_file));
+  std::uint64_t bytes = 0;
+  for (auto const& [name, tensor] : model_tensors(model_)) bytes += static_cast<std::uint64_t>(tensor.nbytes());
+  auto const kept = update_.optimizer().average().defined() ? 3U : 2U;  // the moments, and the average
+  bytes += kept * static_cast<std::uint64_t>(update_.buffer().parameters().nbytes());
+  auto const warning = check_disk_space(checkpoints_, bytes, config_.training.keep_last);
+  if (!warning.empty()) log_warning(warning);
 }
 
 // The steps that a used folder holds beyond `step` are another run's or another branch's.
@@ -178,7 +202,7 @@ void Trainer::resume(std::string const& folder, std::string const& run) {
   guard_ = CollapseGuard(config_, counters_.first_latent_std);
   std::error_code ignored;  // another run's checkpoint is none of this run's
   if (std::filesystem::equivalent(std::filesystem::path(folder).parent_path(), run + "/checkpoints", ignored))
-    saved_step_ = counters_.step;
+    saver_.resumed_at(counters_.step);
   auto const others = changes_beside_config(counters_, plan_.global_batch, networks_.fingerprint);
   changes.insert(changes.end(), others.begin(), others.end());
   log_info(fmt::format("resumed from {} (step {})", folder, counters_.step));
@@ -209,8 +233,12 @@ std::pair<model::ReconstructionBatch, std::uint64_t> Trainer::reconstruction(std
 
 StepStatistics::Flags Trainer::flags() {
   double const max_ms = config_.training.max_hours * 3.6e6;
-  return {runtime_.stop_requested(), max_ms > 0 && ms_since(started_) > max_ms, last_step_ms_, last_data_wait_ms_,
-          last_comm_wait_ms_};
+  return {runtime_.stop_requested() || stop_file_.there(),
+          max_ms > 0 && ms_since(started_) > max_ms,
+          last_step_ms_,
+          last_data_wait_ms_,
+          last_comm_wait_ms_,
+          saver_.report()};
 }
 
 // ---- only diagnostics, the log and the checkpoints below
@@ -253,6 +281,8 @@ void Trainer::read_record(bool latest) {
   counters_.skips_in_a_row = numbers->own[kSkipped] != 0 ? counters_.skips_in_a_row + 1 : 0;
   if (numbers->own[kSkipped] != 0) log_->skipped(*numbers);
   watch_latents(*numbers);
+  saver_.watch(numbers->statistics);
+  log_checkpoints();
   pending_ = std::move(numbers);
   if (counters_.skips_in_a_row >= config_.training.max_skips_in_a_row)
     throw std::runtime_error(fmt::format(
@@ -279,18 +309,16 @@ void Trainer::drain() {
   pending_.reset();
 }
 
-void Trainer::save() {
+// Collective. The lines up to this step are written, and the weighting has learnt what the step measured, before.
+void Trainer::save(bool last) {
   drain();
-  if (saved_step_ == counters_.step) return;
-  auto const started = Clock::now();
   update_.wait_for_parameters();
-  dist::CheckpointWriterOptions options;
-  options.directory = checkpoints_;
-  options.keep_last = config_.training.keep_last;
-  options.keep_every = config_.training.keep_every;
-  auto const folder = dist::write_checkpoint(communicator_, options, pack_run(run_tensors(), counters_, config_));
-  saved_step_ = counters_.step;
-  log_->checkpoint(folder, ms_since(started));
+  saver_.save(counters_.step, [this] { return pack_run(run_tensors(), counters_, config_); }, last);
+  log_checkpoints();
+}
+
+void Trainer::log_checkpoints() {
+  for (auto const& outcome : saver_.take_completed()) log_->checkpoint(outcome);
 }
 
 void Trainer::show_pictures() {
@@ -319,9 +347,9 @@ int Trainer::run() {
         times_.step_ms();  // with the read: on CUDA a step is only launched above, and waits for the last one here
     release_batches();
     show_pictures();
-    if (counters_.step % config_.training.checkpoint_every == 0) save();
+    if (counters_.step % config_.training.checkpoint_every == 0) save(/*last=*/false);
   }
-  save();
+  save(/*last=*/true);
   report_cost();
   log_->finish(leaving() ? (stop_ ? "stopped on request" : "stopped at training.max_hours") : "finished");
   return leaving() ? kStoppedOnRequest : 0;

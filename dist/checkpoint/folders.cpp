@@ -52,10 +52,10 @@ std::vector<StepFolder> step_folders(std::string const& directory) {
 
 std::string temporary_name(std::string const& name, std::string const& id) { return name + temporary_mark + id; }
 
-void remove_leftovers(std::string const& directory) {
+void remove_leftovers(std::string const& directory, std::string const& spared) {
   for (std::string const& name : list_folder(directory)) {
     auto const mark = name.find(temporary_mark);
-    if (mark == std::string::npos) continue;
+    if (mark == std::string::npos || directory + "/" + name == spared) continue;
     std::string const stem = name.substr(0, mark);
     if (stem == "latest" || step_of_folder_name(stem)) remove_tree(directory + "/" + name);
   }

@@ -18,7 +18,8 @@ struct StepFolder {
 std::vector<StepFolder> step_folders(std::string const& directory);  // newest first
 
 std::string temporary_name(std::string const& name, std::string const& id);  // NAME.tmp-ID
-void remove_leftovers(std::string const& directory);                         // what was written under temporary names
+// What was written under temporary names, but for the folder `spared`.
+void remove_leftovers(std::string const& directory, std::string const& spared = "");
 
 // The folder name in `latest`; "" if there is none.
 std::string read_latest(std::string const& directory);

@@ -1,0 +1,46 @@
+#pragma once
+// Saver: when a run writes checkpoints, and what happens when one is late or fails (training.checkpoint_*).
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "dist/checkpoint/background_writer.h"
+#include "launch/config.h"
+
+namespace duoflow::launch {
+
+class Saver {
+ public:
+  // Collective. directory: RUN/checkpoints.
+  Saver(dist::Communicator const& communicator, std::string const& directory, TrainingConfig const& config,
+        bool pin_memory);
+
+  // The step that the run goes on from has its checkpoint in `directory` already.
+  void resumed_at(std::int64_t step) { newest_ = step; }
+
+  // The state of this step to disk, unless it is there. Collective. Without `last` it is only begun where
+  // checkpoint_async is on; with `last` it and what was under way are complete when this returns. Throws
+  // CheckpointError, the same on all ranks, for one that failed, unless training.checkpoint_failure is continue (the
+  // last one of a run always throws).
+  void save(std::int64_t step, std::function<dist::CheckpointState()> const& state, bool last);
+
+  dist::SaveReport report() const { return writer_.report(); }
+  // Reduced statistics of a step, the same on all ranks; throws as save().
+  void watch(std::vector<double> const& statistics);
+
+  // What has become complete since the last call.
+  std::vector<dist::SaveOutcome> take_completed() { return std::exchange(completed_, {}); }
+
+ private:
+  void settle(dist::SaveOutcome const& outcome, bool last);
+
+  TrainingConfig const& config_;
+  int rank_;
+  dist::BackgroundWriter writer_;
+  std::int64_t newest_ = -1;  // begun or complete
+  std::vector<dist::SaveOutcome> completed_;
+};
+
+}  // namespace duoflow::launch
