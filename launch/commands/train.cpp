@@ -2,6 +2,7 @@
 
 #include "launch/commands/commands.h"
 #include "launch/config.h"
+#include "launch/fault_injection.h"
 #include "launch/logging.h"
 #include "launch/model_setup.h"
 #include "launch/trainer.h"
@@ -32,6 +33,7 @@ Command add_train(CLI::App& root) {
   return {app, [arguments](dist::Runtime& runtime) {
             auto const config = load_config(arguments->config, arguments->overrides);
             configure(runtime, config);
+            inject_faults_from_environment(runtime.rank());
             runtime.catch_stop_signals();
             log_to_file(arguments->train.run + "/log.txt");
             return train(runtime, config, arguments->train);

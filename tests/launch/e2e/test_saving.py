@@ -1,0 +1,98 @@
+"""What a run does when a checkpoint is late, cannot be written, or does not fit; and how it is asked to stop."""
+
+import subprocess
+import unittest
+
+from common import (EndToEndTest, Job, checkpoint, checkpoint_steps, launch, metrics, needs_program, tensors, train_arguments)
+
+RANKS = 2
+
+
+def setUpModule():
+    needs_program()
+
+
+class SavingTest(EndToEndTest):
+    def arguments(self, run, *overrides, steps=12, every=4):
+        return train_arguments("joint", run, f"training.train_steps={steps}", f"training.checkpoint_every={every}", *overrides)
+
+    def train(self, name, *overrides, fault=None, code=0, **sizes):
+        run = self.folder / name
+        return run, launch(RANKS, *self.arguments(run, *overrides, **sizes), code=code,
+                           environment={"DUOFLOW_FAULT": fault} if fault else None)
+
+    def test_the_bytes_do_not_depend_on_whether_training_waits(self):
+        background, _ = self.train("background")
+        waiting, _ = self.train("waiting", "training.checkpoint_async=false")
+        for run in (background, waiting):
+            self.assertEqual(checkpoint_steps(run), [4, 8, 12])
+        for step in (4, 8, 12):
+            for path in checkpoint(background, step).glob("*.safetensors"):
+                self.assertEqual(path.read_bytes(), (checkpoint(waiting, step) / path.name).read_bytes(), path)
+
+    def test_what_a_checkpoint_cost_is_logged(self):
+        _, done = self.train("cost")
+        lines = [line for line in done.err.splitlines() if "training held" in line]
+        self.assertEqual(len(lines), 3, done)
+        for line in lines:
+            self.assertRegex(line, r"checkpoint .*step_0000000(04|08|12) \(training held [0-9.]+ ms, on disk after [0-9]+ ms, [0-9.]+ MiB, [0-9]+ MiB/s\)")
+
+    def test_a_disk_that_fails_once_stops_the_run_on_all_ranks_with_the_cause(self):
+        for rank in range(RANKS):
+            run, failed = self.train(f"stops-{rank}", fault=f"{rank}:3:EIO", code=3)
+            self.assertEqual(len(failed.errors), 1, failed)
+            for words in ("checkpoint not written", f"rank {rank} on ", "Input/output error"):
+                self.assertIn(words, failed.errors[0])
+            self.assertEqual(checkpoint_steps(run), [])
+            self.assertEqual(list((run / "checkpoints").iterdir()), [], "nothing is left of it")
+
+    def test_or_training_goes_on_without_that_checkpoint(self):
+        run, done = self.train("continues", "training.checkpoint_failure=continue", fault="1:3:EROFS")
+        self.assertIn("Read-only file system", done.err)
+        self.assertIn("training goes on without it", done.err)
+        self.assertEqual(checkpoint_steps(run), [8, 12])
+
+    def test_a_full_disk_at_the_last_checkpoint_is_an_error_always(self):
+        _, failed = self.train("full", "training.checkpoint_failure=continue", fault="0:0:full:ENOSPC", code=3)
+        self.assertIn("No space left on device", failed.errors[0])
+
+    def test_a_slow_disk_holds_back_checkpoints_and_not_steps(self):
+        run, done = self.train("drops", "training.checkpoint_busy=drop", "training.keep_last=100", fault="1:0:slow:150", steps=60, every=2)
+        self.assertIn("is still being written", done.err)
+        self.assertLess(len(checkpoint_steps(run)), 20)
+        self.assertEqual(checkpoint_steps(run)[-1], 60)
+        waits, _ = self.train("waits", "training.keep_last=100", fault="1:0:slow:20", steps=12, every=2)
+        self.assertEqual(checkpoint_steps(waits), [2, 4, 6, 8, 10, 12])
+        for name, value in tensors(checkpoint(run, 2), "model").items():
+            self.assertEqual(value.tobytes(), tensors(checkpoint(waits, 2), "model")[name].tobytes(), name)
+
+    def test_a_disk_too_small_is_found_before_the_first_step(self):
+        disk = self.folder / "disk"
+        disk.mkdir()
+        mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(disk)], capture_output=True, text=True)
+        if mounted.returncode != 0:
+            self.skipTest(f"no file system can be mounted here: {mounted.stderr.strip()}")
+        self.addCleanup(subprocess.run, ["umount", str(disk)], check=True)
+        failed = launch(RANKS, *self.arguments(disk / "run"), code=3)
+        self.assertIn("a checkpoint takes", failed.errors[0])
+        self.assertFalse(checkpoint_steps(disk / "run"))
+        self.assertNotIn("step 1/", failed.err)
+
+    def test_a_stop_file_ends_the_run_like_the_signal_and_must_be_gone_at_the_next_start(self):
+        run, stop = self.folder / "stopped", self.folder / "please-stop"
+        with Job(RANKS, *self.arguments(run, f"training.stop_file={stop}", steps=1000000, every=1000000)) as job:
+            job.wait_until(lambda: (run / "metrics.jsonl").exists() and len(metrics(run)) > 3, "a few steps")
+            stop.touch()
+            stopped = job.outcome(timeout=30)
+        self.assertEqual(stopped.code, 75, stopped)
+        self.assertEqual(len(checkpoint_steps(run)), 1)
+        refused = launch(RANKS, *self.arguments(run, f"training.stop_file={stop}", steps=1000000), code=2)
+        self.assertIn("is there already", refused.errors[0])
+
+    def test_a_fault_that_is_none_is_refused(self):
+        _, refused = self.train("refused", fault="0:x:kill", code=2)
+        self.assertIn("DUOFLOW_FAULT", refused.errors[0])
+
+
+if __name__ == "__main__":
+    unittest.main()
