@@ -2,13 +2,18 @@
 
 import csv
 import json
+import shutil
+import sys
+import types
 import unittest
+from unittest import mock
 
 import h5py
 import numpy as np
 from PIL import Image
 
-from common import EndToEndTest, checkpoint, launch, metrics, needs_program, picture, samples, tensors, train_arguments
+from common import SOURCE, EndToEndTest, checkpoint, launch, metrics, needs_program, picture, samples, tensors, train_arguments
+from damage import xxh3
 from lvsm_scenes import ingest_arguments, make_lvsm_scenes
 
 LINE_KEYS = ["step", "samples", "velocity_loss", "render_loss", "total_loss", "velocity_loss_ratio", "mse", "lpips", "perceptual", "psnr", "latent_std",
@@ -143,6 +148,28 @@ class RunFormatTest(EndToEndTest):
                 self.assertEqual(state[name].shape, model[name.removeprefix("exp_avg.")].shape)
         frozen = tensors(checkpoint(samples() / "stage1"), "model")
         np.testing.assert_array_equal(model["n_light_field_latent"], frozen["n_light_field_latent"])
+
+    def test_the_reader_printed_in_the_documentation_reads_a_checkpoint_and_finds_damage(self):
+        code = (SOURCE / "docs/checkpoints.md").read_text().split("```python\n")[1].split("```")[0]
+        names = {}
+        with mock.patch.dict(sys.modules, {"xxhash": types.SimpleNamespace(xxh3_64_hexdigest=lambda data: xxh3(data.encode() if isinstance(data, str) else data))}):
+            exec(code, names)  # pylint: disable=exec-used
+        folder = checkpoint(self.run_folder)
+        manifest, model, state = names["read_checkpoint"](folder)
+        self.assertEqual(manifest["step"], 6)
+        for part, found in (("model", model), ("state", state)):
+            expected = tensors(folder, part)
+            self.assertEqual(found.keys(), expected.keys())
+            for name, value in expected.items():
+                self.assertEqual((found[name].shape, found[name].tobytes()), (value.shape, value.tobytes()), name)
+        damaged = self.folder / "damaged-checkpoint"
+        shutil.copytree(folder, damaged)
+        for name in [file["name"] for file in manifest["files"]] + ["manifest.json"]:
+            original = (damaged / name).read_bytes()
+            (damaged / name).write_bytes(original[:-3] + bytes([original[-3] ^ 1]) + original[-2:])
+            with self.assertRaises((AssertionError, ValueError), msg=name):
+                names["read_checkpoint"](damaged)
+            (damaged / name).write_bytes(original)
 
     def test_run_folder(self):
         names = {path.name for path in self.run_folder.iterdir() if not path.name.startswith("events.out.tfevents.")}
