@@ -53,6 +53,9 @@ struct TrainingConfig {
   std::int64_t keep_every = 0;
   bool checkpoint_async = true;
   std::string checkpoint_busy = "wait", checkpoint_failure = "stop", stop_file;
+  std::int64_t eval_every = 0, eval_pairs = 32;
+  std::string eval_data;
+  bool keep_best = false;
   std::string init_from, init_weights = "auto";
   bool freeze_reconstructor_renderer = true;
   std::vector<std::string> freeze;    // globs on parameter keys

@@ -145,6 +145,16 @@ void validate_training(Config const& c) {
   require(t.keep_last > 0, "training.keep_last", t.keep_last, "> 0");
   require_one_of("training.checkpoint_busy", t.checkpoint_busy, {"wait", "drop"});
   require_one_of("training.checkpoint_failure", t.checkpoint_failure, {"stop", "continue"});
+  require(t.eval_every >= 0, "training.eval_every", t.eval_every, ">= 0");
+  require(t.eval_pairs > 0, "training.eval_pairs", t.eval_pairs, "> 0");
+  if (t.eval_every > 0 && t.eval_data.empty())
+    throw ConfigError("training.eval_every is set and training.eval_data is not (no pairs to measure on); give a folder of pair shards");
+  if (t.eval_every > 0 && c.objective != "joint")
+    throw ConfigError("training.eval_every measures edits, which objective " + c.objective + " does not train; set it to 0");
+  if (t.keep_best && (t.eval_every == 0 || t.eval_every % t.checkpoint_every != 0))
+    throw ConfigError(fmt::format("training.keep_best needs measurements at steps that have a checkpoint, and training.eval_every = {} is "
+                                  "no multiple of training.checkpoint_every = {}; change one of them",
+                                  t.eval_every, t.checkpoint_every));
   require(t.keep_every >= 0, "training.keep_every", t.keep_every, ">= 0");
   require(t.weight_decay >= 0, "training.weight_decay", t.weight_decay, ">= 0");
   require(t.allowed_gradnorm_factor >= 0, "training.allowed_gradnorm_factor", t.allowed_gradnorm_factor,

@@ -4,9 +4,11 @@
 #include <cmath>
 #include <filesystem>
 #include <fstream>
+#include <limits>
 
 #include <ATen/ATen.h>
 #include <fmt/format.h>
+#include <nlohmann/json.hpp>
 
 #include "launch/balance_watch.h"
 #include "launch/logging.h"
@@ -32,6 +34,7 @@ struct RunLog::State {
   std::string run;
   LineOptions line;
   MetricsLog metrics;
+  std::unique_ptr<MetricsLog> evaluations;
   TensorBoardWriter curves;
   Progress progress;
   RankTimes ranks;
@@ -45,7 +48,9 @@ struct RunLog::State {
         curves(folder, step),
         progress(c.training.train_steps, step),
         ranks(options.size),
-        balance(watches_balance(c) ? c.flow.balance_hint_every : 0) {}
+        balance(watches_balance(c) ? c.flow.balance_hint_every : 0) {
+    if (c.training.eval_every > 0) evaluations = std::make_unique<MetricsLog>(folder + "/evaluation.jsonl", step);
+  }
 };
 
 namespace {
@@ -124,6 +129,29 @@ void RunLog::pictures(std::int64_t step, at::Tensor const& image_BT3HW, at::Tens
     rows.push_back({to_image(image_BT3HW[b][0]), to_image(target_BT3HW[b][0])});
   data::write_png(fmt::format("{}/images/step_{:09d}.png", state_->run, step),
                   picture_grid(rows, {"rendered", "target"}, {}, 2));
+}
+
+void RunLog::evaluation(std::int64_t step, Validation::Score const& score) {
+  if (!state_) return;
+  state_->evaluations->write(
+      {{"step", step}, {"psnr", score.psnr}, {"psnr_masked", score.psnr_masked}, {"pairs", score.pairs}});
+  state_->curves.scalar("eval_psnr", step, score.psnr);
+  if (std::isfinite(score.psnr_masked)) state_->curves.scalar("eval_psnr_masked", step, score.psnr_masked);
+  state_->curves.flush();
+  log_info(fmt::format("step {}: {} held-out pairs edited, psnr {:.2f} masked, {:.2f} full", step, score.pairs,
+                       score.psnr_masked, score.psnr));
+}
+
+double RunLog::best_evaluation() const {
+  double best = -std::numeric_limits<double>::infinity();
+  if (!state_ || !state_->evaluations) return best;
+  std::ifstream file(state_->run + "/evaluation.jsonl");
+  for (std::string line; std::getline(file, line);) {
+    auto const json = nlohmann::json::parse(line);
+    auto const& value = json["psnr_masked"].is_null() ? json["psnr"] : json["psnr_masked"];
+    if (value.is_number()) best = std::max(best, value.get<double>());
+  }
+  return best;
 }
 
 void RunLog::checkpoint(dist::SaveOutcome const& outcome) {

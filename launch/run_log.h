@@ -13,6 +13,7 @@
 #include "launch/config.h"
 #include "launch/step_record.h"
 #include "launch/training_data.h"
+#include "launch/validation.h"
 
 namespace duoflow::launch {
 
@@ -30,6 +31,10 @@ class RunLog {
   void skipped(StepNumbers const& numbers);
   void pictures(std::int64_t step, at::Tensor const& image_BT3HW, at::Tensor const& target_BT3HW);
   void checkpoint(dist::SaveOutcome const& outcome);  // it is complete
+  // A measurement on held-out pairs: a line of RUN/evaluation.jsonl.
+  void evaluation(std::int64_t step, Validation::Score const& score);
+  // The best of its lines up to the step that the run goes on from; minus infinity when there is none.
+  double best_evaluation() const;
   // Rank 0's mean step split ("": none) over so many steps; the peak resident memory of the rank that took most; which
   // of the ranks (on these hosts) the others wait for.
   void cost(std::string const& split, std::int64_t steps, double peak_mib, std::vector<std::string> const& hosts);

@@ -21,7 +21,10 @@ dist::CheckpointWriterOptions writer_options(std::string const& directory, Train
 
 Saver::Saver(dist::Communicator const& communicator, std::string const& directory, TrainingConfig const& config,
              bool pin_memory)
-    : config_(config), rank_(communicator.rank()), writer_(communicator, writer_options(directory, config), pin_memory) {}
+    : config_(config),
+      directory_(directory),
+      rank_(communicator.rank()),
+      writer_(communicator, writer_options(directory, config), pin_memory) {}
 
 void Saver::save(std::int64_t step, std::function<dist::CheckpointState()> const& state, bool last) {
   if (writer_.under_way() && (last || newest_ != step)) {
@@ -48,6 +51,7 @@ void Saver::watch(std::vector<double> const& statistics) {
 
 void Saver::settle(dist::SaveOutcome const& outcome, bool last) {
   if (outcome.failure.empty()) {
+    if (outcome.step == best_under_way_) mark_best(outcome.step);
     completed_.push_back(outcome);
     return;
   }
@@ -55,6 +59,26 @@ void Saver::settle(dist::SaveOutcome const& outcome, bool last) {
   if (config_.checkpoint_failure == "stop" || last) throw dist::CheckpointError(outcome.failure);
   if (rank_ == 0)
     log_warning(outcome.failure + "; training goes on without it (training.checkpoint_failure=continue)");
+}
+
+void Saver::measured(std::int64_t step, double score) {
+  if (!config_.keep_best || !(score > best_score_) || newest_ != step) return;
+  best_score_ = score;
+  if (writer_.under_way())
+    best_under_way_ = step;
+  else
+    mark_best(step);
+}
+
+// While nothing is written. A mark that cannot be made ends no run: the checkpoint is there.
+void Saver::mark_best(std::int64_t step) {
+  best_under_way_ = -1;
+  if (rank_ != 0) return;
+  try {
+    dist::set_best_checkpoint(directory_, step);
+  } catch (dist::CheckpointError const& error) {
+    log_warning(error.what());
+  }
 }
 
 }  // namespace duoflow::launch

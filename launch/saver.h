@@ -3,7 +3,9 @@
 
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "dist/checkpoint/background_writer.h"
@@ -30,16 +32,24 @@ class Saver {
   // Reduced statistics of a step, the same on all ranks; throws as save().
   void watch(std::vector<double> const& statistics);
 
+  // The measurement of a step whose checkpoint is there or under way: the best one's is kept (training.keep_best).
+  void measured(std::int64_t step, double score);
+  void best_so_far(double score) { best_score_ = score; }
+
   // What has become complete since the last call.
   std::vector<dist::SaveOutcome> take_completed() { return std::exchange(completed_, {}); }
 
  private:
   void settle(dist::SaveOutcome const& outcome, bool last);
+  void mark_best(std::int64_t step);
 
   TrainingConfig const& config_;
+  std::string directory_;
   int rank_;
   dist::BackgroundWriter writer_;
   std::int64_t newest_ = -1;  // begun or complete
+  double best_score_ = -std::numeric_limits<double>::infinity();
+  std::int64_t best_under_way_ = -1;
   std::vector<dist::SaveOutcome> completed_;
 };
 

@@ -28,6 +28,7 @@
 #include "launch/stop_file.h"
 #include "launch/training_data.h"
 #include "launch/update.h"
+#include "launch/validation.h"
 
 namespace duoflow::launch {
 namespace {
@@ -92,6 +93,7 @@ class Trainer : private StepSource {
   void check_room();
   void save(bool last);
   void log_checkpoints();
+  void validate();
   void show_pictures();
   void report_cost();
   bool leaving() const { return stop_ || time_up_; }
@@ -109,6 +111,7 @@ class Trainer : private StepSource {
   model::LightEncoding encoding_;
   std::unique_ptr<TrainingData> data_;
   std::unique_ptr<RunLog> log_;
+  std::unique_ptr<Validation> validation_;
 
   CollapseGuard guard_;
   Counters counters_;
@@ -165,6 +168,8 @@ void Trainer::open(TrainArguments const& arguments) {
                          config_.training.lpips_loss_weight > 0,
                          config_.training.perceptual_loss_weight > 0};
   log_ = std::make_unique<RunLog>(arguments.run, config_, communicator_.rank(), line, counters_.step);
+  if (config_.training.eval_every > 0) validation_ = std::make_unique<Validation>(config_, model_, device_);
+  saver_.best_so_far(log_->best_evaluation());
   check_room();
   log_->start(data_->samples(), plan_.global_batch, update_.buffer().size(), device_.str());
 }
@@ -321,6 +326,14 @@ void Trainer::log_checkpoints() {
   for (auto const& outcome : saver_.take_completed()) log_->checkpoint(outcome);
 }
 
+// Collective.
+void Trainer::validate() {
+  update_.wait_for_parameters();
+  auto const score = validation_->run(communicator_);
+  log_->evaluation(counters_.step, score);
+  saver_.measured(counters_.step, std::isfinite(score.psnr_masked) ? score.psnr_masked : score.psnr);
+}
+
 void Trainer::show_pictures() {
   auto const every = config_.training.vis_every;
   if (every > 0 && counters_.step % every == 0 && communicator_.rank() == 0)
@@ -348,6 +361,7 @@ int Trainer::run() {
     release_batches();
     show_pictures();
     if (counters_.step % config_.training.checkpoint_every == 0) save(/*last=*/false);
+    if (validation_ && counters_.step % config_.training.eval_every == 0) validate();
   }
   save(/*last=*/true);
   report_cost();

@@ -6,6 +6,7 @@
 //                                  manifest.json
 //   RUN/checkpoints/latest         the name of the newest folder and a line feed; a hint
 //                                  for people, readers walk the folders
+//   RUN/checkpoints/best           likewise of the one that did best, if the trainer says so; never pruned
 //
 // Folder names: "step_" and the step in at least nine digits. A name with ".tmp-" in it is a write that did not finish;
 // the next write removes it.
@@ -83,9 +84,12 @@ struct CheckpointProblem {
 // to *rejected. Collective: rank 0 looks, all agree, and a rank that does not see the same manifest there is an error.
 std::string newest_valid_checkpoint(Communicator const& communicator, std::string const& directory,
                                     std::vector<CheckpointProblem>* rejected);
-// The checkpoint folder meant by `path`: itself if it has a manifest (not verified, reading does that), else the newest
+// The checkpoint folder meant by `path`: itself if it has a manifest (not verified, reading does that), the one that a
+// file `best` or `latest` names, else the newest
 // valid checkpoint of the run folder `path` or of its checkpoints/ folder. Not collective. Throws CheckpointError.
 std::string resolve_checkpoint(std::string const& path);
+// Makes `best` name the checkpoint of `step`, which is there. One rank calls, while nothing is written. Throws CheckpointError.
+void set_best_checkpoint(std::string const& directory, std::int64_t step);
 // Moves the checkpoints of RUN/checkpoints beyond step `after` (-1: all) to RUN/checkpoints.old-N, so that none of a
 // branch that a run leaves is taken for its own later; returns that folder, "" when there were none. One rank calls.
 // Throws CheckpointError.

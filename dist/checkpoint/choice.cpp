@@ -22,7 +22,7 @@ struct Choice {
 Choice choose(std::string const& directory) {
   Choice choice;
   auto const folders = step_folders(directory);
-  if (std::string const latest = read_latest(directory); !latest.empty() && !path_exists(directory + "/" + latest)) {
+  if (std::string const latest = read_pointer(directory, kLatest); !latest.empty() && !path_exists(directory + "/" + latest)) {
     choice.rejected.push_back({directory + "/" + latest, "`latest` names it, but there is no such folder"});
   }
   for (StepFolder const& folder : folders) {
@@ -93,6 +93,11 @@ std::string newest_valid_checkpoint(Communicator const& communicator, std::strin
 
 std::string resolve_checkpoint(std::string const& path) {
   if (path_exists(manifest_path(path))) return path;
+  if (path.ends_with(kBest) || path.ends_with(kLatest)) {
+    auto const parent = parent_folder(path);
+    if (auto const named = parent + "/" + read_pointer(parent, path.ends_with(kBest) ? kBest : kLatest); path_exists(manifest_path(named)))
+      return named;
+  }
   std::string const inner = path + "/checkpoints";
   std::string const directory = path_exists(inner) ? inner : path;
   std::vector<CheckpointProblem> rejected;
@@ -102,6 +107,13 @@ std::string resolve_checkpoint(std::string const& path) {
                                       path, manifest_path(path), directory, list_rejected(rejected)));
   }
   return folder;
+}
+
+void set_best_checkpoint(std::string const& directory, std::int64_t step) {
+  auto const name = step_folder_name(step);
+  if (!path_exists(manifest_path(directory + "/" + name)))
+    throw CheckpointError(fmt::format("{}: there is no checkpoint of step {} that could be the best", directory, step));
+  replace_pointer(directory, kBest, name, "mark");
 }
 
 bool looks_like_checkpoint(std::string const& folder) {
@@ -125,7 +137,9 @@ std::string set_checkpoints_aside(std::string const& directory, std::int64_t aft
   if (kept.empty())
     remove_tree(directory + "/latest");
   else
-    replace_latest(directory, step_folder_name(kept.front().step), "aside");
+    replace_pointer(directory, kLatest, step_folder_name(kept.front().step), "aside");
+  if (auto const best = read_pointer(directory, kBest); !best.empty() && !path_exists(directory + "/" + best))
+    remove_tree(directory + "/" + kBest);
   sync_folder(aside());
   sync_folder(directory);
   return aside();

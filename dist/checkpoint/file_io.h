@@ -31,8 +31,11 @@ class OutputFile {  // created or emptied
   void finish();  // syncs and closes
 
  private:
+  void start_writeback();
+
   std::string path_;
   int descriptor_ = -1;
+  std::uint64_t written_ = 0, handed_over_ = 0;
 };
 
 class InputFile {  // an existing regular file, read front to back

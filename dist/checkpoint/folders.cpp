@@ -57,31 +57,35 @@ void remove_leftovers(std::string const& directory, std::string const& spared) {
     auto const mark = name.find(temporary_mark);
     if (mark == std::string::npos || directory + "/" + name == spared) continue;
     std::string const stem = name.substr(0, mark);
-    if (stem == "latest" || step_of_folder_name(stem)) remove_tree(directory + "/" + name);
+    if (stem == kLatest || stem == kBest || step_of_folder_name(stem)) remove_tree(directory + "/" + name);
   }
 }
 
-std::string read_latest(std::string const& directory) {
-  std::string const path = directory + "/latest";
+std::string read_pointer(std::string const& directory, std::string const& pointer) {
+  std::string const path = directory + "/" + pointer;
   if (!path_exists(path)) return "";
   std::string name = read_text_file(path);
   name.erase(name.find_last_not_of(" \r\n") + 1);
   return name;
 }
 
-void replace_latest(std::string const& directory, std::string const& folder_name, std::string const& id) {
-  replace_text_file(directory + "/latest", directory + "/" + temporary_name("latest", id), folder_name + "\n");
+void replace_pointer(std::string const& directory, std::string const& pointer, std::string const& folder_name,
+                     std::string const& id) {
+  std::string const path = directory + "/" + pointer;
+  replace_text_file(path, temporary_name(path, id), folder_name + "\n");
 }
 
 void prune_checkpoints(std::string const& directory, PruneRule const& rule, std::int64_t written,
                        std::string const& id) {
   int complete = 0;
+  std::string const best = directory + "/" + read_pointer(directory, kBest);
   for (StepFolder const& folder : step_folders(directory)) {
     if (folder.step > written) continue;
     if (folder.step == written || complete < rule.keep_last) {
       complete += is_complete(folder.path) ? 1 : 0;
       continue;
     }
+    if (folder.path == best) continue;
     if (rule.keep_every > 0 && folder.step % rule.keep_every == 0) continue;
     std::string const doomed = temporary_name(folder.path, id);
     rename_path(folder.path, doomed);

@@ -21,15 +21,16 @@ std::string temporary_name(std::string const& name, std::string const& id);  // 
 // What was written under temporary names, but for the folder `spared`.
 void remove_leftovers(std::string const& directory, std::string const& spared = "");
 
-// The folder name in `latest`; "" if there is none.
-std::string read_latest(std::string const& directory);
-void replace_latest(std::string const& directory, std::string const& folder_name, std::string const& id);
+// Files that hold the name of a folder: `latest`, and `best`, which pruning spares.
+inline constexpr char kLatest[] = "latest", kBest[] = "best";
+std::string read_pointer(std::string const& directory, std::string const& name);  // "" if there is none
+void replace_pointer(std::string const& directory, std::string const& name, std::string const& folder_name, std::string const& id);
 
 struct PruneRule {
   int keep_last = 3;  // complete checkpoints up to and with the one written, at least 1
   std::int64_t keep_every = 0;
 };
-// Removes step folders older than the keep_last newest complete ones, never `written` nor any newer one. Complete: the
+// Removes step folders older than the keep_last newest complete ones, never `written`, any newer one or `best`. Complete: the
 // manifest is as written and every file there with its size (a damaged folder must not push a good one out).
 // A folder loses its final name before anything in it is deleted.
 void prune_checkpoints(std::string const& directory, PruneRule const& rule, std::int64_t written,

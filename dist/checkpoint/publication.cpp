@@ -77,7 +77,7 @@ void Publication::publish_back() {
 }
 
 void Publication::finish() {
-  replace_latest(options_.directory, step_folder_name(step_), id_);
+  replace_pointer(options_.directory, kLatest, step_folder_name(step_), id_);
   if (replaced_) remove_tree(temporary_);
   prune_checkpoints(options_.directory, {options_.keep_last, options_.keep_every}, step_, id_);
 }

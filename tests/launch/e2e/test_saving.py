@@ -1,9 +1,12 @@
 """What a run does when a checkpoint is late, cannot be written, or does not fit; and how it is asked to stop."""
 
+import csv
+import json
 import subprocess
 import unittest
 
-from common import (EndToEndTest, Job, checkpoint, checkpoint_steps, launch, metrics, needs_program, tensors, train_arguments)
+from common import (EndToEndTest, Job, checkpoint, checkpoint_steps, launch, metrics, needs_program, samples, tensors,
+                    train_arguments)
 
 RANKS = 2
 
@@ -88,6 +91,36 @@ class SavingTest(EndToEndTest):
         self.assertEqual(len(checkpoint_steps(run)), 1)
         refused = launch(RANKS, *self.arguments(run, f"training.stop_file={stop}", steps=1000000), code=2)
         self.assertIn("is there already", refused.errors[0])
+
+    def test_measurements_on_held_out_pairs_change_no_byte_and_the_best_checkpoint_stays(self):
+        pairs = samples() / "pairs"
+        options = ("training.lr=0.3", "training.keep_last=1", "training.grad_clip_norm=100")  # gets worse, so an early one is best
+        plain, _ = self.train("unmeasured", *options)
+        measured, done = self.train("measured", *options, "training.eval_every=4", f"training.eval_data={pairs}", "training.eval_pairs=6",
+                                    "training.keep_best=true")
+        for path in checkpoint(plain, 12).glob("*.safetensors"):
+            self.assertEqual(path.read_bytes(), (checkpoint(measured, 12) / path.name).read_bytes(), path)
+        lines = [json.loads(line) for line in (measured / "evaluation.jsonl").read_text().splitlines()]
+        self.assertEqual([(line["step"], line["pairs"]) for line in lines], [(4, 6), (8, 6), (12, 6)])
+        best = max(lines, key=lambda line: line["psnr_masked"])["step"]
+        self.assertEqual((measured / "checkpoints" / "best").read_text(), f"step_{best:09d}\n")
+        self.assertEqual(checkpoint_steps(measured), sorted({best, 12}))
+        self.assertEqual(done.err.count("held-out pairs edited"), 3)
+        out = self.folder / "of-the-best"
+        launch(0, "evaluate", "--checkpoint", measured / "checkpoints" / "best", "--data", pairs, "--out", out, "--rows", 0)
+        self.assertEqual(json.loads((out / "settings.json").read_text())["step"], best)
+        with open(out / "pairs.csv") as file:
+            rows = list(csv.DictReader(file))
+        spread = [rows[(2 * i + 1) * len(rows) // 12] for i in range(6)]
+        mean = sum(float(row["psnr_masked"]) for row in spread) / 6
+        self.assertAlmostEqual(mean, [line["psnr_masked"] for line in lines if line["step"] == best][0], places=3)
+
+    def test_measurements_that_cannot_be_made_are_refused(self):
+        for overrides, code, words in ((("training.eval_every=4",), 2, "training.eval_data"),
+                                       (("training.eval_every=3", f"training.eval_data={samples() / 'pairs'}", "training.keep_best=true"), 2, "no multiple"),
+                                       (("training.eval_every=4", f"training.eval_data={samples() / 'scenes'}"), 3, "scenes")):
+            _, refused = self.train("refused-measurement", *overrides, code=code)
+            self.assertIn(words, refused.errors[0])
 
     def test_a_fault_that_is_none_is_refused(self):
         _, refused = self.train("refused", fault="0:x:kill", code=2)
