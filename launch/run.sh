@@ -8,7 +8,7 @@ usage: launch/run.sh [options] -- COMMAND...
   launch/run.sh -- mpirun -n 4 build/duoflow train --config F --data DIR --run RUN
 
 What follows COMMAND's exit code:
-  0          done
+  0          done, if RUN/log.txt says so too (asked for `train` alone: srun gives 0 for ranks that it could not start)
   2, 3       wrong configuration, bad data, bad checkpoint: ends with the same code, another try would end alike
   126, 127   COMMAND cannot be started: likewise
   75         stopped on request after a checkpoint: see --stopped
@@ -34,6 +34,21 @@ END
 
 say() { printf 'run: %s\n' "$*" >&2 || true; }
 refuse() { printf 'run: error: %s\n' "$*" >&2; exit 2; }
+
+# Runs a helper that a signal must not end: Ctrl-C, timeout(1) and Slurm signal whole groups. One that comes before the
+# helper ignores it is why it may begin again.
+calm() {
+  local status=130
+  while [[ $status == 130 || $status == 140 || $status == 143 ]]; do
+    status=0
+    (trap '' INT TERM USR2; "$@") || status=$?
+  done
+  return "$status"
+}
+ask() {  # VARIABLE HELPER...: its one line; $(...) would be a process that can be ended
+  calm "${@:2}" >"$scratch/answer" || true
+  read -r "${1?}" <"$scratch/answer" || true
+}
 
 run="" stopped=pass delays=(1 10 60)
 parse_options() {
@@ -101,31 +116,32 @@ step_reached() {  # 0: none
   } | sort -n | tail -n 1
 }
 
-log() {
-  { mkdir -p "$run" && printf '%s  attempt %d  %s\n' "$(date '+%F %T')" "$attempt" "$*" >>"$run/restarts.log"; } 2>/dev/null ||
-    say "cannot write to $run/restarts.log"
-}
+# What `train` says at its end. srun is known to end with 0 when a node could not start its ranks.
+times_finished() { grep -ac ' info: finished: ' "$run/log.txt" 2>/dev/null || true; }
+
+append_line() { mkdir -p "$run" && printf '%s  attempt %d  %s\n' "$(date '+%F %T')" "$attempt" "$*" >>"$run/restarts.log"; }
+log() { calm append_line "$@" 2>/dev/null || say "cannot write to $run/restarts.log"; }
 
 # --- one attempt ---
 
 scratch=$(mktemp -d)
-trap 'rm -rf "$scratch"' EXIT
+trap 'trap "" INT TERM USR2; rm -rf "$scratch"' EXIT
 
 stop=""      # the stop signal that came
 launcher=""  # the process that gets it
 interrupted=no
 on_signal() {
   interrupted=yes
-  local previous=$stop
+  local again=$stop
   if [[ $stop != TERM && $stop != INT ]]; then stop=$1; fi
-  if [[ $1 == INT || $previous == TERM ]]; then forward "$1"; else forward "$(request "$1")"; fi
+  if [[ $1 == INT || $again == TERM ]]; then forward "$1"; else request "$1"; fi
 }
 forward() { if [[ -n $launcher ]]; then kill -s "$1" "$launcher" 2>/dev/null || true; fi; }
-request() {  # SIGNAL: the one that this launcher hands on; mpirun kills the ranks by SIGTERM, torchrun dies of SIGUSR2
+request() {  # SIGNAL: as the one that this launcher hands on; mpirun kills the ranks by SIGTERM, torchrun dies of SIGUSR2
   case "${command[0]##*/} ${command[*]:1:2}" in
-    mpirun\ * | mpiexec\ * | orterun\ *) echo USR2 ;;
-    torchrun\ * | *" -m torch.distributed.run"*) echo TERM ;;
-    *) echo "$1" ;;
+    mpirun\ * | mpiexec\ * | orterun\ *) forward USR2 ;;
+    torchrun\ * | *" -m torch.distributed.run"*) forward TERM ;;
+    *) forward "$1" ;;
   esac
 }
 trap 'on_signal USR2' USR2
@@ -144,8 +160,8 @@ wait_for() {  # PID: `code` is its exit code, whatever signals come meanwhile
 # Copies of the launcher's streams: to a terminal that may go away, and the last lines to $scratch/words. They end with
 # the last process that writes, so no signal may end them before (Ctrl-C and timeout(1) signal the whole group).
 start_relays() {
-  rm -f "$scratch"/*
-  mkfifo "$scratch/out" "$scratch/err" "$scratch/end"
+  calm rm -f "$scratch"/*
+  calm mkfifo "$scratch/out" "$scratch/err" "$scratch/end"
   relays=()
   (trap '' INT TERM USR2; exec tee -p <"$scratch/out") & relays+=($!)
   (trap '' INT TERM USR2; exec tee -p "$scratch/end" <"$scratch/err" >&2) & relays+=($!)
@@ -166,7 +182,7 @@ start_launcher() {
     exec setsid env "$mark" "${tie[@]}" "${command[@]}" </dev/null >"$scratch/out" 2>"$scratch/err"
   ) &
   launcher=$!
-  if [[ -n $stop ]]; then forward "$(request "$stop")"; fi  # came while there was none
+  if [[ -n $stop ]]; then request "$stop"; fi  # came while there was none
 }
 
 leftovers() {  # process numbers
@@ -177,9 +193,9 @@ leftovers() {  # process numbers
 end_leftovers() {
   local pids
   for _ in {1..20}; do
-    pids=$(leftovers)
+    ask pids leftovers
     [[ -n $pids ]] || return 0
-    sleep 0.1
+    calm sleep 0.1 || true
   done
   # shellcheck disable=SC2086  # one word per process
   kill -s KILL $pids 2>/dev/null || true
@@ -190,7 +206,7 @@ end_relays() {
   local relay
   for _ in {1..20}; do
     kill -0 "${relays[@]}" 2>/dev/null || break
-    sleep 0.05
+    calm sleep 0.05 || true
   done
   for relay in "${relays[@]}"; do kill -s KILL "$relay" 2>/dev/null || true; done
 }
@@ -201,6 +217,8 @@ last_error() {  # the program's own words, else the launcher's, else the last li
 }
 
 run_once() {  # sets code
+  local finished now
+  ask finished times_finished
   log "started: ${command[*]}"
   start_relays
   start_launcher
@@ -208,6 +226,9 @@ run_once() {  # sets code
   launcher=""
   end_leftovers
   end_relays
+  unconfirmed=no
+  ask now times_finished
+  if [[ $code -eq 0 && " ${command[*]} " == *" train "* && $now == "$finished" ]]; then unconfirmed=yes; fi
 }
 
 # --- what follows ---
@@ -218,15 +239,16 @@ finish() {  # EXIT_CODE DECISION
   exit "$1"
 }
 
-go_on() {  # WHY: starts again, unless restarts have been in vain
+go_on() {  # HOW: starts again, unless restarts have been in vain
+  local error="" delay
+  if [[ $code -ne 75 ]]; then ask error last_error && error="; last error: $error"; fi
   if [[ $idle -ge ${#delays[@]} ]]; then
-    log "exit code $code  step $reached  given up; last error: $(last_error)"
-    printf 'run: error: %d restarts in a row made no progress (still at step %s; exit code %d; last error: %s); %s\n' "$idle" "$reached" "$code" \
-      "$(last_error)" "remove the cause ($run/log.txt and $run/restarts.log have the whole story), then give the same command again" >&2 || true
-    exit "$code"
+    log "exit code $code  step $reached  given up$error"
+    say "error: $idle restarts in a row made no progress (still at step $reached; exit code $code$error);" \
+      "remove the cause ($run/log.txt and $run/restarts.log have the whole story), then give the same command again"
+    exit "$((code > 0 ? code : 1))"
   fi
-  local delay=${delays[idle]} error=""
-  if [[ $code -ne 75 ]]; then error="; last error: $(last_error)"; fi
+  delay=${delays[idle]}
   log "exit code $code  step $reached  $1 in $delay s$error"
   say "$1 in $delay s (exit code $code, step $reached$error)"
   resume_from_newest
@@ -234,8 +256,9 @@ go_on() {  # WHY: starts again, unless restarts have been in vain
 }
 
 resume_from_newest() {  # once a checkpoint of ours is there: until then --resume means what it meant
-  local word
-  [[ $(checkpoint_identity) != "$found_at_start" ]] || return 0
+  local word identity
+  ask identity checkpoint_identity
+  [[ $identity != "$found_at_start" ]] || return 0
   for ((word = 0; word < ${#command[@]}; ++word)); do
     case ${command[word]} in
       --resume) if [[ $((word + 1)) -lt ${#command[@]} ]]; then command[word + 1]=auto; fi ;;
@@ -257,15 +280,16 @@ after_stop() {
     restart) stop="" && go_on "stopped on request, going on" ;;
     requeue)
       log "exit code $code  step $reached  stopped on request; queued again: job $SLURM_JOB_ID"
-      scontrol requeue "$SLURM_JOB_ID" ||
+      calm scontrol requeue "$SLURM_JOB_ID" ||
         say "error: Slurm does not queue job $SLURM_JOB_ID again (see above; sbatch --requeue allows it); submit the same job script again, it goes on"
       exit 75
       ;;
   esac
 }
 
-count_progress() {  # BEFORE: idle, the restarts in a row without progress
-  reached=$(step_reached)
+count_progress() {  # sets reached and idle, the restarts in a row without progress
+  ask reached step_reached
+  reached=${reached:-0}
   if [[ -z $furthest ]]; then  # the first attempt may have been told to begin at an earlier step
     furthest=$reached
   elif [[ $reached -gt $furthest ]]; then
@@ -286,7 +310,7 @@ decide() {
       ;;
   esac
   case $code in
-    0) finish 0 "done" ;;
+    0) if [[ $unconfirmed == yes ]]; then go_on "no \"finished\" in $run/log.txt: starting again"; else finish 0 "done"; fi ;;
     2) finish 2 "not started again: a wrong configuration or command line stays wrong" ;;
     3) finish 3 "not started again: data or checkpoints are bad" ;;
     126 | 127) finish "$code" "not started again: ${command[0]} cannot be started" ;;
@@ -296,8 +320,8 @@ decide() {
 }
 
 parse_options "$@"
-attempt=0 idle=0 code=0 reached=0 furthest=""
-found_at_start=$(checkpoint_identity)
+found_at_start="" attempt=0 idle=0 code=0 unconfirmed=no reached=0 furthest=""
+ask found_at_start checkpoint_identity
 while :; do
   if [[ -z $stop ]]; then
     attempt=$((attempt + 1))
@@ -306,7 +330,8 @@ while :; do
   elif [[ $stop == USR2 ]]; then  # between two attempts: the newest checkpoint stands
     code=75
   else
-    code=$((128 + $(kill -l "$stop")))
+    code=143
+    if [[ $stop == INT ]]; then code=130; fi
   fi
   decide
 done

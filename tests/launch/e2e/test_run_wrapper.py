@@ -50,6 +50,24 @@ class PretendedTest(EndToEndTest):
                 self.assertEqual(restarts(self.run_folder)[-1][:2], (code, 0))
                 self.assertIn(word, restarts(self.run_folder)[-1][2])
 
+    def test_success_of_a_training_that_has_not_said_finished_is_none(self):
+        outcome = self.supervise('[ $n -lt 3 ] || echo "2026-01-31 12:00:00 info: finished: $RUN" >> $RUN/log.txt', "train")
+        self.assertEqual((outcome.code, len(self.starts())), (0, 3), outcome)
+        outcome = self.supervise("true", "train")  # what an earlier attempt said does not count
+        self.assertEqual((outcome.code, len(self.starts())), (1, 3 + 4), outcome)
+
+    def test_a_signal_to_the_whole_group_ends_no_helper(self):
+        with Supervised(self.command("trap 'sleep 0.1; exit 75' USR2; touch $RUN/ready; while :; do sleep 0.02; done"), *FAST) as job:
+            job.wait_until((self.run_folder / "ready").exists, "the command")
+            os.killpg(job.process.pid, signal.SIGUSR2)
+            time.sleep(0.01)
+            deadline = time.monotonic() + 10
+            while job.process.poll() is None and time.monotonic() < deadline:
+                os.killpg(job.process.pid, signal.SIGUSR2)
+                time.sleep(0.002)
+            self.assertEqual(job.outcome(timeout=1).code, 75)
+        self.assertEqual(len(restarts(self.run_folder)), 1)
+
     def test_three_restarts_in_a_row_without_progress_are_the_last(self):
         outcome = self.supervise('echo "duoflow: rank 1 on here: lost ($n)" >&2; echo later >&2; exit 4')
         self.assertEqual(outcome.code, 4, outcome)
