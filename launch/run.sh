@@ -219,7 +219,7 @@ last_error() {  # the program's own words, else the launcher's, else the last li
 run_once() {  # sets code
   local finished now
   ask finished times_finished
-  log "started: ${command[*]}"
+  log "started${SLURM_JOB_ID:+ in job $SLURM_JOB_ID}: ${command[*]}"
   start_relays
   start_launcher
   wait_for "$launcher"
