@@ -152,7 +152,7 @@ trap '' HUP PIPE  # a terminal or a reader of this output that goes away
 wait_for() {  # PID: `code` is its exit code, whatever signals come meanwhile
   while :; do
     interrupted=no code=0
-    wait "$1" || code=$?
+    wait "$1" 2>/dev/null || code=$?  # bash would say how it was killed
     [[ $interrupted == yes ]] || return 0
   done
 }
@@ -212,8 +212,10 @@ end_relays() {
 }
 
 last_error() {  # the program's own words, else the launcher's, else the last line
-  { grep -a '^duoflow: ' "$scratch/words" || grep -aiE 'error|signal|killed|fatal' "$scratch/words" || grep -av '^[- ]*$' "$scratch/words" ||
-    echo "none"; } 2>/dev/null | tail -n 1 | cut -c 1-400
+  {
+    grep -a '^duoflow: ' "$scratch/words" || grep -aiE 'error|signal|killed|fatal' "$scratch/words" ||
+      grep -av '^[- ]*$' "$scratch/words" || echo "none"
+  } 2>/dev/null | tail -n 1 | cut -c 1-400
 }
 
 run_once() {  # sets code
@@ -281,7 +283,8 @@ after_stop() {
     requeue)
       log "exit code $code  step $reached  stopped on request; queued again: job $SLURM_JOB_ID"
       calm scontrol requeue "$SLURM_JOB_ID" ||
-        say "error: Slurm does not queue job $SLURM_JOB_ID again (see above; sbatch --requeue allows it); submit the same job script again, it goes on"
+        say "error: Slurm does not queue job $SLURM_JOB_ID again (see above; sbatch --requeue allows it);" \
+          "submit the same job script again, it goes on"
       exit 75
       ;;
   esac

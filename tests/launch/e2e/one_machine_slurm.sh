@@ -52,7 +52,8 @@ PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 END
   printf '127.0.0.1 localhost controller\n' >"$SLURM_TEST/hosts"
   for ((number = 1; number <= $1; ++number)); do
-    printf 'NodeName=node%d NodeHostname=node%d NodeAddr=127.0.0.1 Port=%d CPUs=4\n' "$number" "$number" "${ports[number]}" >>"$SLURM_TEST/slurm.conf"
+    printf 'NodeName=node%d NodeHostname=node%d NodeAddr=127.0.0.1 Port=%d CPUs=4\n' "$number" "$number" "${ports[number]}" \
+      >>"$SLURM_TEST/slurm.conf"
     printf '127.0.0.1 node%d\n' "$number" >>"$SLURM_TEST/hosts"
   done
 }

@@ -4,6 +4,7 @@ stopped, loses its terminal or its supervisor."""
 import os
 import pathlib
 import pty
+import re
 import signal
 import subprocess
 import time
@@ -221,6 +222,20 @@ class TrainingTest(EndToEndTest):
         self.assertEqual(outcome.code, 0, outcome)
         self.assertEqual([line["step"] for line in metrics(run)], list(range(1, stopped + 8)))
         self.assert_same_weights(run, stopped + 7)
+
+    def test_a_killed_launcher_is_started_again_after_its_ranks_are_gone(self):
+        run = self.folder / "launcher"
+        with Supervised.training(RANKS, self.arguments(run, ENDLESS)) as job:
+            self.wait_for_steps(job, run, 8)
+            ranks = job.ranks()
+            (launcher,) = {int(re.search(r"PPid:\s+(\d+)", pathlib.Path(f"/proc/{pid}/status").read_text())[1]) for pid in ranks.values()}
+            os.kill(launcher, signal.SIGKILL)
+            job.wait_until(lambda: job.said().count("resumed from") == 1, "the resume")
+            self.assertEqual([pid for pid in ranks.values() if is_alive(pid)], [])
+            job.signal(signal.SIGUSR2)
+            outcome = job.outcome()
+        self.assertEqual(outcome.code, 75, outcome)
+        self.assertEqual([code for code, _, _ in restarts(run)], [137, 75])
 
     def test_a_wrong_configuration_is_tried_once(self):
         run = self.folder / "wrong"

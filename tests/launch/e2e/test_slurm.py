@@ -5,7 +5,6 @@ import json
 import os
 import pathlib
 import re
-import shutil
 import signal
 import subprocess
 import time
@@ -134,9 +133,12 @@ class SlurmTest(EndToEndTest):
         self.assertEqual([line["step"] for line in metrics(run)], list(range(1, STEPS + 1)))
         self.assert_same_weights(run)
 
-    def test_a_stopped_job_is_queued_again_and_goes_on_by_srun_and_mpi(self):
-        if not shutil.which("srun") or "pmix" not in self.slurm.call("sh", "-c", "srun --mpi=list 2>&1"):
+    def needs_pmix(self):
+        if "pmix" not in self.slurm.call("sh", "-c", "srun --mpi=list 2>&1"):
             self.skipTest("this Slurm has no pmix plugin (srun --mpi=list)")
+
+    def test_a_stopped_job_is_queued_again_and_goes_on_by_srun_and_mpi(self):
+        self.needs_pmix()
         self.requeue("pmix")
 
     def test_a_stopped_job_is_queued_again_and_goes_on_by_mpirun(self):
@@ -145,9 +147,9 @@ class SlurmTest(EndToEndTest):
     def test_a_stopped_job_is_queued_again_and_goes_on_by_srun_alone(self):
         self.requeue("plain")
 
-    def test_a_killed_rank_is_started_again_in_the_allocation(self):
-        run = self.folder / "killed"
-        number = self.start(run, "mpirun", ENDLESS, "training.checkpoint_every=5")
+    def start_again(self, launcher):
+        run = self.folder / f"killed-{launcher}"
+        number = self.start(run, launcher, ENDLESS, "training.checkpoint_every=5")
         self.wait_until(lambda: checkpoint_steps(run), "a checkpoint", number)
         ranks = self.ranks(run)
         self.assertEqual(len(ranks), NODES)
@@ -160,6 +162,13 @@ class SlurmTest(EndToEndTest):
         self.assertEqual([decision.split(";")[0] for _, _, decision in restarts(run)], ["starting again in 1 s", "ended by SIGTERM"])
         self.wait_until(lambda: not self.ranks(run), "the end of all ranks", number)
         self.assertEqual([pid for pid in ranks if is_alive(pid)], [])
+
+    def test_a_killed_rank_is_started_again_in_the_allocation_by_mpirun(self):
+        self.start_again("mpirun")
+
+    def test_a_killed_rank_is_started_again_in_the_allocation_by_srun(self):
+        self.needs_pmix()
+        self.start_again("pmix")
 
     def test_a_stopped_task_of_an_array_goes_on_too(self):
         plan, work = self.folder / "plan.toml", self.folder / "work"
