@@ -124,7 +124,7 @@ log() { calm append_line "$@" 2>/dev/null || say "cannot write to $run/restarts.
 
 # --- one attempt ---
 
-scratch=$(mktemp -d)
+scratch=$(mktemp -d --tmpdir duoflow-run-XXXXXX)
 trap 'trap "" INT TERM USR2; rm -rf "$scratch"' EXIT
 
 stop=""      # the stop signal that came

@@ -47,7 +47,9 @@ class Supervised:
     def __init__(self, command, *options):
         self.command = [str(word) for word in (SUPERVISOR, *options, "--", *command)]
         self.log = tempfile.TemporaryFile(mode="w+", errors="replace")
-        self.process = subprocess.Popen(self.command, env=ENVIRONMENT, stdout=self.log, stderr=self.log, start_new_session=True)
+        self.scratch = tempfile.TemporaryDirectory(prefix="duoflow-run-", ignore_cleanup_errors=True)  # what killed programs leave behind
+        self.process = subprocess.Popen(self.command, env=ENVIRONMENT | {"TMPDIR": self.scratch.name}, stdout=self.log, stderr=self.log,
+                                        start_new_session=True)
 
     @classmethod
     def training(cls, ranks, arguments, *options):
@@ -64,6 +66,7 @@ class Supervised:
                 pass
         self.process.wait()
         self.log.close()
+        self.scratch.cleanup()
 
     def below(self):
         return descendants(self.process.pid)
