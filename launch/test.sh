@@ -16,7 +16,7 @@ export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 export OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_MCA_hwloc_base_binding_policy=none OMPI_MCA_mpi_yield_when_idle=1
 
 SECONDS=0
-./launch/setup.sh --full
+./launch/setup.sh --tests
 # The tests with pretrained networks skip, and say so, where these cannot be had.
 ./launch/setup.sh --perceptual || printf 'test: without the weights of LPIPS: the tests that need them will skip\n'
 setup_s=$SECONDS

@@ -3,11 +3,13 @@
 import json
 import os
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
+import time
 
-from common import ENVIRONMENT, PROGRAM, SOURCE, EndToEndTest, needs_program, samples
+from common import ENVIRONMENT, PROGRAM, SOURCE, EndToEndTest, checkpoint_steps, needs_program, samples
 
 HARNESS = SOURCE / "benchmarks/ablation"
 PLAN = """
@@ -48,7 +50,9 @@ class AblationTest(EndToEndTest):
         self.write_plan()
         self.harness("run.py", "--index", 3)  # what one task of a job array does
         self.assertEqual(self.harness("run.py", "--list").stdout.splitlines(),
-                         ["0 fixed 1 open", "1 fast 1 open", "2 fixed 2 open", "3 fast 2 done"])
+                         [f"{line} {self.folder}/work/{name}/run" for line, name in
+                          (("0 fixed 1 open", "fixed-seed1"), ("1 fast 1 open", "fast-seed1"), ("2 fixed 2 open", "fixed-seed2"),
+                           ("3 fast 2 done", "fast-seed2"))])
         made = os.stat(self.folder / "work/fast-seed2/result.json").st_mtime_ns
         said = self.harness("run.py", "--jobs", 2).stdout
         self.assertEqual(os.stat(self.folder / "work/fast-seed2/result.json").st_mtime_ns, made)
@@ -75,6 +79,24 @@ class AblationTest(EndToEndTest):
         failed = self.harness("run.py", code=1)
         self.assertIn("was made with another overrides", failed.stderr)
         self.assertIn("fixed seed 1: same", failed.stdout)
+
+    def test_a_stopped_plan_goes_on_where_it_stopped(self):
+        self.write_plan(steps=400)
+        command = [sys.executable, HARNESS / "run.py", self.folder / "plan.toml", "--work", self.folder / "stopped", "--index", "0"]
+        environment = ENVIRONMENT | {"DUOFLOW_BUILD": str(PROGRAM.parent)}
+        run = self.folder / "stopped" / "fixed-seed1" / "run"
+        with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+            while process.poll() is None and not (run / "metrics.jsonl").exists():
+                time.sleep(0.01)
+            process.send_signal(signal.SIGUSR2)
+            said = process.communicate(timeout=60)[0]
+        self.assertEqual(process.returncode, 75, said)
+        self.assertIn("1 of 1 runs are open", said)
+        (step,) = checkpoint_steps(run)
+        self.assertLess(step, 400)
+        subprocess.run(command, env=environment, check=True, timeout=120, capture_output=True)
+        self.assertIn(f"(step {step})", (run / "log.txt").read_text())
+        self.assertTrue((run.parent / "result.json").exists())
 
     def test_a_wrong_plan_is_refused(self):
         (self.folder / "plan.toml").write_text(PLAN.format(samples=samples(), steps=1).replace('baseline = "fixed"', 'baseline = "fixd"'))

@@ -2,7 +2,6 @@
 process behind."""
 
 import os
-import pathlib
 import re
 import shutil
 import signal
@@ -10,6 +9,7 @@ import time
 import unittest
 
 from common import EndToEndTest, Job, checkpoint, launch, launch_apart, metrics, needs_program, samples, tensors, train_arguments
+from supervised import is_alive, rank_of
 
 RANKS = 3
 DEADLINE = 3.0
@@ -20,19 +20,6 @@ COLLECTIVE = r"[a-z_]+ #\d+ \((?:statistics|bucket \d+)\) of \d+ (?:Float|Double
 
 def setUpModule():
     needs_program()
-
-
-def rank_of(pid):
-    entries = pathlib.Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-    return next(int(entry.split(b"=")[1]) for entry in entries if entry.startswith(b"OMPI_COMM_WORLD_RANK="))
-
-
-def is_alive(pid):
-    """Zombies are not."""
-    try:
-        return "\nState:\tZ" not in pathlib.Path(f"/proc/{pid}/status").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return False
 
 
 class FailureTest(EndToEndTest):
