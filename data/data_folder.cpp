@@ -17,11 +17,30 @@
 namespace duoflow::data {
 namespace {
 
-constexpr std::array<std::string_view, 24> kSchema{
-    "images",       "alpha",         "c2w",           "fxfycxcy",          "env",               "env_ldr",
-    "env_hdr",      "scene/object",  "scene/light",   "scene/first_frame", "scene/frame_count", "scene/env_row",
-    "latents",      "target_images", "target_alpha",  "target_c2w",        "target_fxfycxcy",   "scene/env_rotation",
-    "env_row",      "world_to_norm", "row/object",    "row/light",         "row/view_set",      "pairs"};
+constexpr std::array<std::string_view, 24> kSchema{"images",
+                                                   "alpha",
+                                                   "c2w",
+                                                   "fxfycxcy",
+                                                   "env",
+                                                   "env_ldr",
+                                                   "env_hdr",
+                                                   "scene/object",
+                                                   "scene/light",
+                                                   "scene/first_frame",
+                                                   "scene/frame_count",
+                                                   "scene/env_row",
+                                                   "latents",
+                                                   "target_images",
+                                                   "target_alpha",
+                                                   "target_c2w",
+                                                   "target_fxfycxcy",
+                                                   "scene/env_rotation",
+                                                   "env_row",
+                                                   "world_to_norm",
+                                                   "row/object",
+                                                   "row/light",
+                                                   "row/view_set",
+                                                   "pairs"};
 
 using Name = std::tuple<std::string const&, std::int64_t, std::string const&>;
 
@@ -67,9 +86,8 @@ void add_pairs(std::vector<DataFolder> const& folders, Content& content) {
         ++content.pairs_left_out;
     }
   }
-  std::stable_sort(content.pairs.begin(), content.pairs.end(), [](PairEntry const& a, PairEntry const& b) {
-    return std::tie(a.x0, a.x1) < std::tie(b.x0, b.x1);
-  });
+  std::stable_sort(content.pairs.begin(), content.pairs.end(),
+                   [](PairEntry const& a, PairEntry const& b) { return std::tie(a.x0, a.x1) < std::tie(b.x0, b.x1); });
 }
 
 }  // namespace
@@ -78,11 +96,12 @@ DataFolder open_folder(std::string const& directory) {
   bool const listed = std::filesystem::exists(manifest_path(directory));
   DataFolder folder;
   folder.index = std::make_shared<ShardIndex const>(listed ? ShardIndex(directory) : ShardIndex::of_files(directory));
-  folder.reader = std::make_shared<RawReader const>(folder.index, Verify::always);
   if (folder.index->kind() == ShardKind::scene)
     folder.scenes = load_scenes(*folder.index);
   else
     folder.pairs = load_pairs(*folder.index);
+  folder.reader =
+      std::make_shared<RawReader const>(folder.index, Verify::always);  // last: the tables' own reader is closed by now
   return folder;
 }
 
@@ -109,9 +128,10 @@ void require_distinct(Content const& content) {
   if (found == content.units.end()) return;
   auto const& [object, views, light] = name_of(*found, content.kind);
   auto const second = file_of(*(found + 1), content.kind);
-  throw DataError(fmt::format("object {} under light {}{} is in {} and in {} (it would count twice), leave one of them out", object, light,
-                              content.kind == ShardKind::pair ? fmt::format(" with view set {}", views) : "",
-                              file_of(*found, content.kind), second));
+  throw DataError(
+      fmt::format("object {} under light {}{} is in {} and in {} (it would count twice), leave one of them out", object,
+                  light, content.kind == ShardKind::pair ? fmt::format(" with view set {}", views) : "",
+                  file_of(*found, content.kind), second));
 }
 
 }  // namespace duoflow::data

@@ -17,7 +17,8 @@ struct DataFolder {
   SceneSet scenes;                          // of one kind
   PairSet pairs;                            // or the other
 };
-// With its manifest, or without one, by the files in it (read twice then). DataError as ShardIndex, load_scenes and load_pairs.
+// With its manifest, or without one, by the files in it (read twice then). DataError as ShardIndex, load_scenes and
+// load_pairs.
 DataFolder open_folder(std::string const& directory);
 // Datasets in it that are none of the schema's: no copy takes them along.
 std::vector<std::string> foreign_datasets(DataFolder const& folder);
@@ -29,8 +30,8 @@ struct Unit {  // a scene, or a row of a pair folder
   RowEntry const& row() const { return folder->pairs.rows[static_cast<std::size_t>(number)]; }
 };
 
-// Sorted by object, view set (rows), light; pairs by x0, x1. So the same scenes or rows make the same content, from whatever
-// folders and shards, unless two have one name: those stay in the order of the folders.
+// Sorted by object, view set (rows), light; pairs by x0, x1. So the same scenes or rows make the same content, from
+// whatever folders and shards, unless two have one name: those stay in the order of the folders.
 struct Content {
   ShardKind kind = ShardKind::scene;
   std::vector<Unit> units;
@@ -38,8 +39,8 @@ struct Content {
   std::int64_t pairs_left_out = 0;
 };
 using Keep = std::function<bool(std::string const& object, std::string const& light)>;
-// Every folder's scenes or rows that `keep` wants; pairs of which it wants both rows. All of one kind and form, which the caller
-// has checked; the folders must outlive the result.
+// Every folder's scenes or rows that `keep` wants; pairs of which it wants both rows. All of one kind and form, which
+// the caller has checked; the folders must outlive the result.
 Content gather(std::vector<DataFolder> const& folders, Keep const& keep);
 // DataError naming the first two scenes or rows that have one name.
 void require_distinct(Content const& content);

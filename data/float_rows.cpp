@@ -52,8 +52,9 @@ void require_fitting(DType to, std::vector<float> const& numbers, std::string co
   if (bad == numbers.end()) return;
   auto const at = bad - numbers.begin();
   if (!std::isfinite(*bad))
-    throw DataError(fmt::format("{} number {} is {} (training on it would spoil the model), make that row again or leave it out",
-                                where, at, *bad));
+    throw DataError(
+        fmt::format("{} number {} is {} (training on it would spoil the model), make that row again or leave it out",
+                    where, at, *bad));
   throw DataError(
       fmt::format("{} number {} is {} (beyond the largest {}), store another type", where, at, *bad, to_string(to)));
 }
@@ -70,20 +71,28 @@ std::uint16_t to_bf16(float value) {
 
 std::vector<float> widen(DType from, std::byte const* numbers, std::size_t count) {
   switch (from) {
-    case DType::f32: return each_wide<float>(numbers, count, [](float value) { return value; });
-    case DType::f16: return each_wide<std::uint16_t>(numbers, count, &from_half);
-    case DType::bf16: return each_wide<std::uint16_t>(numbers, count, &from_bf16);
-    default: refuse_type(from);
+    case DType::f32:
+      return each_wide<float>(numbers, count, [](float value) { return value; });
+    case DType::f16:
+      return each_wide<std::uint16_t>(numbers, count, &from_half);
+    case DType::bf16:
+      return each_wide<std::uint16_t>(numbers, count, &from_bf16);
+    default:
+      refuse_type(from);
   }
 }
 
 std::vector<std::byte> narrow(DType to, std::vector<float> const& numbers, std::string const& where) {
   require_fitting(to, numbers, where);
   switch (to) {
-    case DType::f32: return each_narrow<float>(numbers, [](float value) { return value; });
-    case DType::f16: return each_narrow<std::uint16_t>(numbers, &to_half);
-    case DType::bf16: return each_narrow<std::uint16_t>(numbers, &to_bf16);
-    default: refuse_type(to);
+    case DType::f32:
+      return each_narrow<float>(numbers, [](float value) { return value; });
+    case DType::f16:
+      return each_narrow<std::uint16_t>(numbers, &to_half);
+    case DType::bf16:
+      return each_narrow<std::uint16_t>(numbers, &to_bf16);
+    default:
+      refuse_type(to);
   }
 }
 

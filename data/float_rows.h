@@ -1,6 +1,6 @@
 #pragma once
-// The float types of latents, row by row: widened exactly, narrowed to nearest with ties to even. Here, not in HDF5, whose
-// converter rounds half up. Private to this folder.
+// The float types of latents, row by row: widened exactly, narrowed to nearest with ties to even. Here, not in HDF5,
+// whose converter rounds half up. Private to this folder.
 
 #include <cstddef>
 #include <cstdint>

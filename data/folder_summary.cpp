@@ -42,7 +42,8 @@ void add_cameras(FolderSummary& summary, std::vector<float> const& c2w, std::vec
   for (std::size_t at = 0; at + 4 <= fxfycxcy.size(); at += 4) {
     double const fx = double{fxfycxcy[at]};
     extend(summary.focal, fx);
-    extend(summary.field_of_view, 2 * std::atan(static_cast<double>(summary.width) / (2 * fx)) * 180 / std::numbers::pi);
+    extend(summary.field_of_view,
+           2 * std::atan(static_cast<double>(summary.width) / (2 * fx)) * 180 / std::numbers::pi);
   }
 }
 
@@ -89,7 +90,8 @@ void add_rows(FolderSummary& summary, ShardIndex const& index) {
   RawReader const reader(std::make_shared<ShardIndex const>(index));
   for (std::size_t shard = 0; shard < index.shards().size(); ++shard) {
     auto const rows = index.shards()[shard].datasets.at("target_c2w").spec.rows();
-    std::vector<float> c2w(static_cast<std::size_t>(rows * set.targets * 16)), k(static_cast<std::size_t>(rows * set.targets * 4));
+    std::vector<float> c2w(static_cast<std::size_t>(rows * set.targets * 16)),
+        k(static_cast<std::size_t>(rows * set.targets * 4));
     reader.read_rows(static_cast<std::int64_t>(shard), "target_c2w", 0, rows, c2w.data());
     reader.read_rows(static_cast<std::int64_t>(shard), "target_fxfycxcy", 0, rows, k.data());
     add_cameras(summary, c2w, k);
@@ -102,7 +104,8 @@ double median_of(std::vector<double> values) {
   return *middle;
 }
 
-void find_outliers(LatentSummary& summary, std::vector<double> const& rms, PairSet const& set, ShardIndex const& index) {
+void find_outliers(LatentSummary& summary, std::vector<double> const& rms, PairSet const& set,
+                   ShardIndex const& index) {
   summary.median_rms = median_of(rms);
   std::vector<double> distances;
   for (double const value : rms) distances.push_back(std::abs(value - summary.median_rms));
@@ -110,7 +113,8 @@ void find_outliers(LatentSummary& summary, std::vector<double> const& rms, PairS
   for (std::size_t i = 0; i < rms.size(); ++i) {
     auto const& row = set.rows[i];
     if (distances[i] > limit)
-      summary.outliers.push_back({row.object, row.light, index.shards()[static_cast<std::size_t>(row.shard)].file, row.row, rms[i]});
+      summary.outliers.push_back(
+          {row.object, row.light, index.shards()[static_cast<std::size_t>(row.shard)].file, row.row, rms[i]});
   }
   std::stable_sort(summary.outliers.begin(), summary.outliers.end(), [&](auto const& a, auto const& b) {
     return std::abs(a.rms - summary.median_rms) > std::abs(b.rms - summary.median_rms);
@@ -133,7 +137,8 @@ FolderSummary summarise(ShardIndex const& index) {
 
 LatentSummary summarise_latents(ShardIndex const& index) {
   auto const set = load_pairs(index);
-  if (set.rows.empty()) throw DataError(fmt::format("{} has no rows, there is nothing to summarise", index.directory()));
+  if (set.rows.empty())
+    throw DataError(fmt::format("{} has no rows, there is nothing to summarise", index.directory()));
   RawReader const reader(std::make_shared<ShardIndex const>(index));
   LatentSummary summary;
   LatentStatistics statistics(set.dim);
@@ -148,8 +153,9 @@ LatentSummary summarise_latents(ShardIndex const& index) {
     double squares = 0;
     for (std::size_t i = 0; i < count; ++i) {
       if (!std::isfinite(numbers[i]))
-        throw DataError(fmt::format("{}/{}: latents row {} number {} is {} ({} under {}), encode that object again", index.directory(),
-                                    index.shards()[static_cast<std::size_t>(row.shard)].file, row.row, i, numbers[i], row.object, row.light));
+        throw DataError(fmt::format("{}/{}: latents row {} number {} is {} ({} under {}), encode that object again",
+                                    index.directory(), index.shards()[static_cast<std::size_t>(row.shard)].file,
+                                    row.row, i, numbers[i], row.object, row.light));
       squares += double{numbers[i]} * double{numbers[i]};
     }
     auto const [least, most] = std::minmax_element(numbers.begin(), numbers.end());

@@ -53,9 +53,10 @@ ShardIndex ShardIndex::of_files(std::string const& directory) {
 
 IndexedFolder index_folder(std::string const& directory) {
   if (fs::exists(manifest_path(directory)))
-    throw DataError(fmt::format("{} has a manifest.json (one made now would call any damage since then right), run `duoflow verify` on it, "
-                                "or remove that file first",
-                                directory));
+    throw DataError(fmt::format(
+        "{} has a manifest.json (one made now would call any damage since then right), run `duoflow verify` on it, "
+        "or remove that file first",
+        directory));
   IndexedFolder result;
   result.files = shard_files(directory);
   result.kind = kind_of_files(directory, result.files);

@@ -15,8 +15,9 @@ struct IndexedFolder {
   ShardKind kind = ShardKind::scene;
   std::vector<std::string> files;
 };
-// Writes the manifest after checking that the folder's shards make a data set (names, types, shapes, tables that point inside).
-// Numbers are not looked at: `verify` does that. DataError when there is a manifest: it may be what tells of damage.
+// Writes the manifest after checking that the folder's shards make a data set (names, types, shapes, tables that point
+// inside). Numbers are not looked at: `verify` does that. DataError when there is a manifest: it may be what tells of
+// damage.
 IndexedFolder index_folder(std::string const& directory);
 
 }  // namespace duoflow::data

@@ -23,8 +23,9 @@ std::string without_slash(std::string path) {
 }
 
 [[noreturn]] void refuse_taken(std::string const& path) {
-  throw DataError(fmt::format("{} is there already and not an empty folder (nothing is written over), give another name or move it away",
-                              path));
+  throw DataError(fmt::format(
+      "{} is there already and not an empty folder (nothing is written over), give another name or move it away",
+      path));
 }
 
 void require_free(std::string const& path) {
@@ -58,15 +59,17 @@ NewFolder::~NewFolder() {
 void NewFolder::require_space(std::uint64_t bytes) const {
   auto const space = fs::space(working_);
   if (space.available < bytes)
-    throw DataError(fmt::format("{} needs {} (its file system has {} left: {} missing), free some space or write elsewhere", path_,
-                                size_text(bytes), size_text(space.available), size_text(bytes - space.available)));
+    throw DataError(
+        fmt::format("{} needs {} (its file system has {} left: {} missing), free some space or write elsewhere", path_,
+                    size_text(bytes), size_text(space.available), size_text(bytes - space.available)));
 }
 
 void NewFolder::finish() {
   // rename(2) takes the place of an empty folder and of nothing else.
   if (std::rename(working_.c_str(), path_.c_str()) != 0) {
     if (errno == EEXIST || errno == ENOTEMPTY || errno == ENOTDIR) refuse_taken(path_);
-    throw DataError(fmt::format("cannot rename {} to {} ({}), check the folder's permissions", working_, path_, std::strerror(errno)));
+    throw DataError(fmt::format("cannot rename {} to {} ({}), check the folder's permissions", working_, path_,
+                                std::strerror(errno)));
   }
   finished_ = true;
   sync_parent(path_);

@@ -1,5 +1,5 @@
-// https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html: "\x93NUMPY", version, length of the header, the header (a
-// Python dict of three items as text), the numbers.
+// https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html: "\x93NUMPY", version, length of the header,
+// the header (a Python dict of three items as text), the numbers.
 
 #include <fmt/format.h>
 
@@ -70,7 +70,8 @@ class HeaderText {
 
  private:
   [[noreturn]] void fail(std::string const& what) const {
-    throw DataError(fmt::format("{}: its header cannot be understood (at {}), save it again with numpy.save", path_, what));
+    throw DataError(
+        fmt::format("{}: its header cannot be understood (at {}), save it again with numpy.save", path_, what));
   }
   void skip_spaces() { rest_.remove_prefix(std::min(rest_.size(), rest_.find_first_not_of(" \t\n"))); }
   bool accept(char c) {
@@ -132,13 +133,15 @@ PlainType npy_type(std::string const& descr, std::string const& path) {
   for (auto const& known : kNpyTypes)
     if (descr == known.text) return known.type;
   if (descr.find('O') != std::string::npos)
-    throw DataError(fmt::format("{} holds Python objects (a pickle, which could run any program and is never loaded), save plain numbers",
-                                path));
+    throw DataError(fmt::format(
+        "{} holds Python objects (a pickle, which could run any program and is never loaded), save plain numbers",
+        path));
   if (descr.starts_with('>'))
     throw DataError(fmt::format("{} holds big-endian numbers ({}), save it with .astype('<f4')", path, descr));
-  throw DataError(fmt::format("{} holds numbers of type {} (known: u1, i8, f2, f4, f8; this format has no bf16), save it as float32, or as "
-                              "bf16 in HDF5 or safetensors",
-                              path, descr));
+  throw DataError(fmt::format(
+      "{} holds numbers of type {} (known: u1, i8, f2, f4, f8; this format has no bf16), save it as float32, or as "
+      "bf16 in HDF5 or safetensors",
+      path, descr));
 }
 
 }  // namespace
@@ -152,15 +155,18 @@ PlainArray open_npy(std::string const& path) try {
     throw DataError(fmt::format("{} is no .npy file (it does not begin as one), save it with numpy.save", path));
   int const version = start[6];
   if (version < 1 || version > 3)
-    throw DataError(fmt::format("{} has version {} of the format (1 to 3 are known), save it with numpy.save", path, version));
+    throw DataError(
+        fmt::format("{} has version {} of the format (1 to 3 are known), save it with numpy.save", path, version));
   std::size_t const prefix = version == 1 ? 10 : 12;
   std::size_t length = start[8] | std::size_t{start[9]} << 8;
   if (version > 1) length |= std::size_t{start[10]} << 16 | std::size_t{start[11]} << 24;
   if (length > kMostHeaderBytes || prefix + length > size)
-    throw DataError(fmt::format("{}: its header would have {} bytes (the file has {}: cut short or damaged), copy it again", path, length,
-                                size));
+    throw DataError(
+        fmt::format("{}: its header would have {} bytes (the file has {}: cut short or damaged), copy it again", path,
+                    length, size));
   std::string text(length, '\0');
-  if (file.read_at(prefix, text.data(), length) != length) throw DataError(fmt::format("{} ends inside its header, copy it again", path));
+  if (file.read_at(prefix, text.data(), length) != length)
+    throw DataError(fmt::format("{} ends inside its header, copy it again", path));
   auto const header = HeaderText(text, path).parse();
   auto const type = npy_type(header.descr, path);
   if (header.fortran_order)
@@ -169,7 +175,8 @@ PlainArray open_npy(std::string const& path) try {
   auto bytes = byte_size(type);
   for (auto const axis : header.shape) bytes *= static_cast<std::size_t>(axis);
   if (prefix + length + bytes != size)
-    throw DataError(fmt::format("{} has {} bytes (its header says {}), save it again", path, size, prefix + length + bytes));
+    throw DataError(
+        fmt::format("{} has {} bytes (its header says {}), save it again", path, size, prefix + length + bytes));
   return array;
 } catch (std::system_error const& error) {
   throw DataError(fmt::format("cannot read {} ({}), check the disk", path, error.what()));

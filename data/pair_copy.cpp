@@ -30,8 +30,8 @@ void copy_latents(ShardWriter& writer, Unit const& unit, std::int64_t row, DType
   unit.folder->reader->read(unit.row().shard, "latents", unit.row().row, bytes.data());
   auto const& index = *unit.folder->index;
   auto const where = fmt::format("{}/{}: latents row {} ({} under {})", index.directory(),
-                                 index.shards()[static_cast<std::size_t>(unit.row().shard)].file, unit.row().row, unit.row().object,
-                                 unit.row().light);
+                                 index.shards()[static_cast<std::size_t>(unit.row().shard)].file, unit.row().row,
+                                 unit.row().object, unit.row().light);
   auto const stored = narrow(dtype, widen(form.latent_dtype, bytes.data(), count), where);
   writer.write("latents", row, 1, stored.data());
   statistics.add(widen(dtype, stored.data(), count));
@@ -47,7 +47,8 @@ bool is_row_data(DatasetSpec const& spec) { return spec.name.starts_with("target
 
 }  // namespace
 
-std::vector<DatasetSpec> pair_datasets(PairSet const& form, DType latent_dtype, std::int64_t rows, std::int64_t pairs, std::int64_t maps) {
+std::vector<DatasetSpec> pair_datasets(PairSet const& form, DType latent_dtype, std::int64_t rows, std::int64_t pairs,
+                                       std::int64_t maps) {
   std::vector<DatasetSpec> specs = {{"latents", latent_dtype, {rows, form.tokens, form.dim}},
                                     {"target_images", DType::u8, {rows, form.targets, form.height, form.width, 3}},
                                     {"target_c2w", DType::f32, {rows, form.targets, 4, 4}},
@@ -70,8 +71,8 @@ UnitSize size_of_row(Unit const& unit, DType latent_dtype) {
   return size;
 }
 
-void write_rows(std::string const& path, std::span<Unit const> units, std::vector<PairEntry> const& pairs, DType latent_dtype,
-                Attributes attributes) {
+void write_rows(std::string const& path, std::span<Unit const> units, std::vector<PairEntry> const& pairs,
+                DType latent_dtype, Attributes attributes) {
   auto const& form = units.front().folder->pairs;
   LightMaps maps(form.env_height, form.env_width);
   std::vector<std::int64_t> env_rows;

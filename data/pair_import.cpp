@@ -89,11 +89,18 @@ class PairWalk {
 class PairShards {
  public:
   PairShards(std::vector<PlainSource> const& sources, Survey const& found, PairImportOptions const& options)
-      : sources_(sources), survey_(found), form_(found.form.sizes), options_(options), dtype_(options.latent_dtype.value_or(form_.latent_dtype)) {
-    for (auto const& spec : pair_datasets(form_, dtype_, 2, 1, 1)) pair_bytes_ += spec.row_bytes() * static_cast<std::size_t>(spec.rows());
+      : sources_(sources),
+        survey_(found),
+        form_(found.form.sizes),
+        options_(options),
+        dtype_(options.latent_dtype.value_or(form_.latent_dtype)) {
+    for (auto const& spec : pair_datasets(form_, dtype_, 2, 1, 1))
+      pair_bytes_ += spec.row_bytes() * static_cast<std::size_t>(spec.rows());
   }
 
-  std::int64_t per_shard() const { return std::max<std::int64_t>(1, static_cast<std::int64_t>(options_.shard_bytes / pair_bytes_)); }
+  std::int64_t per_shard() const {
+    return std::max<std::int64_t>(1, static_cast<std::int64_t>(options_.shard_bytes / pair_bytes_));
+  }
   std::uint64_t least_bytes() const {  // maps may be shared
     auto const map = static_cast<std::uint64_t>(form_.env_height * form_.env_width * 6);
     return static_cast<std::uint64_t>(survey_.total) * (pair_bytes_ - map);
@@ -114,7 +121,8 @@ class PairShards {
       auto const [source, row] = walk.at(first + i);
       write_row(writer, source, row, 2 * i, "x0", statistics);
       write_row(writer, source, row, 2 * i + 1, "x1", statistics);
-      if (maps.env_row[static_cast<std::size_t>(2 * i + 1)] == written) writer.write("env", written++, 1, source.env(row).data());
+      if (maps.env_row[static_cast<std::size_t>(2 * i + 1)] == written)
+        writer.write("env", written++, 1, source.env(row).data());
     }
     attributes.latent_mean = statistics.mean();
     attributes.latent_std = statistics.deviation();
@@ -137,14 +145,16 @@ class PairShards {
       auto const [source, row] = walk.at(first + i);
       auto const half = source.env(row);
       bool const black = std::all_of(half.begin(), half.end(), [](std::uint16_t x) { return x == 0; });
-      auto const [place, is_new] = known.try_emplace(xxh3_hex(half.data(), half.size() * sizeof(half[0])), black ? 0 : maps.count);
+      auto const [place, is_new] =
+          known.try_emplace(xxh3_hex(half.data(), half.size() * sizeof(half[0])), black ? 0 : maps.count);
       if (is_new && !black) ++maps.count;
       maps.env_row.insert(maps.env_row.end(), {0, place->second});
     }
     return maps;
   }
 
-  void write_tables(ShardWriter& writer, std::int64_t first, std::int64_t pairs, std::vector<std::int64_t> const& env_rows) const {
+  void write_tables(ShardWriter& writer, std::int64_t first, std::int64_t pairs,
+                    std::vector<std::int64_t> const& env_rows) const {
     std::vector<std::string> objects, lights;
     std::vector<std::int64_t> view_sets, joined;
     for (std::int64_t i = 0; i < pairs; ++i) {
@@ -172,7 +182,8 @@ class PairShards {
     bool const pictured = options_.latents_only == 0 && std::string_view(end) == "x1";
     std::vector<std::uint8_t> const black(static_cast<std::size_t>(form_.targets * form_.height * form_.width * 3), 0);
     writer.write("target_images", row, 1, pictured ? source.bytes("target_images", pair).data() : black.data());
-    if (form_.has_alpha) writer.write("target_alpha", row, 1, pictured ? source.bytes("target_alpha", pair).data() : black.data());
+    if (form_.has_alpha)
+      writer.write("target_alpha", row, 1, pictured ? source.bytes("target_alpha", pair).data() : black.data());
   }
 
   PairName name_of(std::int64_t pair) const {
@@ -181,8 +192,9 @@ class PairShards {
   }
 
   std::string note() const {
-    return options_.latents_only > 0 ? "duoflow import; latents only: pictures and cameras are placeholders, train with render_loss_weight 0"
-                                     : "duoflow import; rows that are x0 have black pictures and a black map";
+    return options_.latents_only > 0
+               ? "duoflow import; latents only: pictures and cameras are placeholders, train with render_loss_weight 0"
+               : "duoflow import; rows that are x0 have black pictures and a black map";
   }
 
   std::vector<PlainSource> const& sources_;
@@ -195,12 +207,15 @@ class PairShards {
 
 void require_options(PairImportOptions const& options, Survey const& found) {
   if (!options.names.empty() && std::ssize(options.names) != found.total)
-    throw DataError(fmt::format("there are names for {} pairs (the files hold {}), give one line per pair", options.names.size(), found.total));
+    throw DataError(fmt::format("there are names for {} pairs (the files hold {}), give one line per pair",
+                                options.names.size(), found.total));
   auto const dtype = options.latent_dtype.value_or(DType::f32);
   if (dtype != DType::f32 && dtype != DType::f16 && dtype != DType::bf16)
-    throw DataError(fmt::format("latents cannot be stored as {} (f32, f16 and bf16 can), choose one of those", to_string(dtype)));
+    throw DataError(
+        fmt::format("latents cannot be stored as {} (f32, f16 and bf16 can), choose one of those", to_string(dtype)));
   if (options.latents_only < 0)
-    throw DataError(fmt::format("pictures of {} pixels cannot be made (a size above 0 is needed), correct it", options.latents_only));
+    throw DataError(fmt::format("pictures of {} pixels cannot be made (a size above 0 is needed), correct it",
+                                options.latents_only));
 }
 
 }  // namespace
@@ -211,12 +226,16 @@ std::vector<PairName> read_pair_names(std::string const& path) {
   for (std::string line; std::getline(text, line);) {
     if (line.ends_with('\r')) line.pop_back();
     auto const first = line.find(','), second = line.find(',', first + 1);
-    bool const three = first != std::string::npos && second != std::string::npos && line.find(',', second + 1) == std::string::npos;
-    PairName const name = three ? PairName{line.substr(0, first), line.substr(first + 1, second - first - 1), line.substr(second + 1)} : PairName{};
+    bool const three =
+        first != std::string::npos && second != std::string::npos && line.find(',', second + 1) == std::string::npos;
+    PairName const name =
+        three ? PairName{line.substr(0, first), line.substr(first + 1, second - first - 1), line.substr(second + 1)}
+              : PairName{};
     for (auto const* part : {&name.object, &name.light_x0, &name.light_x1})
       if (part->empty() || part->size() > kNameBytes)
-        throw DataError(fmt::format("{} line {} is \"{}\" (object,light of x0,light of x1 needed, each of 1 to {} bytes), correct it", path,
-                                    names.size() + 1, line, kNameBytes));
+        throw DataError(fmt::format(
+            "{} line {} is \"{}\" (object,light of x0,light of x1 needed, each of 1 to {} bytes), correct it", path,
+            names.size() + 1, line, kNameBytes));
     names.push_back(name);
   }
   return names;
@@ -235,7 +254,8 @@ PairImportReport import_pairs(std::vector<PlainSource> const& sources, PairImpor
     auto const pairs = std::min(shards.per_shard(), found.total - first);
     files.push_back(fmt::format("pairs-{:05d}.h5", files.size()));
     shards.write(folder.working() + "/" + files.back(), first, pairs);
-    if (options.say) options.say(fmt::format("{}: {} pairs ({} of {} done)", files.back(), pairs, first + pairs, found.total));
+    if (options.say)
+      options.say(fmt::format("{}: {} pairs ({} of {} done)", files.back(), pairs, first + pairs, found.total));
   }
   write_manifest(folder.working(), ShardKind::pair, files);
   folder.finish();

@@ -1,6 +1,6 @@
 #pragma once
-// Arrays in files that are no shards (.npy, HDF5, the raw bytes of a safetensors file), as the import of plain pairs reads them.
-// No size, offset or shape in such a file is believed before it has been compared with the file.
+// Arrays in files that are no shards (.npy, HDF5, the raw bytes of a safetensors file), as the import of plain pairs
+// reads them. No size, offset or shape in such a file is believed before it has been compared with the file.
 
 #include <cstddef>
 #include <cstdint>
@@ -30,15 +30,16 @@ struct PlainArray {
 };
 using PlainArrays = std::map<std::string, PlainArray>;  // by name, without a leading '/'
 
-// Bytes of a file that hold an array without gaps from `offset` on. DataError when they do not lie within the file, a size is
-// negative or their product leaves 63 bits.
-PlainArray array_in_file(std::string const& path, std::string const& where, PlainType type, std::vector<std::int64_t> const& shape,
-                         std::uint64_t offset);
-// numpy's format, versions 1 to 3. Refused by name: object arrays (a pickle, which is never run), Fortran order, big-endian numbers,
-// other types than those above (bf16 has none in this format), a file that is longer or shorter than its header says.
+// Bytes of a file that hold an array without gaps from `offset` on. DataError when they do not lie within the file, a
+// size is negative or their product leaves 63 bits.
+PlainArray array_in_file(std::string const& path, std::string const& where, PlainType type,
+                         std::vector<std::int64_t> const& shape, std::uint64_t offset);
+// numpy's format, versions 1 to 3. Refused by name: object arrays (a pickle, which is never run), Fortran order,
+// big-endian numbers, other types than those above (bf16 has none in this format), a file that is longer or shorter
+// than its header says.
 PlainArray open_npy(std::string const& path);
-// All datasets. 16-bit integers with the attribute dtype="bfloat16" are bf16; big-endian ones are swapped as they are read.
-// DataError: no HDF5 file, or one of duoflow's own shards.
+// All datasets. 16-bit integers with the attribute dtype="bfloat16" are bf16; big-endian ones are swapped as they are
+// read. DataError: no HDF5 file, or one of duoflow's own shards.
 PlainArrays open_plain_hdf5(std::string const& path);
 
 }  // namespace duoflow::data

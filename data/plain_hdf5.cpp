@@ -15,16 +15,23 @@ constexpr double kMostRowBytes = 8e9;
 PlainType plain_type(hid_t dataset, hid_t type) {
   if (auto const stored = h5::recognise(type)) {
     switch (stored->dtype) {
-      case DType::u8: return PlainType::u8;
-      case DType::i64: return PlainType::i64;
-      case DType::f16: return PlainType::f16;
-      case DType::bf16: return PlainType::bf16;
-      case DType::f32: return PlainType::f32;
-      default: return PlainType::other;
+      case DType::u8:
+        return PlainType::u8;
+      case DType::i64:
+        return PlainType::i64;
+      case DType::f16:
+        return PlainType::f16;
+      case DType::bf16:
+        return PlainType::bf16;
+      case DType::f32:
+        return PlainType::f32;
+      default:
+        return PlainType::other;
     }
   }
   if (H5Tequal(type, H5T_IEEE_F64LE) > 0) return PlainType::f64;
-  bool const marked = H5Tequal(type, H5T_STD_U16LE) > 0 && h5::read_text_attribute(dataset, "dtype").value_or("") == "bfloat16";
+  bool const marked =
+      H5Tequal(type, H5T_STD_U16LE) > 0 && h5::read_text_attribute(dataset, "dtype").value_or("") == "bfloat16";
   return marked ? PlainType::bf16 : PlainType::other;
 }
 
@@ -61,8 +68,9 @@ PlainArrays open_plain_hdf5(std::string const& path) {
   auto const file = h5::open_file(path);
   h5::Handle const root(h5::check(H5Gopen2(file.get(), "/", H5P_DEFAULT), "H5Gopen2", path), &H5Gclose);
   if (h5::read_integer_attribute(root.get(), "schema_version"))
-    throw DataError(fmt::format("{} is a shard already (it has a schema_version), give its folder to `duoflow index` or `duoflow repack`",
-                                path));
+    throw DataError(fmt::format(
+        "{} is a shard already (it has a schema_version), give its folder to `duoflow index` or `duoflow repack`",
+        path));
   Found found{std::make_shared<LibraryRows>(path), path, {}};
   std::vector<std::string> names;
   auto const visit = [](hid_t, char const* name, H5O_info_t const* info, void* out) -> herr_t {

@@ -18,8 +18,8 @@ namespace {
 constexpr std::int64_t kAnySize = -1;
 std::vector<PlainType> const kFloats = {PlainType::f32, PlainType::f64};
 std::vector<PlainType> const kLatents = {PlainType::f32, PlainType::f16, PlainType::bf16, PlainType::f64};
-constexpr std::array<std::string_view, 9> kTaken = {"x0",           "x1",  "target_images", "target_alpha", "target_c2w",
-                                                    "target_fxfycxcy", "env", "env_row",       "world_to_norm"};
+constexpr std::array<std::string_view, 9> kTaken = {
+    "x0", "x1", "target_images", "target_alpha", "target_c2w", "target_fxfycxcy", "env", "env_row", "world_to_norm"};
 constexpr std::int64_t kBlackMapHeight = 16;
 
 std::string why_needed(std::string_view name) {
@@ -39,9 +39,8 @@ PlainPairs::PlainPairs(PlainSource const& source, std::int64_t latents_only)
   if (at("x0").shape.size() == 2)  // one pair without the first axis
     for (auto& [name, array] : arrays_) {
       array.shape.insert(array.shape.begin(), 1);
-      array.read = [whole = array.read, rows = array.shape.size() > 1 ? array.shape[1] : 1](std::int64_t, std::int64_t, void* out) {
-        whole(0, rows, out);
-      };
+      array.read = [whole = array.read, rows = array.shape.size() > 1 ? array.shape[1] : 1](
+                       std::int64_t, std::int64_t, void* out) { whole(0, rows, out); };
     }
   pairs_ = at("x0").rows();
   check_shapes();
@@ -50,19 +49,23 @@ PlainPairs::PlainPairs(PlainSource const& source, std::int64_t latents_only)
 PlainArray const& PlainPairs::at(char const* name) const {
   auto const found = arrays_.find(name);
   if (found == arrays_.end())
-    throw DataError(fmt::format("{} has no {} ({}), add it (duoflow import --help lists what is needed)", path_, name, why_needed(name)));
+    throw DataError(fmt::format("{} has no {} ({}), add it (duoflow import --help lists what is needed)", path_, name,
+                                why_needed(name)));
   return found->second;
 }
 
-void PlainPairs::require(char const* name, std::vector<PlainType> const& types, std::vector<std::int64_t> const& shape) const {
+void PlainPairs::require(char const* name, std::vector<PlainType> const& types,
+                         std::vector<std::int64_t> const& shape) const {
   auto const& array = at(name);
-  bool const fits = std::equal(shape.begin(), shape.end(), array.shape.begin(), array.shape.end(),
-                               [](std::int64_t want, std::int64_t size) { return want == size || (want == kAnySize && size > 0); });
+  bool const fits =
+      std::equal(shape.begin(), shape.end(), array.shape.begin(), array.shape.end(),
+                 [](std::int64_t want, std::int64_t size) { return want == size || (want == kAnySize && size > 0); });
   if (fits && std::find(types.begin(), types.end(), array.type) != types.end()) return;
   std::vector<std::string> names;
   for (auto const type : types) names.push_back(to_string(type));
-  throw DataError(fmt::format("{} is {} [{}] ({} [{}] needed, -1 standing for any size), convert it", array.where, to_string(array.type),
-                              fmt::join(array.shape, ","), fmt::join(names, " or "), fmt::join(shape, ",")));
+  throw DataError(fmt::format("{} is {} [{}] ({} [{}] needed, -1 standing for any size), convert it", array.where,
+                              to_string(array.type), fmt::join(array.shape, ","), fmt::join(names, " or "),
+                              fmt::join(shape, ",")));
 }
 
 void PlainPairs::check_shapes() const {
@@ -71,12 +74,15 @@ void PlainPairs::check_shapes() const {
   require("x1", {x0.type}, x0.shape);
   bool const maps = has("env_row");
   if (maps) require("env_row", {PlainType::i64}, {pairs_});
-  if (has("env") || latents_only_ == 0) require("env", {PlainType::f16, PlainType::f32, PlainType::f64}, {maps ? kAnySize : pairs_, kAnySize, kAnySize, 3});
+  if (has("env") || latents_only_ == 0)
+    require("env", {PlainType::f16, PlainType::f32, PlainType::f64}, {maps ? kAnySize : pairs_, kAnySize, kAnySize, 3});
   if (has("world_to_norm")) require("world_to_norm", kFloats, {pairs_, 4, 4});
   if (latents_only_ > 0) {
     for (auto const* name : {"target_images", "target_alpha", "target_c2w", "target_fxfycxcy"})
       if (has(name))
-        throw DataError(fmt::format("{} is there (--latents-only would put black pictures in its place), leave that option out", at(name).where));
+        throw DataError(
+            fmt::format("{} is there (--latents-only would put black pictures in its place), leave that option out",
+                        at(name).where));
     return;
   }
   require("target_images", {PlainType::u8}, {pairs_, kAnySize, kAnySize, kAnySize, 3});
@@ -129,19 +135,22 @@ std::vector<float> PlainPairs::finite(char const* name, std::int64_t row) const 
   auto numbers = at(name).floats(row);
   auto const bad = std::find_if_not(numbers.begin(), numbers.end(), [](float x) { return std::isfinite(x); });
   if (bad != numbers.end())
-    throw DataError(fmt::format("{} row {} number {} is {} (finite numbers are needed), make that row again or leave the pair out",
-                                at(name).where, row, bad - numbers.begin(), *bad));
+    throw DataError(
+        fmt::format("{} row {} number {} is {} (finite numbers are needed), make that row again or leave the pair out",
+                    at(name).where, row, bad - numbers.begin(), *bad));
   return numbers;
 }
 
-void PlainPairs::check_cameras(std::vector<float> const& c2w, std::vector<float> const& fxfycxcy, std::int64_t row) const {
+void PlainPairs::check_cameras(std::vector<float> const& c2w, std::vector<float> const& fxfycxcy,
+                               std::int64_t row) const {
   auto const& images = at("target_images").shape;
   for (std::int64_t view = 0; view < images[1]; ++view) {
-    auto const problem = camera_problem(&c2w[static_cast<std::size_t>(16 * view)], &fxfycxcy[static_cast<std::size_t>(4 * view)], images[2],
-                                        images[3]);
+    auto const problem = camera_problem(&c2w[static_cast<std::size_t>(16 * view)],
+                                        &fxfycxcy[static_cast<std::size_t>(4 * view)], images[2], images[3]);
     if (!problem.empty())
-      throw DataError(fmt::format("{} row {} view {}: {}; give OpenCV c2w in the latents' frame and intrinsics in pixels",
-                                  at("target_c2w").where, row, view, problem));
+      throw DataError(
+          fmt::format("{} row {} view {}: {}; give OpenCV c2w in the latents' frame and intrinsics in pixels",
+                      at("target_c2w").where, row, view, problem));
   }
 }
 
@@ -165,13 +174,15 @@ std::vector<float> PlainPairs::world_to_norm(std::int64_t row) const {
 
 std::vector<std::uint16_t> PlainPairs::env(std::int64_t row) const {
   auto const sizes = form().sizes;
-  if (!has("env")) return std::vector<std::uint16_t>(static_cast<std::size_t>(sizes.env_height * sizes.env_width * 3), 0);
+  if (!has("env"))
+    return std::vector<std::uint16_t>(static_cast<std::size_t>(sizes.env_height * sizes.env_width * 3), 0);
   std::int64_t map = row;
   if (has("env_row")) {
     auto const& rows = at("env_row");
     rows.read(row, 1, &map);
     if (map < 0 || map >= at("env").rows())
-      throw DataError(fmt::format("{} row {} is {} ({} has {} maps), correct it", rows.where, row, map, at("env").where, at("env").rows()));
+      throw DataError(fmt::format("{} row {} is {} ({} has {} maps), correct it", rows.where, row, map, at("env").where,
+                                  at("env").rows()));
   }
   auto const radiance = finite("env", map);
   std::vector<std::uint16_t> half(radiance.size());

@@ -8,8 +8,8 @@
 
 namespace duoflow::data {
 
-// Shapes and types that the import's options and the first source settle for all: DataError naming array and expectation where
-// this source has others.
+// Shapes and types that the import's options and the first source settle for all: DataError naming array and
+// expectation where this source has others.
 struct PlainForm {
   PairSet sizes;  // tokens, dim, targets, height, width, env_height, env_width, latent_dtype, has_alpha
   bool has_env = false;
@@ -25,8 +25,8 @@ class PlainPairs {
   // Of pair `row`; throw DataError naming array and row.
   std::vector<std::byte> latents(char const* name, std::int64_t row, DType dtype) const;  // name: x0, x1
   std::vector<std::uint8_t> bytes(char const* name, std::int64_t row) const;              // target_images, target_alpha
-  std::vector<float> cameras(std::int64_t row) const;     // T x 16
-  std::vector<float> intrinsics(std::int64_t row) const;  // T x 4; both checked
+  std::vector<float> cameras(std::int64_t row) const;                                     // T x 16
+  std::vector<float> intrinsics(std::int64_t row) const;                                  // T x 4; both checked
   std::vector<float> world_to_norm(std::int64_t row) const;
   std::vector<std::uint16_t> env(std::int64_t row) const;  // halves; negative radiance is 0, as read_exr has it
 

@@ -20,10 +20,11 @@ void require_latents(RewriteOptions const& options, ShardKind kind, std::string 
   if (!options.latent_dtype) return;
   auto const dtype = *options.latent_dtype;
   if (kind != ShardKind::pair)
-    throw DataError(fmt::format("{} holds scene shards (they have no latents to store as {}), leave the type out", directory,
-                                to_string(dtype)));
+    throw DataError(fmt::format("{} holds scene shards (they have no latents to store as {}), leave the type out",
+                                directory, to_string(dtype)));
   if (dtype != DType::f32 && dtype != DType::f16 && dtype != DType::bf16)
-    throw DataError(fmt::format("latents cannot be stored as {} (f32, f16 and bf16 can), choose one of those", to_string(dtype)));
+    throw DataError(
+        fmt::format("latents cannot be stored as {} (f32, f16 and bf16 can), choose one of those", to_string(dtype)));
 }
 
 DType stored_type(RewriteOptions const& options, Content const& content) {
@@ -31,7 +32,8 @@ DType stored_type(RewriteOptions const& options, Content const& content) {
   return content.kind == ShardKind::pair ? content.units.front().folder->pairs.latent_dtype : DType::f32;
 }
 
-// What the sources say of themselves (rows have one producer, load_pairs sees to it), each text once, in alphabetical order.
+// What the sources say of themselves (rows have one producer, load_pairs sees to it), each text once, in alphabetical
+// order.
 Attributes attributes_of(Content const& content) {
   std::set<DataFolder const*> folders;
   for (auto const& unit : content.units) folders.insert(unit.folder);
@@ -51,7 +53,8 @@ Attributes attributes_of(Content const& content) {
 
 class ShardPlan {
  public:
-  ShardPlan(Content const& content, RewriteOptions const& options) : content_(content), dtype_(stored_type(options, content)) {
+  ShardPlan(Content const& content, RewriteOptions const& options)
+      : content_(content), dtype_(stored_type(options, content)) {
     std::int64_t begin = 0;
     std::uint64_t bytes = 0;
     for (std::int64_t group = 0; group < std::ssize(content.units);) {
@@ -116,12 +119,13 @@ void require_alike(DataFolder const& first, DataFolder const& other, RewriteOpti
   auto const &a = first.index->directory(), &b = other.index->directory();
   auto const differ = [&](char const* what, std::string const& in_a, std::string const& in_b, char const* advice) {
     if (in_a != in_b)
-      throw DataError(fmt::format("{} has {} {} ({} has {}: one folder holds one form), {}", b, what, in_b, a, in_a, advice));
+      throw DataError(
+          fmt::format("{} has {} {} ({} has {}: one folder holds one form), {}", b, what, in_b, a, in_a, advice));
   };
   differ("shards of kind", to_string(first.index->kind()), to_string(other.index->kind()), "merge folders of one kind");
   auto const form = [](DataFolder const& folder) {
-    auto const &s = folder.scenes;
-    auto const &p = folder.pairs;
+    auto const& s = folder.scenes;
+    auto const& p = folder.pairs;
     bool const scenes = folder.index->kind() == ShardKind::scene;
     return Common{folder.index->directory(),
                   {{"tokens", p.tokens},
@@ -137,8 +141,10 @@ void require_alike(DataFolder const& first, DataFolder const& other, RewriteOpti
   require_same(form(first), form(other));
   if (first.index->kind() == ShardKind::scene) return;
   if (!options.latent_dtype)
-    differ("latents of type", to_string(first.pairs.latent_dtype), to_string(other.pairs.latent_dtype), "give --dtype to store one");
-  differ("the producer", first.pairs.producer, other.pairs.producer, "encode both with one checkpoint: latents of two do not mix");
+    differ("latents of type", to_string(first.pairs.latent_dtype), to_string(other.pairs.latent_dtype),
+           "give --dtype to store one");
+  differ("the producer", first.pairs.producer, other.pairs.producer,
+         "encode both with one checkpoint: latents of two do not mix");
 }
 
 RewriteReport rewrite(std::vector<std::string> const& directories, RewriteOptions const& options, bool one_of_a_name) {
@@ -150,7 +156,8 @@ RewriteReport rewrite(std::vector<std::string> const& directories, RewriteOption
     require_alike(sources.front(), sources.back(), options);
     auto const foreign = foreign_datasets(sources.back());
     if (!foreign.empty() && options.say)
-      options.say(fmt::format("left behind, being none of the schema's: {} of {}", fmt::join(foreign, ", "), directory));
+      options.say(
+          fmt::format("left behind, being none of the schema's: {} of {}", fmt::join(foreign, ", "), directory));
   }
   auto const content = gather(sources, kEverything);
   if (one_of_a_name) require_distinct(content);
@@ -161,16 +168,19 @@ RewriteReport rewrite(std::vector<std::string> const& directories, RewriteOption
 
 }  // namespace
 
-RewriteReport write_content(Content const& content, NewFolder const& folder, std::string const& subfolder, RewriteOptions const& options) {
+RewriteReport write_content(Content const& content, NewFolder const& folder, std::string const& subfolder,
+                            RewriteOptions const& options) {
   if (content.units.empty())
-    throw DataError(fmt::format("{}: there is nothing to write (no {} in the source), name a folder with data", options.out,
-                                content.kind == ShardKind::scene ? "scene" : "row"));
+    throw DataError(fmt::format("{}: there is nothing to write (no {} in the source), name a folder with data",
+                                options.out, content.kind == ShardKind::scene ? "scene" : "row"));
   ShardPlan const plan(content, options);
   folder.require_space(plan.least_bytes());
   auto const directory = folder.working() + (subfolder.empty() ? "" : "/" + subfolder);
   begin_folder(directory);
   auto const attributes = attributes_of(content);
-  RewriteReport report{.kind = content.kind, .units = std::ssize(content.units), .pairs = std::ssize(content.pairs),
+  RewriteReport report{.kind = content.kind,
+                       .units = std::ssize(content.units),
+                       .pairs = std::ssize(content.pairs),
                        .pairs_left_out = content.pairs_left_out};
   std::vector<std::string> files;
   std::int64_t begin = 0;
@@ -186,8 +196,8 @@ RewriteReport write_content(Content const& content, NewFolder const& folder, std
     auto const bytes = std::filesystem::file_size(path);
     report.bytes += bytes;
     if (options.say)
-      options.say(fmt::format("{}: {} {}, {} ({} of {} done)", files.back(), end - begin, scenes ? "scenes" : "rows", size_text(bytes), end,
-                              content.units.size()));
+      options.say(fmt::format("{}: {} {}, {} ({} of {} done)", files.back(), end - begin, scenes ? "scenes" : "rows",
+                              size_text(bytes), end, content.units.size()));
     begin = end;
   }
   write_manifest(directory, content.kind, files);
@@ -195,10 +205,13 @@ RewriteReport write_content(Content const& content, NewFolder const& folder, std
   return report;
 }
 
-RewriteReport repack_folder(std::string const& directory, RewriteOptions const& options) { return rewrite({directory}, options, false); }
+RewriteReport repack_folder(std::string const& directory, RewriteOptions const& options) {
+  return rewrite({directory}, options, false);
+}
 
 RewriteReport merge_folders(std::vector<std::string> const& directories, RewriteOptions const& options) {
-  if (directories.size() < 2) throw DataError("merge needs two folders or more (one is repacked by `duoflow repack`), name them");
+  if (directories.size() < 2)
+    throw DataError("merge needs two folders or more (one is repacked by `duoflow repack`), name them");
   return rewrite(directories, options, true);
 }
 

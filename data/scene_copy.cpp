@@ -14,9 +14,8 @@ struct FrameData {
 };
 
 std::vector<FrameData> frame_datasets(SceneSet const& form) {
-  std::vector<FrameData> datasets = {{"images", DType::u8, {form.height, form.width, 3}},
-                                     {"c2w", DType::f32, {4, 4}},
-                                     {"fxfycxcy", DType::f32, {4}}};
+  std::vector<FrameData> datasets = {
+      {"images", DType::u8, {form.height, form.width, 3}}, {"c2w", DType::f32, {4, 4}}, {"fxfycxcy", DType::f32, {4}}};
   if (form.has_alpha) datasets.push_back({"alpha", DType::u8, {form.height, form.width}});
   if (form.env_per_frame) {
     datasets.push_back({"env_ldr", DType::u8, {form.env_height, form.env_width, 3}});
@@ -31,10 +30,12 @@ DatasetSpec with_rows(FrameData const& data, std::int64_t rows) {
   return spec;
 }
 
-std::vector<DatasetSpec> scene_datasets(SceneSet const& form, std::int64_t scenes, std::int64_t frames, std::int64_t maps) {
-  std::vector<DatasetSpec> specs = {{"scene/object", DType::name, {scenes}},     {"scene/light", DType::name, {scenes}},
-                                    {"scene/first_frame", DType::i64, {scenes}}, {"scene/frame_count", DType::i64, {scenes}},
-                                    {"scene/env_row", DType::i64, {scenes}},     {"scene/env_rotation", DType::f32, {scenes, 3, 3}}};
+std::vector<DatasetSpec> scene_datasets(SceneSet const& form, std::int64_t scenes, std::int64_t frames,
+                                        std::int64_t maps) {
+  std::vector<DatasetSpec> specs = {
+      {"scene/object", DType::name, {scenes}},     {"scene/light", DType::name, {scenes}},
+      {"scene/first_frame", DType::i64, {scenes}}, {"scene/frame_count", DType::i64, {scenes}},
+      {"scene/env_row", DType::i64, {scenes}},     {"scene/env_rotation", DType::f32, {scenes, 3, 3}}};
   for (auto const& data : frame_datasets(form)) specs.push_back(with_rows(data, frames));
   if (maps > 0) specs.push_back({"env", DType::f16, {maps, form.env_height, form.env_width, 3}});
   return specs;
@@ -92,7 +93,8 @@ UnitSize size_of_scene(Unit const& unit) {
   UnitSize size;
   for (auto const& data : frame_datasets(form)) size.own += with_rows(data, 1).row_bytes();
   size.own *= static_cast<std::uint64_t>(unit.scene().frame_count);
-  if (unit.scene().env_row >= 0) size.light_map = static_cast<std::uint64_t>(form.env_height * form.env_width * 3) * byte_size(DType::f16);
+  if (unit.scene().env_row >= 0)
+    size.light_map = static_cast<std::uint64_t>(form.env_height * form.env_width * 3) * byte_size(DType::f16);
   return size;
 }
 
@@ -100,7 +102,8 @@ void write_scenes(std::string const& path, std::span<Unit const> units, Attribut
   auto const& form = units.front().folder->scenes;
   LightMaps maps(form.env_height, form.env_width);
   auto const table = make_table(units, maps);
-  ShardWriter writer(path, ShardKind::scene, scene_datasets(form, std::ssize(units), table.frames, maps.count()), attributes);
+  ShardWriter writer(path, ShardKind::scene, scene_datasets(form, std::ssize(units), table.frames, maps.count()),
+                     attributes);
   write_table(writer, table);
   maps.write(writer);
   for (std::size_t i = 0; i < units.size(); ++i) copy_frames(writer, units[i], table.first_frame[i]);

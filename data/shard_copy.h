@@ -13,6 +13,8 @@
 
 namespace duoflow::data {
 
+class NewFolder;
+
 // The distinct light maps of one shard to be, in the order of first use.
 class LightMaps {
  public:
@@ -38,14 +40,15 @@ UnitSize size_of_row(Unit const& unit, DType latent_dtype);
 // One shard, under `path` when it is complete.
 void write_scenes(std::string const& path, std::span<Unit const> units, Attributes const& attributes);
 // `pairs` join units by their place in `units`. Mean and deviation of the latents as stored are set here.
-void write_rows(std::string const& path, std::span<Unit const> units, std::vector<PairEntry> const& pairs, DType latent_dtype,
-                Attributes attributes);
+void write_rows(std::string const& path, std::span<Unit const> units, std::vector<PairEntry> const& pairs,
+                DType latent_dtype, Attributes attributes);
 
 // The datasets of a pair shard with the sizes of `form`.
-std::vector<DatasetSpec> pair_datasets(PairSet const& form, DType latent_dtype, std::int64_t rows, std::int64_t pairs, std::int64_t maps);
+std::vector<DatasetSpec> pair_datasets(PairSet const& form, DType latent_dtype, std::int64_t rows, std::int64_t pairs,
+                                       std::int64_t maps);
 
-// All shards and the manifest, into a folder made for them. DataError when `content` is empty.
-class NewFolder;
-RewriteReport write_content(Content const& content, NewFolder const& folder, std::string const& subfolder, RewriteOptions const& options);
+// All shards and the manifest, into `subfolder` of a new folder ("": itself). DataError when `content` is empty.
+RewriteReport write_content(Content const& content, NewFolder const& folder, std::string const& subfolder,
+                            RewriteOptions const& options);
 
 }  // namespace duoflow::data

@@ -21,8 +21,10 @@ double place_of(std::string const& name, std::uint64_t seed) {
   return static_cast<double>(XXH3_64bits_withSeed(name.data(), name.size(), seed) >> 11) * 0x1p-53;
 }
 
-std::optional<std::size_t> part_of_unit(std::string const& object, std::string const& light, SplitOptions const& split) {
-  auto const by_object = part_of(object, split.seed, split.parts), by_light = part_of(base_light(light), split.seed, split.parts);
+std::optional<std::size_t> part_of_unit(std::string const& object, std::string const& light,
+                                        SplitOptions const& split) {
+  auto const by_object = part_of(object, split.seed, split.parts),
+             by_light = part_of(base_light(light), split.seed, split.parts);
   if (split.by == SplitBy::object) return by_object;
   if (split.by == SplitBy::light) return by_light;
   return by_object == by_light ? by_object : std::nullopt;
@@ -31,9 +33,10 @@ std::optional<std::size_t> part_of_unit(std::string const& object, std::string c
 void require_part(Content const& content, Part const& part, SplitOptions const& split, std::string const& directory) {
   bool const pairs = content.kind == ShardKind::pair;
   if (!content.units.empty() && (!pairs || !content.pairs.empty())) return;
-  throw DataError(fmt::format("{}: part {} of {} gets no {} with seed {} (few names fall unevenly), take another seed, a larger fraction "
-                              "or more data",
-                              directory, part.name, part.fraction, content.units.empty() ? (pairs ? "row" : "scene") : "pair", split.seed));
+  throw DataError(fmt::format(
+      "{}: part {} of {} gets no {} with seed {} (few names fall unevenly), take another seed, a larger fraction "
+      "or more data",
+      directory, part.name, part.fraction, content.units.empty() ? (pairs ? "row" : "scene") : "pair", split.seed));
 }
 
 }  // namespace
@@ -43,13 +46,17 @@ void check_parts(std::vector<Part> const& parts) {
   std::set<std::string> names;
   double sum = 0;
   for (auto const& part : parts) {
-    if (part.name.empty() || part.name.find('/') != std::string::npos || part.name.starts_with('.') || !names.insert(part.name).second)
-      throw DataError(fmt::format("part \"{}\" cannot be a folder of its own (empty, with a '/', hidden or twice), rename it", part.name));
+    if (part.name.empty() || part.name.find('/') != std::string::npos || part.name.starts_with('.') ||
+        !names.insert(part.name).second)
+      throw DataError(fmt::format(
+          "part \"{}\" cannot be a folder of its own (empty, with a '/', hidden or twice), rename it", part.name));
     if (!(part.fraction > 0) || !std::isfinite(part.fraction))
-      throw DataError(fmt::format("part {} has fraction {} (a number above 0 is needed), correct it", part.name, part.fraction));
+      throw DataError(
+          fmt::format("part {} has fraction {} (a number above 0 is needed), correct it", part.name, part.fraction));
     sum += part.fraction;
   }
-  if (sum > 1 + kRounding) throw DataError(fmt::format("the parts' fractions sum to {} (at most 1 can be given away), lower them", sum));
+  if (sum > 1 + kRounding)
+    throw DataError(fmt::format("the parts' fractions sum to {} (at most 1 can be given away), lower them", sum));
 }
 
 std::optional<std::size_t> part_of(std::string const& name, std::uint64_t seed, std::vector<Part> const& parts) {
@@ -63,7 +70,8 @@ std::optional<std::size_t> part_of(std::string const& name, std::uint64_t seed, 
   return std::nullopt;
 }
 
-std::vector<RewriteReport> split_folder(std::string const& directory, SplitOptions const& split, RewriteOptions const& options) {
+std::vector<RewriteReport> split_folder(std::string const& directory, SplitOptions const& split,
+                                        RewriteOptions const& options) {
   check_parts(split.parts);
   NewFolder folder(options.out);
   std::vector<DataFolder> sources;

@@ -37,7 +37,8 @@ class Thumbnails {
       auto const set = load_scenes(index);
       dataset_ = "images", height_ = set.height, width_ = set.width;
       for (auto const& scene : set.scenes)
-        if (scene.frame_count > 0) places_[scene.object].try_emplace(scene.light, PlaceOfPicture{scene.shard, scene.first_frame});
+        if (scene.frame_count > 0)
+          places_[scene.object].try_emplace(scene.light, PlaceOfPicture{scene.shard, scene.first_frame});
     } else {
       auto const set = load_pairs(index);
       dataset_ = "target_images", height_ = set.height, width_ = set.width;
@@ -51,7 +52,8 @@ class Thumbnails {
     Image8 picture{height_, width_, 3, std::vector<std::uint8_t>(static_cast<std::size_t>(height_ * width_ * 3))};
     reader_.read_part(place.shard, dataset_, place.row, 0, picture.pixels.size(), picture.pixels.data());
     auto const longest = std::max(height_, width_);
-    return resize_lanczos(picture, std::max<std::int64_t>(1, height_ * kCell / longest), std::max<std::int64_t>(1, width_ * kCell / longest));
+    return resize_lanczos(picture, std::max<std::int64_t>(1, height_ * kCell / longest),
+                          std::max<std::int64_t>(1, width_ * kCell / longest));
   }
 
  private:
@@ -81,7 +83,8 @@ ThumbnailSheet thumbnail_sheet(ShardIndex const& index, SheetOptions const& opti
   image = {kTop + sheet.objects * (kCell + kGap), kLeft + sheet.lights * (kCell + kGap), 3, {}};
   image.pixels.assign(static_cast<std::size_t>(image.height * image.width * 3), 0);
   for (std::int64_t column = 0; column < sheet.lights; ++column)
-    draw_text(image, 2, kLeft + column * (kCell + kGap), cut(lights[static_cast<std::size_t>(column)], kCell / kLetter));
+    draw_text(image, 2, kLeft + column * (kCell + kGap),
+              cut(lights[static_cast<std::size_t>(column)], kCell / kLetter));
   Image8 const missing{kCell, kCell, 3, std::vector<std::uint8_t>(static_cast<std::size_t>(kCell * kCell * 3), kGrey)};
   for (std::int64_t row = 0; row < sheet.objects; ++row) {
     auto const& object = objects[static_cast<std::size_t>(row)];
@@ -90,7 +93,8 @@ ThumbnailSheet thumbnail_sheet(ShardIndex const& index, SheetOptions const& opti
     auto const& of_object = thumbnails.places().at(object);
     for (std::int64_t column = 0; column < sheet.lights; ++column) {
       auto const place = of_object.find(lights[static_cast<std::size_t>(column)]);
-      paste(image, place == of_object.end() ? missing : thumbnails.read(place->second), top, kLeft + column * (kCell + kGap));
+      paste(image, place == of_object.end() ? missing : thumbnails.read(place->second), top,
+            kLeft + column * (kCell + kGap));
     }
   }
   return sheet;

@@ -14,7 +14,8 @@ struct ThumbnailSheet {
   std::int64_t objects = 0, lights = 0;                    // shown
   std::int64_t objects_left_out = 0, lights_left_out = 0;  // there, but not shown
 };
-// The first frame of each scene, or the first target of each row, in alphabetical order of objects and lights. Grey: no such scene.
+// The first frame of each scene, or the first target of each row, in alphabetical order of objects and lights. Grey: no
+// such scene.
 ThumbnailSheet thumbnail_sheet(ShardIndex const& index, SheetOptions const& options);
 
 }  // namespace duoflow::data

@@ -72,15 +72,17 @@ std::vector<data::PlainSource> sources_in(std::string const& folder) {
     auto const found = sort_of(entry.path());
     if (found.empty()) continue;
     if (!sort.empty() && found != sort)
-      throw data::DataError(fmt::format("{} holds pairs of the sorts {} and {} (their order would be a guess); keep them in folders of their own",
-                                        folder, sort, found));
+      throw data::DataError(fmt::format(
+          "{} holds pairs of the sorts {} and {} (their order would be a guess); keep them in folders of their own",
+          folder, sort, found));
     sort = found;
     names.push_back(entry.path().string());
   }
   if (names.empty())
-    throw data::DataError(fmt::format("{} holds no pairs (no x0.npy, no file or folder with x0 and x1); name a folder of .h5 or .safetensors "
-                                      "files, of .npy arrays, or the .pt file of a checkpoint",
-                                      folder));
+    throw data::DataError(fmt::format(
+        "{} holds no pairs (no x0.npy, no file or folder with x0 and x1); name a folder of .h5 or .safetensors "
+        "files, of .npy arrays, or the .pt file of a checkpoint",
+        folder));
   std::sort(names.begin(), names.end());
   std::vector<data::PlainSource> sources;
   for (auto const& name : names) sources.push_back(source_at(name, sort));
@@ -96,9 +98,11 @@ bool may_hold_plain_pairs(std::string const& path) {
 
 std::vector<data::PlainSource> plain_pair_sources(std::string const& path) {
   if (path.ends_with(".npy"))
-    throw data::DataError(fmt::format("{} is one array (a pair needs x0.npy and x1.npy); name the folder that holds both", path));
+    throw data::DataError(
+        fmt::format("{} is one array (a pair needs x0.npy and x1.npy); name the folder that holds both", path));
   if (path.ends_with(".npz"))
-    throw data::DataError(fmt::format("{} is an archive of arrays; unpack it (unzip) and name the folder with x0.npy and x1.npy", path));
+    throw data::DataError(
+        fmt::format("{} is an archive of arrays; unpack it (unzip) and name the folder with x0.npy and x1.npy", path));
   if (!fs::exists(path)) throw data::DataError(fmt::format("{} is not there; correct the name", path));
   auto const sort = sort_of(path);
   if (sort.empty()) return sources_in(path);

@@ -31,8 +31,9 @@ constexpr std::size_t most_prefix_bytes = data::kNameBytes - 20;
 int import_pairs(ImportArguments arguments) {
   if (arguments.request.weights_only || !arguments.request.config.empty() || !arguments.loss_networks.empty() ||
       !arguments.request.overrides.empty())
-    throw ConfigError(fmt::format("import: {} holds pairs, and --config, --set-aside, --weights-only and key=value are for checkpoints",
-                                  arguments.in));
+    throw ConfigError(fmt::format(
+        "import: {} holds pairs, and --config, --set-aside, --weights-only and key=value are for checkpoints",
+        arguments.in));
   auto& options = arguments.pairs;
   options.out = arguments.out;
   auto const stem = std::filesystem::path(arguments.in + "/.").parent_path().stem().string();
@@ -41,10 +42,11 @@ int import_pairs(ImportArguments arguments) {
   options.say = [](std::string const& line) { log_info(line); };
   auto const report = data::import_pairs(plain_pair_sources(arguments.in), options);
   if (options.names.empty())
-    log_info("every pair counts as an object of its own (--names FILE gives their names), so a split by object does not know of "
-             "objects that are in several pairs");
-  log_info(fmt::format("{}: {} pairs of {} x {} latents ({}) in {} shards", options.out, report.pairs, report.tokens, report.dim,
-                       data::to_string(report.latent_dtype), report.shards));
+    log_info(
+        "every pair counts as an object of its own (--names FILE gives their names), so a split by object does not "
+        "know of objects that are in several pairs");
+  log_info(fmt::format("{}: {} pairs of {} x {} latents ({}) in {} shards", options.out, report.pairs, report.tokens,
+                       report.dim, data::to_string(report.latent_dtype), report.shards));
   return 0;
 }
 
@@ -74,8 +76,9 @@ void write_folder(std::string const& out, Imported const& imported) {
 int import_checkpoint(ImportArguments arguments) {
   auto const& pairs = arguments.pairs;
   if (!arguments.names.empty() || !pairs.producer.empty() || pairs.latent_dtype || pairs.latents_only != 0)
-    throw ConfigError(fmt::format("import: {} is a checkpoint, and --dtype, --names, --producer and --latents-only are for pairs",
-                                  arguments.in));
+    throw ConfigError(
+        fmt::format("import: {} is a checkpoint, and --dtype, --names, --producer and --latents-only are for pairs",
+                    arguments.in));
   while (arguments.out.size() > 1 && arguments.out.ends_with('/')) arguments.out.pop_back();
   refuse_existing(arguments.out);
   if (!arguments.loss_networks.empty()) {
@@ -110,10 +113,10 @@ Command add_import(CLI::App& root) {
   auto arguments = std::make_shared<ImportArguments>();
   auto& pairs = arguments->pairs;
   auto* app = root.add_subcommand(
-      "import", "a checkpoint of the LVSM family (.pt), or plain pairs of latents (.h5, .safetensors, .npy), into duoflow's form");
+      "import", "take a checkpoint of the LVSM family (.pt), or plain pairs of latents (.h5, .safetensors, .npy)");
   app->add_option("in", arguments->in,
-                  ".pt file: a checkpoint, or a state dict. Pairs: an .h5 or .safetensors file, a folder with x0.npy and "
-                  "x1.npy, or a folder of such files or folders, taken in the order of their names")
+                  ".pt file: a checkpoint, or a state dict. Pairs: an .h5 or .safetensors file, a folder with x0.npy "
+                  "and x1.npy, or a folder of such files or folders, taken in the order of their names")
       ->required();
   app->add_option("out", arguments->out, "checkpoint folder or data folder to write")->required();
   app->add_option("--config", arguments->request.config,
@@ -128,7 +131,8 @@ Command add_import(CLI::App& root) {
   add_latent_type_option(*app, pairs.latent_dtype);
   app->get_option("--dtype")->group("Pairs");
   app->add_option("--names", arguments->names,
-                  "text file, a line per pair: object,light of x0,light of x1 (default: every pair is an object of its own)")
+                  "text file, a line per pair: object,light of x0,light of x1 (default: every pair is an object of its "
+                  "own)")
       ->group("Pairs");
   app->add_option("--producer", pairs.producer,
                   "hash of the reconstructor that made the latents, which training compares (default: not known, and "

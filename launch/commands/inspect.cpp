@@ -31,7 +31,8 @@ void write_sheet(data::ShardIndex const& index, InspectArguments const& argument
   data::write_png(arguments.sheet, sheet.image);
   std::string const left_out = sheet.objects_left_out + sheet.lights_left_out == 0
                                    ? ""
-                                   : fmt::format(", {} objects and {} lights left out (--sheet-objects, --sheet-lights)",
+                                   : fmt::format(", {} objects and {} lights left out (--sheet-objects, "
+                                                 "--sheet-lights)",
                                                  sheet.objects_left_out, sheet.lights_left_out);
   log_info(fmt::format("{}: {} objects under {} lights{}", arguments.sheet, sheet.objects, sheet.lights, left_out));
 }
@@ -82,7 +83,8 @@ Command add_inspect(CLI::App& root) {
                                                  dist::looks_like_checkpoint(path));
             if (!weights && !checkpoint) return inspect_data(*arguments);
             if (arguments->json || arguments->rows || !arguments->sheet.empty())
-              throw ConfigError(fmt::format("inspect: {} is no data folder, and --json, --rows and --sheet are for those", path));
+              throw ConfigError(
+                  fmt::format("inspect: {} is no data folder, and --json, --rows and --sheet are for those", path));
             if (checkpoint)
               print_checkpoint(dist::resolve_checkpoint(path));
             else

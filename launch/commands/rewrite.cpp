@@ -23,7 +23,8 @@ void add_rewrite_options(CLI::App& app, data::RewriteOptions& options) {
   add_shard_size_option(app, options.shard_bytes);
   app.add_option("--per-shard,--scenes-per-shard,--rows-per-shard", options.per_shard,
                  "scenes or rows in a file, instead of --shard-mib; rows of one object stay together")
-      ->check(CLI::PositiveNumber);
+      ->check(CLI::PositiveNumber)
+      ->excludes("--shard-mib");
   options.say = [](std::string const& line) { log_info(line); };
 }
 
@@ -65,15 +66,18 @@ Command add_split(CLI::App& root) {
   auto arguments = std::make_shared<Arguments>();
   auto* app = root.add_subcommand("split", "divide a data folder into parts that share no object, or no light");
   app->add_option("folder", arguments->folder, "data folder")->required();
-  app->add_option("parts", arguments->parts, "NAME=FRACTION of each part, for example train=0.9 test=0.1: folders OUT/NAME")
+  app->add_option("parts", arguments->parts,
+                  "NAME=FRACTION of each part, for example train=0.9 test=0.1: folders OUT/NAME")
       ->required();
-  app->add_option("--by", arguments->split.by,
-                  "object: an object is in one part. light: a light is (turned copies of a map count as one). both: what "
-                  "is in one part by object and by light, the rest left out")
+  app->add_option(
+         "--by", arguments->split.by,
+         "object: an object is in one part. light: a light is (turned copies of a map count as one). both: what "
+         "is in one part by object and by light, the rest left out")
       ->transform(CLI::Transformer(std::map<std::string, data::SplitBy>{
           {"object", data::SplitBy::object}, {"light", data::SplitBy::light}, {"both", data::SplitBy::both}}))
       ->default_str("object");
-  app->add_option("--seed", arguments->split.seed, "a name's part follows from it and the name alone: data added later moves nothing")
+  app->add_option("--seed", arguments->split.seed,
+                  "a name's part follows from it and the name alone: data added later moves nothing")
       ->capture_default_str();
   add_rewrite_options(*app, arguments->options);
   return {app, [arguments](dist::Runtime& runtime) {
@@ -108,8 +112,10 @@ Command add_repack(CLI::App& root) {
     data::RewriteOptions options;
   };
   auto arguments = std::make_shared<Arguments>();
-  auto* app = root.add_subcommand("repack", "write a data folder again: shard sizes, type of latents, layout for direct reads");
-  app->add_option("folder", arguments->folder, "data folder, with manifest or without; chunked, compressed or big-endian too")
+  auto* app =
+      root.add_subcommand("repack", "write a data folder again: shard sizes, type of latents, layout for direct reads");
+  app->add_option("folder", arguments->folder,
+                  "data folder, with manifest or without; chunked, compressed or big-endian too")
       ->required();
   add_rewrite_options(*app, arguments->options);
   return {app, [arguments](dist::Runtime& runtime) {
@@ -121,14 +127,16 @@ Command add_repack(CLI::App& root) {
 
 Command add_index(CLI::App& root) {
   auto folder = std::make_shared<std::string>();
-  auto* app = root.add_subcommand("index", "write the manifest of shards that another program made (launch/duoflow_h5.py)");
+  auto* app =
+      root.add_subcommand("index", "write the manifest of shards that another program made (launch/duoflow_h5.py)");
   app->add_option("folder", *folder, "folder of .h5 shards without manifest.json")->required();
-  return {app, [folder](dist::Runtime& runtime) {
-            require_one_process(runtime, "index");
-            auto const indexed = data::index_folder(*folder);
-            log_info(fmt::format("{}: {} {} shards indexed", *folder, indexed.files.size(), data::to_string(indexed.kind)));
-            return 0;
-          }};
+  return {
+      app, [folder](dist::Runtime& runtime) {
+        require_one_process(runtime, "index");
+        auto const indexed = data::index_folder(*folder);
+        log_info(fmt::format("{}: {} {} shards indexed", *folder, indexed.files.size(), data::to_string(indexed.kind)));
+        return 0;
+      }};
 }
 
 }  // namespace duoflow::launch

@@ -31,18 +31,22 @@ TEST(FloatRowsTest, Bfloat16RoundsToNearestAndTiesToEven) {
   EXPECT_EQ(to_bf16(1 + 0x1p-8F + 0x1p-23F), 0x3f81);  // just above
   EXPECT_EQ(to_bf16(1 + 3 * 0x1p-8F), 0x3f82);         // halfway: to the even 1 + 2^-6
   EXPECT_EQ(to_bf16(-1 - 0x1p-8F), 0xbf80);
-  EXPECT_EQ(to_bf16(0x1p-133F), 0x0001);               // the smallest
-  EXPECT_EQ(to_bf16(0x1p-134F), 0x0000);               // its half: to the even 0
+  EXPECT_EQ(to_bf16(0x1p-133F), 0x0001);  // the smallest
+  EXPECT_EQ(to_bf16(0x1p-134F), 0x0000);  // its half: to the even 0
   EXPECT_EQ(to_bf16(-0.0F), 0x8000);
   EXPECT_EQ(from_bf16(to_bf16(kInfinity)), kInfinity);
   EXPECT_TRUE(std::isnan(from_bf16(to_bf16(std::bit_cast<float>(0x7f800001U)))));
 }
 
 TEST(FloatRowsTest, WhatDoesNotFitIsNamed) {
-  EXPECT_TRUE(says(data_error_of([] { narrow(DType::f32, {1, 2, kInfinity}, "a.h5: latents row 7"); }), {"a.h5: latents row 7 number 2 is inf"}));
+  EXPECT_TRUE(says(data_error_of([] {
+                     narrow(DType::f32, {1, 2, kInfinity}, "a.h5: latents row 7");
+                   }),
+                   {"a.h5: latents row 7 number 2 is inf"}));
   EXPECT_TRUE(says(data_error_of([] { narrow(DType::bf16, {std::nanf("")}, "x"); }), {"x number 0 is nan"}));
   EXPECT_TRUE(says(data_error_of([] { narrow(DType::f16, {0, -65520}, "x"); }), {"number 1 is -65520", "largest f16"}));
-  EXPECT_TRUE(says(data_error_of([] { narrow(DType::bf16, {std::numeric_limits<float>::max()}, "x"); }), {"largest bf16"}));
+  EXPECT_TRUE(
+      says(data_error_of([] { narrow(DType::bf16, {std::numeric_limits<float>::max()}, "x"); }), {"largest bf16"}));
   std::uint16_t half = 0;
   std::memcpy(&half, narrow(DType::f16, {65519.996F}, "x").data(), 2);
   EXPECT_EQ(half, 0x7bff);  // 65504

@@ -27,14 +27,17 @@ std::vector<std::uint8_t> bytes_of(std::string const& name, std::size_t count) {
 
 std::vector<std::uint16_t> map_of(std::string const& light, std::int64_t height) {
   std::vector<std::uint16_t> map(static_cast<std::size_t>(height * 2 * height * 3));
-  for (std::size_t i = 0; i < map.size(); ++i) map[i] = static_cast<std::uint16_t>(0x3000U + sample_byte(salt_of(light), i));
+  for (std::size_t i = 0; i < map.size(); ++i)
+    map[i] = static_cast<std::uint16_t>(0x3000U + sample_byte(salt_of(light), i));
   return map;
 }
 
 std::vector<float> cameras(std::int64_t count) {
   std::vector<float> c2w;
   for (std::int64_t i = 0; i < count; ++i)
-    for (float const value : {1.F, 0.F, 0.F, static_cast<float>(i), 0.F, 1.F, 0.F, 0.F, 0.F, 0.F, 1.F, -2.F, 0.F, 0.F, 0.F, 1.F}) c2w.push_back(value);
+    for (float const value :
+         {1.F, 0.F, 0.F, static_cast<float>(i), 0.F, 1.F, 0.F, 0.F, 0.F, 0.F, 1.F, -2.F, 0.F, 0.F, 0.F, 1.F})
+      c2w.push_back(value);
   return c2w;
 }
 
@@ -89,7 +92,8 @@ void write_named_pairs(std::string const& path, NamedPairs const& p) {
   for (std::int64_t row = 0; row < rows; ++row) {
     auto const &object = objects[static_cast<std::size_t>(row)], &light = light_names[static_cast<std::size_t>(row)];
     writer.write("latents", row, 1, stored(named_latents(p, object, light), p.latent_dtype).data());
-    writer.write("target_images", row, 1, bytes_of(object + "|" + light, static_cast<std::size_t>(p.targets * p.size * p.size * 3)).data());
+    writer.write("target_images", row, 1,
+                 bytes_of(object + "|" + light, static_cast<std::size_t>(p.targets * p.size * p.size * 3)).data());
     writer.write("env", row, 1, map_of(light, p.env_height).data());
     writer.write("target_c2w", row, 1, cameras(p.targets).data());
   }
@@ -129,7 +133,8 @@ void write_named_scenes(std::string const& path, NamedScenes const& s) {
       first.push_back(scene * s.frames);
       env_row.push_back(scene);
       for (int i = 0; i < 9; ++i) rotations.push_back(i % 4 == 0 ? 1.F : 0.F);
-      writer.write("images", first.back(), s.frames, bytes_of(object + "|" + light, static_cast<std::size_t>(s.frames * s.size * s.size * 3)).data());
+      writer.write("images", first.back(), s.frames,
+                   bytes_of(object + "|" + light, static_cast<std::size_t>(s.frames * s.size * s.size * 3)).data());
       writer.write("env", scene, 1, map_of(light, s.env_height).data());
       writer.write("c2w", first.back(), s.frames, cameras(s.frames).data());
       objects.push_back(object);
@@ -151,7 +156,8 @@ Names unit_names(std::string const& directory) {
   if (index.kind() == ShardKind::scene)
     for (auto const& scene : load_scenes(index).scenes) names.push_back(scene.object + "/" + scene.light + "/0");
   else
-    for (auto const& row : load_pairs(index).rows) names.push_back(fmt::format("{}/{}/{}", row.object, row.light, row.view_set));
+    for (auto const& row : load_pairs(index).rows)
+      names.push_back(fmt::format("{}/{}/{}", row.object, row.light, row.view_set));
   return names;
 }
 
@@ -178,7 +184,8 @@ void expect_named_contents(std::string const& directory) {
     for (auto const& scene : set.scenes) {
       std::vector<std::uint8_t> pixels(static_cast<std::size_t>(scene.frame_count * set.height * set.width * 3));
       reader.read_rows(scene.shard, "images", scene.first_frame, scene.frame_count, pixels.data());
-      EXPECT_EQ(pixels, bytes_of(scene.object + "|" + scene.light, pixels.size())) << scene.object << " " << scene.light;
+      EXPECT_EQ(pixels, bytes_of(scene.object + "|" + scene.light, pixels.size()))
+          << scene.object << " " << scene.light;
       EXPECT_EQ(scene.c2w, cameras(scene.frame_count));
       expect_map(scene.shard, scene.env_row, scene.light, set.env_height);
     }
@@ -193,7 +200,8 @@ void expect_named_contents(std::string const& directory) {
     if (set.latent_dtype != DType::f32) continue;
     std::vector<float> latents(static_cast<std::size_t>(set.tokens * set.dim));
     reader.read(row.shard, "latents", row.row, latents.data());
-    EXPECT_EQ(latents, named_latents({.objects = {}, .lights = {}, .tokens = set.tokens, .dim = set.dim}, row.object, row.light));
+    EXPECT_EQ(latents, named_latents({.objects = {}, .lights = {}, .tokens = set.tokens, .dim = set.dim}, row.object,
+                                     row.light));
   }
 }
 

@@ -18,8 +18,8 @@ struct NamedPairs {
   std::string producer = "producer-a";
   std::int64_t view_set = 0;
 };
-// Every object under every light, in the order given; all ordered pairs of an object's lights; one map per row, which follows
-// from the light alone.
+// Every object under every light, in the order given; all ordered pairs of an object's lights; one map per row, which
+// follows from the light alone.
 void write_named_pairs(std::string const& path, NamedPairs const& pairs);
 // The latents of (object, light), f32: small numbers that f16 and bf16 do not all hold.
 std::vector<float> named_latents(NamedPairs const& pairs, std::string const& object, std::string const& light);

@@ -18,11 +18,13 @@ namespace duoflow::data::testing {
 namespace {
 
 template <class T>
-PlainArray array_of(std::string const& where, PlainType type, std::vector<std::int64_t> const& shape, std::vector<T> const& values) {
+PlainArray array_of(std::string const& where, PlainType type, std::vector<std::int64_t> const& shape,
+                    std::vector<T> const& values) {
   PlainArray array{where, type, shape, {}};
   auto const row = array.row_bytes();
   array.read = [values, row](std::int64_t first, std::int64_t rows, void* out) {
-    std::memcpy(out, reinterpret_cast<char const*>(values.data()) + static_cast<std::size_t>(first) * row, static_cast<std::size_t>(rows) * row);
+    std::memcpy(out, reinterpret_cast<char const*>(values.data()) + static_cast<std::size_t>(first) * row,
+                static_cast<std::size_t>(rows) * row);
   };
   return array;
 }
@@ -33,7 +35,8 @@ std::vector<float> counted(std::int64_t count, float begin) {
   return values;
 }
 
-// P pairs of 2 x 3 latents: number i of x0 is i, of x1 100 + i. One target view of 4 x 4 whose bytes are the pair's number.
+// P pairs of 2 x 3 latents: number i of x0 is i, of x1 100 + i. One target view of 4 x 4 whose bytes are the pair's
+// number.
 PlainArrays complete(std::int64_t pairs, bool with_pictures = true) {
   PlainArrays arrays;
   arrays["x0"] = array_of("f: /x0", PlainType::f32, {pairs, 2, 3}, counted(6 * pairs, 0));
@@ -43,7 +46,8 @@ PlainArrays complete(std::int64_t pairs, bool with_pictures = true) {
   std::vector<float> c2w, k, env;
   for (std::int64_t pair = 0; pair < pairs; ++pair) {
     pixels.insert(pixels.end(), 48, static_cast<std::uint8_t>(pair));
-    for (float const x : {1.F, 0.F, 0.F, 0.F, 0.F, 1.F, 0.F, 0.F, 0.F, 0.F, 1.F, -2.F, 0.F, 0.F, 0.F, 1.F}) c2w.push_back(x);
+    for (float const x : {1.F, 0.F, 0.F, 0.F, 0.F, 1.F, 0.F, 0.F, 0.F, 0.F, 1.F, -2.F, 0.F, 0.F, 0.F, 1.F})
+      c2w.push_back(x);
     for (float const x : {4.F, 4.F, 2.F, 2.F}) k.push_back(x);
     env.insert(env.end(), 24, pair == 0 ? 0.5F : 2.0F);  // pairs 1, 2, ... are under one light
   }
@@ -61,7 +65,9 @@ PlainSource source_of(PlainArrays const& arrays, std::string const& path = "f") 
 class PairImportTest : public ::testing::Test {
  protected:
   PairImportOptions out(std::string const& name = "out") { return {.out = folder / name}; }
-  std::string refusal(PlainArrays const& arrays) { return data_error_of([&] { import_pairs({source_of(arrays)}, out()); }); }
+  std::string refusal(PlainArrays const& arrays) {
+    return data_error_of([&] { import_pairs({source_of(arrays)}, out()); });
+  }
   TemporaryFolder folder;
 };
 
@@ -70,8 +76,8 @@ TEST_F(PairImportTest, EveryPairBecomesTwoRowsOfItsOwnObject) {
   options.object_prefix = "plain";
   auto const report = import_pairs({source_of(complete(3))}, options);
   EXPECT_EQ(report.pairs, 3);
-  EXPECT_EQ(unit_names(folder / "out"), (Names{"plain-000000/x0/0", "plain-000000/x1/0", "plain-000001/x0/1", "plain-000001/x1/1",
-                                               "plain-000002/x0/2", "plain-000002/x1/2"}));
+  EXPECT_EQ(unit_names(folder / "out"), (Names{"plain-000000/x0/0", "plain-000000/x1/0", "plain-000001/x0/1",
+                                               "plain-000001/x1/1", "plain-000002/x0/2", "plain-000002/x1/2"}));
   EXPECT_EQ(pair_names(folder / "out")[2], "plain-000002: x0 > x1");
   EXPECT_EQ(verify_folder(folder / "out"), Names{});
 }
@@ -134,7 +140,8 @@ TEST_F(PairImportTest, NamesAreGivenLineByLine) {
   EXPECT_EQ(pair_names(folder / "out"), (Names{"bunny: sun > moon", "cow: a > b"}));
   auto again = out("again");
   again.names = options.names;
-  EXPECT_TRUE(says(data_error_of([&] { import_pairs({source_of(complete(3))}, again); }), {"names for 2 pairs", "hold 3"}));
+  EXPECT_TRUE(
+      says(data_error_of([&] { import_pairs({source_of(complete(3))}, again); }), {"names for 2 pairs", "hold 3"}));
   put_bytes(folder / "bad.csv", "a,b,c\na,b\n");
   EXPECT_TRUE(says(data_error_of([&] { read_pair_names(folder / "bad.csv"); }), {"bad.csv line 2", "a,b"}));
 }
@@ -151,7 +158,8 @@ TEST_F(PairImportTest, LatentsAloneGetPlaceholdersOnRequestOnly) {
   EXPECT_NE(index.shards()[0].attributes.note.find("placeholders"), std::string::npos);
   EXPECT_EQ(verify_folder(folder / "out"), Names{});
   options.out = folder / "other";
-  EXPECT_TRUE(says(data_error_of([&] { import_pairs({source_of(complete(1))}, options); }), {"target_images", "leave that option out"}));
+  EXPECT_TRUE(says(data_error_of([&] { import_pairs({source_of(complete(1))}, options); }),
+                   {"target_images", "leave that option out"}));
 }
 
 TEST_F(PairImportTest, WhatIsMissingIsNamed) {
@@ -175,7 +183,10 @@ TEST_F(PairImportTest, ShapesAndTypesAreCompared) {
   EXPECT_TRUE(says(refusal(arrays), {"target_c2w", "[2,1,4,4] needed"}));
   auto wide = complete(1);
   wide["x0"].shape = wide["x1"].shape = {1, 1, 6};
-  EXPECT_TRUE(says(data_error_of([&] { import_pairs({source_of(complete(1)), source_of(wide, "g")}, out()); }), {"g has tokens 1", "f has 2"}));
+  EXPECT_TRUE(says(data_error_of([&] {
+                     import_pairs({source_of(complete(1)), source_of(wide, "g")}, out());
+                   }),
+                   {"g has tokens 1", "f has 2"}));
 }
 
 TEST_F(PairImportTest, NumbersThatAreNotFiniteAreNamedByRow) {
@@ -240,7 +251,8 @@ TEST_F(NpyFileTest, ShapesAndNumbersAreRead) {
   std::vector<float> const numbers = counted(6, 1);
   std::string const bytes(reinterpret_cast<char const*>(numbers.data()), 24);
   for (char const version : {'\1', '\2', '\3'})
-    for (auto const* header : {"{'descr': '<f4', 'fortran_order': False, 'shape': (3, 2), }   \n", "{\"shape\":(3,2),\"descr\":\"<f4\",\"fortran_order\":False}"}) {
+    for (auto const* header : {"{'descr': '<f4', 'fortran_order': False, 'shape': (3, 2), }   \n",
+                               "{\"shape\":(3,2),\"descr\":\"<f4\",\"fortran_order\":False}"}) {
       put_bytes(folder / "a.npy", npy(header, bytes, version));
       auto const array = open_npy(folder / "a.npy");
       EXPECT_EQ(array.shape, (std::vector<std::int64_t>{3, 2}));
@@ -253,19 +265,26 @@ TEST_F(NpyFileTest, ShapesAndNumbersAreRead) {
 TEST_F(NpyFileTest, OtherContentsAreRefusedByName) {
   EXPECT_TRUE(says(refusal("no array at all"), {"a.npy", "no .npy file"}));
   EXPECT_TRUE(says(refusal(""), {"no .npy file"}));
-  EXPECT_TRUE(says(refusal(npy("{'descr': '|O', 'fortran_order': False, 'shape': (2,), }", "xx")), {"Python objects", "never loaded"}));
-  EXPECT_TRUE(says(refusal(npy("{'descr': '<f4', 'fortran_order': True, 'shape': (1,), }", "1234")), {"Fortran", "ascontiguousarray"}));
+  EXPECT_TRUE(says(refusal(npy("{'descr': '|O', 'fortran_order': False, 'shape': (2,), }", "xx")),
+                   {"Python objects", "never loaded"}));
+  EXPECT_TRUE(says(refusal(npy("{'descr': '<f4', 'fortran_order': True, 'shape': (1,), }", "1234")),
+                   {"Fortran", "ascontiguousarray"}));
   EXPECT_TRUE(says(refusal(npy("{'descr': '>f4', 'fortran_order': False, 'shape': (1,), }", "1234")), {"big-endian"}));
   EXPECT_TRUE(says(refusal(npy("{'descr': '<V2', 'fortran_order': False, 'shape': (1,), }", "12")), {"<V2", "bf16"}));
-  EXPECT_TRUE(says(refusal(npy("{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (1,), }", "1234")), {"records"}));
-  EXPECT_TRUE(says(refusal(npy("{'descr': '<f4', 'fortran_order': False, 'shape': (1,), 'x': 1}", "1234")), {"key 'x'"}));
+  EXPECT_TRUE(
+      says(refusal(npy("{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (1,), }", "1234")), {"records"}));
+  EXPECT_TRUE(
+      says(refusal(npy("{'descr': '<f4', 'fortran_order': False, 'shape': (1,), 'x': 1}", "1234")), {"key 'x'"}));
   EXPECT_TRUE(says(refusal(npy("{'descr': '<f4', 'shape': (1,), }", "1234")), {"once each"}));
   EXPECT_TRUE(says(refusal(npy("__import__('os')", "1234")), {"cannot be understood"}));
-  EXPECT_TRUE(says(refusal(npy("{'descr': '<f4', 'fortran_order': False, 'shape': (1,), }", "1234", 9)), {"version 9"}));
+  EXPECT_TRUE(
+      says(refusal(npy("{'descr': '<f4', 'fortran_order': False, 'shape': (1,), }", "1234", 9)), {"version 9"}));
 }
 
 TEST_F(NpyFileTest, NoSizeInAHeaderIsBelieved) {
-  auto const of_shape = [](std::string const& shape) { return "{'descr': '<f4', 'fortran_order': False, 'shape': (" + shape + "), }"; };
+  auto const of_shape = [](std::string const& shape) {
+    return "{'descr': '<f4', 'fortran_order': False, 'shape': (" + shape + "), }";
+  };
   EXPECT_TRUE(says(refusal(npy(of_shape("2,"), "1234")), {"needs 8 bytes", "cut short"}));
   EXPECT_TRUE(says(refusal(npy(of_shape("1,"), "12345")), {"its header says"}));
   EXPECT_TRUE(says(refusal(npy(of_shape("4611686018427387904, 4"), "1234")), {"no file holds that"}));
@@ -276,7 +295,8 @@ TEST_F(NpyFileTest, NoSizeInAHeaderIsBelieved) {
   std::string huge = whole;
   huge[9] = '\x7f';
   EXPECT_TRUE(says(refusal(huge), {"its header would have"}));
-  for (std::size_t length = 0; length < whole.size(); ++length) EXPECT_NE(refusal(whole.substr(0, length)), "") << length;
+  for (std::size_t length = 0; length < whole.size(); ++length)
+    EXPECT_NE(refusal(whole.substr(0, length)), "") << length;
 }
 
 }  // namespace

@@ -28,7 +28,8 @@ std::string with_manifest(std::string const& folder, ShardKind kind) {
 
 class RewriteTest : public ::testing::Test {
  protected:
-  std::string pairs(std::string const& name, Names const& objects, Names const& lights = {"sun", "moon"}, std::string const& producer = "p") {
+  std::string pairs(std::string const& name, Names const& objects, Names const& lights = {"sun", "moon"},
+                    std::string const& producer = "p") {
     fs::create_directories(folder / name);
     write_named_pairs(folder / name + "/pairs-00000.h5", {.objects = objects, .lights = lights, .producer = producer});
     return with_manifest(folder / name, ShardKind::pair);
@@ -38,7 +39,9 @@ class RewriteTest : public ::testing::Test {
     write_named_scenes(folder / name + "/scenes-00000.h5", {.objects = objects, .lights = lights});
     return with_manifest(folder / name, ShardKind::scene);
   }
-  RewriteOptions out(std::string const& name, std::int64_t per_shard = 0) { return {.out = folder / name, .per_shard = per_shard}; }
+  RewriteOptions out(std::string const& name, std::int64_t per_shard = 0) {
+    return {.out = folder / name, .per_shard = per_shard};
+  }
   void expect_equal_folders(std::string const& a, std::string const& b) {
     auto const files = [](std::string const& path) {
       Names names;
@@ -56,9 +59,10 @@ TEST_F(RewriteTest, RepackedRowsAreSortedAndWhole) {
   auto const report = repack_folder(pairs("a", {"zebra", "ant", "cow"}), out("b", 4));
   EXPECT_EQ(report.shards, 2);
   EXPECT_EQ(report.units, 6);
-  EXPECT_EQ(unit_names(folder / "b"), (Names{"ant/moon/0", "ant/sun/0", "cow/moon/0", "cow/sun/0", "zebra/moon/0", "zebra/sun/0"}));
-  EXPECT_EQ(pair_names(folder / "b"), (Names{"ant: moon > sun", "ant: sun > moon", "cow: moon > sun", "cow: sun > moon", "zebra: moon > sun",
-                                             "zebra: sun > moon"}));
+  EXPECT_EQ(unit_names(folder / "b"),
+            (Names{"ant/moon/0", "ant/sun/0", "cow/moon/0", "cow/sun/0", "zebra/moon/0", "zebra/sun/0"}));
+  EXPECT_EQ(pair_names(folder / "b"), (Names{"ant: moon > sun", "ant: sun > moon", "cow: moon > sun", "cow: sun > moon",
+                                             "zebra: moon > sun", "zebra: sun > moon"}));
   expect_named_contents(folder / "b");
   EXPECT_EQ(verify_folder(folder / "b"), Names{});
 }
@@ -112,19 +116,30 @@ TEST_F(RewriteTest, MergedScenesAreTheRepackedUnion) {
 }
 
 TEST_F(RewriteTest, OneRowInTwoFoldersIsNamed) {
-  auto const message = data_error_of([&] { merge_folders({pairs("one", {"a", "b"}), pairs("two", {"b"}, {"moon"})}, out("m")); });
+  auto const message = data_error_of([&] {
+    merge_folders({pairs("one", {"a", "b"}), pairs("two", {"b"}, {"moon"})}, out("m"));
+  });
   EXPECT_TRUE(says(message, {"object b under light moon with view set 0", "one/pairs-00000.h5", "two/pairs-00000.h5"}));
-  EXPECT_TRUE(says(data_error_of([&] { merge_folders({scenes("s", {"a"}), scenes("t", {"a"})}, out("m")); }), {"object a under light moon is"}));
+  EXPECT_TRUE(says(data_error_of([&] {
+                     merge_folders({scenes("s", {"a"}), scenes("t", {"a"})}, out("m"));
+                   }),
+                   {"object a under light moon is"}));
   EXPECT_FALSE(fs::exists(folder / "m"));
 }
 
 TEST_F(RewriteTest, FoldersThatDifferAreRefusedWithBothValues) {
   auto const a = pairs("a", {"a"}, {"l", "m"}, "first");
-  EXPECT_TRUE(says(data_error_of([&] { merge_folders({a, pairs("b", {"b"}, {"l", "m"}, "second")}, out("m")); }),
+  EXPECT_TRUE(says(data_error_of([&] {
+                     merge_folders({a, pairs("b", {"b"}, {"l", "m"}, "second")}, out("m"));
+                   }),
                    {"b has the producer second", "a has first"}));
-  EXPECT_TRUE(says(data_error_of([&] { merge_folders({a, scenes("s", {"b"})}, out("m")); }), {"kind scene", "a has pair"}));
+  EXPECT_TRUE(says(data_error_of([&] {
+                     merge_folders({a, scenes("s", {"b"})}, out("m"));
+                   }),
+                   {"kind scene", "a has pair"}));
   fs::create_directories(folder / "c");
-  write_named_pairs(folder / "c/pairs-00000.h5", {.objects = {"c"}, .lights = {"l", "m"}, .tokens = 5, .producer = "first"});
+  write_named_pairs(folder / "c/pairs-00000.h5",
+                    {.objects = {"c"}, .lights = {"l", "m"}, .tokens = 5, .producer = "first"});
   with_manifest(folder / "c", ShardKind::pair);
   EXPECT_TRUE(says(data_error_of([&] { merge_folders({a, folder / "c"}, out("m")); }), {"tokens 5", "has 3"}));
   EXPECT_TRUE(says(data_error_of([&] { merge_folders({a}, out("m")); }), {"two folders or more"}));
@@ -135,7 +150,10 @@ TEST_F(RewriteTest, LatentsOfTwoTypesMergeWhereOneIsChosen) {
   auto small = out("small");
   small.latent_dtype = DType::bf16;
   repack_folder(pairs("b", {"b"}), small);
-  EXPECT_TRUE(says(data_error_of([&] { merge_folders({a, folder / "small"}, out("m")); }), {"type bf16", "a has f32", "--dtype"}));
+  EXPECT_TRUE(says(data_error_of([&] {
+                     merge_folders({a, folder / "small"}, out("m"));
+                   }),
+                   {"type bf16", "a has f32", "--dtype"}));
   auto options = out("m");
   options.latent_dtype = DType::f16;
   merge_folders({a, folder / "small"}, options);
@@ -182,7 +200,8 @@ TEST_F(RewriteTest, AFolderThatIsNoDataSetGetsNoManifest) {
   float const one = 1;
   writer.write("latents", 0, 1, &one);
   writer.close();
-  EXPECT_TRUE(says(data_error_of([&] { index_folder(folder / "half"); }), {"pairs-00000.h5", "no dataset target_images"}));
+  EXPECT_TRUE(
+      says(data_error_of([&] { index_folder(folder / "half"); }), {"pairs-00000.h5", "no dataset target_images"}));
   EXPECT_FALSE(fs::exists(folder / "half/manifest.json"));
   fs::create_directories(folder / "empty");
   EXPECT_TRUE(says(data_error_of([&] { index_folder(folder / "empty"); }), {"empty", "no shard"}));
@@ -192,7 +211,8 @@ TEST_F(RewriteTest, AnAlteredSourceIsFoundAndNothingIsLeft) {
   auto const a = pairs("a", {"a"});
   auto const offset = ShardIndex(a).shards()[0].datasets.at("target_images").offset;
   flip_byte(a + "/pairs-00000.h5", offset + 3);
-  EXPECT_TRUE(says(data_error_of([&] { repack_folder(a, out("b")); }), {"pairs-00000.h5", "target_images row 0", "altered"}));
+  EXPECT_TRUE(
+      says(data_error_of([&] { repack_folder(a, out("b")); }), {"pairs-00000.h5", "target_images row 0", "altered"}));
   EXPECT_EQ(folder.files(), Names{"a"});
 }
 
@@ -223,7 +243,8 @@ TEST_F(RewriteTest, AFileThatCannotGrowLeavesNothing) {
 TEST_F(RewriteTest, ADiskTooSmallIsKnownBeforeTheWork) {
   NewFolder const place(folder / "b");
   place.require_space(1);
-  EXPECT_TRUE(says(data_error_of([&] { place.require_space(std::uint64_t{1} << 62); }), {"/b needs 4294967296.00 GiB", "missing"}));
+  EXPECT_TRUE(says(data_error_of([&] { place.require_space(std::uint64_t{1} << 62); }),
+                   {"/b needs 4294967296.00 GiB", "missing"}));
 }
 
 TEST_F(RewriteTest, LatentsOfAnotherTypeAreRefusedWhereThereAreNone) {

@@ -56,7 +56,8 @@ class SplitTest : public ::testing::Test {
 
 TEST_F(SplitTest, EveryObjectIsInExactlyOnePartWithAllItsRows) {
   auto const objects = numbered("o", 12), lights = numbered("l", 3);
-  auto const reports = split_folder(pairs("all", objects, lights), {kHalves, SplitBy::object, 1}, {.out = folder / "out"});
+  auto const reports =
+      split_folder(pairs("all", objects, lights), {kHalves, SplitBy::object, 1}, {.out = folder / "out"});
   EXPECT_EQ(reports[0].units + reports[1].units, 36);
   EXPECT_EQ(reports[0].pairs + reports[1].pairs, 12 * 6);
   EXPECT_EQ(reports[0].pairs_left_out, 0);
@@ -68,11 +69,29 @@ TEST_F(SplitTest, EveryObjectIsInExactlyOnePartWithAllItsRows) {
   }
 }
 
+TEST_F(SplitTest, NoViewSetOfAnObjectIsInTwoParts) {
+  fs::create_directories(folder / "views");
+  for (std::int64_t set = 0; set < 2; ++set)
+    write_named_pairs(folder / fmt::format("views/pairs-0000{}.h5", set),
+                      {.objects = numbered("o", 8), .lights = {"x", "y"}, .view_set = set});
+  write_manifest(folder / "views", ShardKind::pair, {"pairs-00000.h5", "pairs-00001.h5"});
+  split_folder(folder / "views", {kHalves, SplitBy::object, 1}, {.out = folder / "out"});
+  auto const views = [](Names const& units) {
+    std::set<std::string> result;  // object and view set, without the light
+    for (auto const& unit : units) result.insert(unit.substr(0, unit.find('/')) + unit.substr(unit.rfind('/')));
+    return result;
+  };
+  EXPECT_EQ(common(views(train()), views(test())), std::set<std::string>{});
+  EXPECT_EQ(views(train()).size() + views(test()).size(), 16U);
+}
+
 TEST_F(SplitTest, ByLightNoLightOfOnePartIsInAnother) {
   auto const lights = numbered("l", 10);
-  auto const reports = split_folder(pairs("all", {"a", "b"}, lights), {kHalves, SplitBy::light, 1}, {.out = folder / "out"});
+  auto const reports =
+      split_folder(pairs("all", {"a", "b"}, lights), {kHalves, SplitBy::light, 1}, {.out = folder / "out"});
   EXPECT_EQ(common(field(train(), 1), field(test(), 1)), std::set<std::string>{});
-  auto const n = static_cast<std::int64_t>(field(train(), 1).size()), m = static_cast<std::int64_t>(field(test(), 1).size());
+  auto const n = static_cast<std::int64_t>(field(train(), 1).size()),
+             m = static_cast<std::int64_t>(field(test(), 1).size());
   EXPECT_EQ(n + m, 10);
   EXPECT_EQ(reports[0].pairs, 2 * n * (n - 1));
   EXPECT_EQ(reports[0].pairs_left_out, 2 * 2 * n * m);  // both directions, of two objects
@@ -85,7 +104,8 @@ TEST_F(SplitTest, TurnedCopiesOfOneMapStayTogether) {
   split_folder(pairs("all", {"a"}, lights), {kHalves, SplitBy::light, 1}, {.out = folder / "out"});
   std::set<std::string> bases[2];
   for (int part = 0; part < 2; ++part)
-    for (auto const& light : field(part == 0 ? train() : test(), 1)) bases[part].insert(light.substr(0, light.rfind('_')));
+    for (auto const& light : field(part == 0 ? train() : test(), 1))
+      bases[part].insert(light.substr(0, light.rfind('_')));
   EXPECT_EQ(common(bases[0], bases[1]), std::set<std::string>{});
 }
 
@@ -107,14 +127,17 @@ TEST_F(SplitTest, ObjectsAddedLaterMoveNoOther) {
   auto const before = field(train(), 0);
   split_folder(pairs("more", numbered("o", 12), {"x", "y"}), {kHalves, SplitBy::object, 1}, {.out = folder / "again"});
   auto const after = field(unit_names(folder / "again/train"), 0);
-  for (auto const& object : field(unit_names(folder / "few"), 0)) EXPECT_EQ(before.count(object), after.count(object)) << object;
+  for (auto const& object : field(unit_names(folder / "few"), 0))
+    EXPECT_EQ(before.count(object), after.count(object)) << object;
 }
 
 TEST_F(SplitTest, PlacesAreTheSameForEver) {
   // A change of these numbers would move objects of users' data sets from test to train.
-  std::vector<Part> const tenths = {{"0", .1}, {"1", .1}, {"2", .1}, {"3", .1}, {"4", .1}, {"5", .1}, {"6", .1}, {"7", .1}, {"8", .1}, {"9", .1}};
+  std::vector<Part> const tenths = {{"0", .1}, {"1", .1}, {"2", .1}, {"3", .1}, {"4", .1},
+                                    {"5", .1}, {"6", .1}, {"7", .1}, {"8", .1}, {"9", .1}};
   std::string places;
-  for (auto const* name : {"bunny", "suzi", "object_0", "object_1", "", "env_000"}) places += tenths[part_of(name, 0, tenths).value()].name;
+  for (auto const* name : {"bunny", "suzi", "object_0", "object_1", "", "env_000"})
+    places += tenths[part_of(name, 0, tenths).value()].name;
   EXPECT_EQ(places, "005611");
 }
 
@@ -127,14 +150,17 @@ TEST_F(SplitTest, MergedPartsAreTheRepackedWhole) {
 }
 
 TEST_F(SplitTest, FractionsBelowOneLeaveTheRestOut) {
-  auto const reports = split_folder(pairs("all", numbered("o", 12), {"x", "y"}), {{{"some", 0.5}}, SplitBy::object, 1}, {.out = folder / "out"});
+  auto const reports = split_folder(pairs("all", numbered("o", 12), {"x", "y"}), {{{"some", 0.5}}, SplitBy::object, 1},
+                                    {.out = folder / "out"});
   EXPECT_LT(reports[0].units, 24);
   EXPECT_EQ(fs::exists(folder / "out/some/manifest.json"), true);
 }
 
 TEST_F(SplitTest, EmptyPartsAndSenselessOnesAreRefused) {
   auto const one = pairs("one", {"a"}, {"x", "y"});
-  EXPECT_TRUE(says(data_error_of([&] { split_folder(one, {kHalves, SplitBy::object, 1}, {.out = folder / "out"}); }),
+  EXPECT_TRUE(says(data_error_of([&] {
+                     split_folder(one, {kHalves, SplitBy::object, 1}, {.out = folder / "out"});
+                   }),
                    {"gets no row with seed 1", "another seed"}));
   EXPECT_EQ(folder.files(), Names{"one"});
   auto const refused = [](std::vector<Part> const& parts) { return data_error_of([&] { check_parts(parts); }); };
