@@ -47,9 +47,15 @@ bool fits(DType to, float value) {
   return to != DType::bf16 || std::isfinite(from_bf16(to_bf16(value)));
 }
 
-void require_fitting(DType to, std::vector<float> const& numbers, std::string const& where) {
+// The bits of the largest magnitude; those of NaN are beyond those of an infinity.
+float largest(std::vector<float> const& numbers) {
+  std::uint32_t most = 0;
+  for (float const value : numbers) most = std::max(most, std::bit_cast<std::uint32_t>(value) & 0x7fffffffU);
+  return std::bit_cast<float>(most);
+}
+
+[[noreturn]] void refuse_number(DType to, std::vector<float> const& numbers, std::string const& where) {
   auto const bad = std::find_if_not(numbers.begin(), numbers.end(), [&](float value) { return fits(to, value); });
-  if (bad == numbers.end()) return;
   auto const at = bad - numbers.begin();
   if (!std::isfinite(*bad))
     throw DataError(
@@ -60,6 +66,10 @@ void require_fitting(DType to, std::vector<float> const& numbers, std::string co
 }
 
 }  // namespace
+
+void require_fitting(DType to, std::vector<float> const& numbers, std::string const& where) {
+  if (!fits(to, largest(numbers))) refuse_number(to, numbers, where);
+}
 
 float from_bf16(std::uint16_t bits) { return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16); }
 
@@ -74,9 +84,9 @@ std::vector<float> widen(DType from, std::byte const* numbers, std::size_t count
     case DType::f32:
       return each_wide<float>(numbers, count, [](float value) { return value; });
     case DType::f16:
-      return each_wide<std::uint16_t>(numbers, count, &from_half);
+      return each_wide<std::uint16_t>(numbers, count, [](std::uint16_t bits) { return from_half(bits); });
     case DType::bf16:
-      return each_wide<std::uint16_t>(numbers, count, &from_bf16);
+      return each_wide<std::uint16_t>(numbers, count, [](std::uint16_t bits) { return from_bf16(bits); });
     default:
       refuse_type(from);
   }
@@ -88,9 +98,9 @@ std::vector<std::byte> narrow(DType to, std::vector<float> const& numbers, std::
     case DType::f32:
       return each_narrow<float>(numbers, [](float value) { return value; });
     case DType::f16:
-      return each_narrow<std::uint16_t>(numbers, &to_half);
+      return each_narrow<std::uint16_t>(numbers, [](float value) { return to_half(value); });
     case DType::bf16:
-      return each_narrow<std::uint16_t>(numbers, &to_bf16);
+      return each_narrow<std::uint16_t>(numbers, [](float value) { return to_bf16(value); });
     default:
       refuse_type(to);
   }

@@ -16,8 +16,10 @@ std::uint16_t to_bf16(float value);  // an infinity where the nearest is one
 
 // `count` numbers of type f32, f16 or bf16; every one of them is exact as a float. DataError for another type.
 std::vector<float> widen(DType from, std::byte const* numbers, std::size_t count);
-// The reverse, rounding. Bytes that came from `to` come back as they were.
-// DataError beginning with `where` and naming the number: not finite, or beyond the largest of `to`.
+// DataError beginning with `where` and naming the first number that is not finite or beyond the largest of `to`.
+void require_fitting(DType to, std::vector<float> const& numbers, std::string const& where);
+// The reverse of widen, rounding, for numbers that fit (DataError as above). Bytes that came from `to` come back as
+// they were.
 std::vector<std::byte> narrow(DType to, std::vector<float> const& numbers, std::string const& where);
 
 // Per-channel mean and standard deviation (of the population) of rows [n,d], in the order they are added.

@@ -32,9 +32,15 @@ void copy_latents(ShardWriter& writer, Unit const& unit, std::int64_t row, DType
   auto const where = fmt::format("{}/{}: latents row {} ({} under {})", index.directory(),
                                  index.shards()[static_cast<std::size_t>(unit.row().shard)].file, unit.row().row,
                                  unit.row().object, unit.row().light);
-  auto const stored = narrow(dtype, widen(form.latent_dtype, bytes.data(), count), where);
-  writer.write("latents", row, 1, stored.data());
-  statistics.add(widen(dtype, stored.data(), count));
+  auto numbers = widen(form.latent_dtype, bytes.data(), count);
+  if (dtype == form.latent_dtype) {
+    require_fitting(dtype, numbers, where);
+  } else {
+    bytes = narrow(dtype, numbers, where);
+    numbers = widen(dtype, bytes.data(), count);  // the statistics are those of what is stored
+  }
+  writer.write("latents", row, 1, bytes.data());
+  statistics.add(numbers);
 }
 
 void copy_bytes(ShardWriter& writer, Unit const& unit, std::int64_t row, DatasetSpec const& spec) {
