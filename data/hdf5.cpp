@@ -58,6 +58,9 @@ Handle find_attribute(hid_t object, char const* name) {
 std::unique_lock<std::recursive_mutex> lock() {
   static std::recursive_mutex mutex;
   std::unique_lock<std::recursive_mutex> held(mutex);
+  // At the end of the process the library would flush once more a file that a full disk kept it from closing, and crash.
+  static bool const without_exit_work = H5dont_atexit() >= 0;
+  static_cast<void>(without_exit_work);
   // Errors are thrown, not printed. The setting is per thread where the library is built thread-safe.
   H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr);
   return held;

@@ -29,6 +29,9 @@ class ShardIndex {
  public:
   // Throws DataError: no manifest, altered manifest, newer schema, a shard missing or of another size.
   explicit ShardIndex(std::string const& directory);
+  // Of a folder without manifest: every .h5 file in it, in order of name, as write_manifest would describe it. Reads every byte.
+  // Throws DataError: none there, files of both kinds, a file that is no shard. The fingerprint is empty.
+  static ShardIndex of_files(std::string const& directory);
 
   std::string const& directory() const { return directory_; }
   ShardKind kind() const { return kind_; }
@@ -36,8 +39,10 @@ class ShardIndex {
   std::string fingerprint() const { return fingerprint_; }  // the manifest's own hash: identifies the data
 
  private:
+  ShardIndex() = default;
+
   std::string directory_, fingerprint_;
-  ShardKind kind_;
+  ShardKind kind_ = ShardKind::scene;
   std::vector<ShardInfo> shards_;
 };
 

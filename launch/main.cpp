@@ -61,6 +61,30 @@ double start_timeout_s() {
   return seconds;
 }
 
+// In the order of `duoflow --help`.
+std::vector<launch::Command> add_commands(CLI::App& app) {
+  struct Group {
+    char const* title;
+    std::vector<launch::Command> commands;
+  };
+  std::vector<Group> const groups = {
+      {"Data",
+       {launch::add_synth(app), launch::add_ingest(app), launch::add_encode(app), launch::add_split(app),
+        launch::add_merge(app), launch::add_repack(app), launch::add_index(app)}},
+      {"Training and its results",
+       {launch::add_train(app), launch::add_evaluate(app), launch::add_edit(app), launch::add_compare(app)}},
+      {"What is there", {launch::add_inspect(app), launch::add_verify(app), launch::add_doctor(app)}},
+      {"To and from other programs", {launch::add_import(app), launch::add_export(app), launch::add_step(app)}}};
+  std::vector<launch::Command> commands;
+  for (auto const& group : groups)
+    for (auto const& command : group.commands) {
+      command.app->set_version_flag("--version", DUOFLOW_VERSION);
+      command.app->group(group.title);
+      commands.push_back(command);
+    }
+  return commands;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -68,12 +92,7 @@ int main(int argc, char** argv) {
   CLI::App app("duoflow trains latent-token editors: relighting and editing of multi-view scenes");
   app.set_version_flag("--version", DUOFLOW_VERSION);
   app.require_subcommand(1);
-  std::vector<launch::Command> const commands = {
-      launch::add_synth(app),    launch::add_ingest(app), launch::add_train(app),   launch::add_encode(app),
-      launch::add_evaluate(app), launch::add_edit(app),   launch::add_step(app),    launch::add_inspect(app),
-      launch::add_verify(app),   launch::add_import(app), launch::add_export(app),  launch::add_compare(app),
-      launch::add_doctor(app)};
-  for (auto const& command : commands) command.app->set_version_flag("--version", DUOFLOW_VERSION);
+  auto const commands = add_commands(app);
   try {
     app.parse(argc, argv);
   } catch (CLI::ParseError const& error) {

@@ -18,6 +18,10 @@ struct Command {
 
 Command add_synth(CLI::App& root);
 Command add_ingest(CLI::App& root);
+Command add_split(CLI::App& root);
+Command add_merge(CLI::App& root);
+Command add_repack(CLI::App& root);
+Command add_index(CLI::App& root);
 Command add_train(CLI::App& root);
 Command add_encode(CLI::App& root);
 Command add_evaluate(CLI::App& root);

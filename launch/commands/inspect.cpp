@@ -1,55 +1,51 @@
 #include <filesystem>
-#include <map>
-#include <set>
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 #include <CLI/CLI.hpp>
-#include <nlohmann/json.hpp>
 
+#include "data/folder_summary.h"
 #include "data/shard_index.h"
+#include "data/thumbnail_sheet.h"
 #include "dist/checkpoint/checkpoint.h"
 #include "launch/commands/commands.h"
+#include "launch/commands/options.h"
+#include "launch/config.h"
+#include "launch/folder_report.h"
+#include "launch/logging.h"
+#include "launch/output_file.h"
 
 namespace duoflow::launch {
 namespace {
 
 namespace fs = std::filesystem;
 
-void print_shards(data::ShardIndex const& index) {
-  for (auto const& shard : index.shards()) {
-    fmt::print("  {} {:.1f} MiB xxh3 {}\n", shard.file, static_cast<double>(shard.bytes) / (1 << 20), shard.xxh3);
-    for (auto const& [name, dataset] : shard.datasets)
-      fmt::print("    /{} {} [{}]{}\n", name, data::to_string(dataset.spec.dtype), fmt::join(dataset.spec.shape, ","),
-                 dataset.raw ? "" : " (not raw: read through HDF5)");
-  }
+struct InspectArguments {
+  std::string path, sheet;
+  bool json = false, rows = false;
+  data::SheetOptions sheet_options;
+};
+
+void write_sheet(data::ShardIndex const& index, InspectArguments const& arguments) {
+  auto const sheet = data::thumbnail_sheet(index, arguments.sheet_options);
+  data::write_png(arguments.sheet, sheet.image);
+  std::string const left_out = sheet.objects_left_out + sheet.lights_left_out == 0
+                                   ? ""
+                                   : fmt::format(", {} objects and {} lights left out (--sheet-objects, "
+                                                 "--sheet-lights)",
+                                                 sheet.objects_left_out, sheet.lights_left_out);
+  log_info(fmt::format("{}: {} objects under {} lights{}", arguments.sheet, sheet.objects, sheet.lights, left_out));
 }
 
-void print_scenes(data::ShardIndex const& index) {
-  auto const set = data::load_scenes(index);
-  std::map<std::string, std::vector<std::string>> lights;
-  for (auto const& scene : set.scenes) lights[scene.object].push_back(scene.light);
-  fmt::print("scene shards: {} scenes of {} objects, pictures {} x {}, light maps {} x {}{}\n", set.scenes.size(),
-             lights.size(), set.height, set.width, set.env_height, set.env_width,
-             set.env_per_frame ? " per frame" : "");
-  for (auto const& [object, names] : lights)
-    fmt::print("  {}: {} lights ({} .. {})\n", object, names.size(), names.front(), names.back());
-}
-
-void print_pairs(data::ShardIndex const& index) {
-  auto const set = data::load_pairs(index);
-  std::map<std::string, std::set<std::string>> lights;
-  for (auto const& row : set.rows) lights[row.object].insert(row.light);
-  double mean = 0, deviation = 0;
-  for (std::size_t c = 0; c < set.latent_mean.size(); ++c)
-    mean += set.latent_mean[c] / static_cast<double>(set.latent_mean.size()),
-        deviation += set.latent_std[c] / static_cast<double>(set.latent_std.size());
-  fmt::print(
-      "pair shards: {} ordered pairs of {} rows, latents {} x {} {}, {} targets of {} x {}, producer {}\n  latents: "
-      "mean {:.4f}, standard deviation {:.4f} (averages over channels)\n",
-      set.pairs.size(), set.rows.size(), set.tokens, set.dim, data::to_string(set.latent_dtype), set.targets,
-      set.height, set.width, set.producer, mean, deviation);
-  for (auto const& [object, names] : lights) fmt::print("  {}: {} lights\n", object, names.size());
+int inspect_data(InspectArguments const& arguments) {
+  if (!arguments.sheet.empty()) check_output_file(arguments.sheet);
+  data::ShardIndex const index(arguments.path);
+  auto const summary = data::summarise(index);
+  std::optional<data::LatentSummary> latents;
+  if (arguments.rows) latents = data::summarise_latents(index);
+  if (!arguments.sheet.empty()) write_sheet(index, arguments);
+  fmt::print("{}", arguments.json ? folder_report_json(summary, latents) + "\n" : folder_report(summary, latents));
+  return 0;
 }
 
 void print_checkpoint(std::string const& folder) {
@@ -66,26 +62,36 @@ void print_checkpoint(std::string const& folder) {
 }  // namespace
 
 Command add_inspect(CLI::App& root) {
-  auto path = std::make_shared<std::string>();
+  auto arguments = std::make_shared<InspectArguments>();
   auto* app =
       root.add_subcommand("inspect", "say what a data folder, checkpoint, run folder or safetensors file holds");
-  app->add_option("path", *path, "folder or file")->required();
-  return {
-      app, [path](dist::Runtime&) {
-        if (path->ends_with(".safetensors")) {
-          for (auto const& entry : dist::read_safetensors_header(*path))
-            fmt::print("{} {} [{}]\n", entry.name, entry.dtype, fmt::join(entry.shape, ","));
-          return 0;
-        }
-        if (fs::exists(*path + "/checkpoints") || fs::exists(*path + "/latest") || dist::looks_like_checkpoint(*path)) {
-          print_checkpoint(dist::resolve_checkpoint(*path));
-          return 0;
-        }
-        data::ShardIndex const index(*path);
-        index.kind() == data::ShardKind::scene ? print_scenes(index) : print_pairs(index);
-        print_shards(index);
-        return 0;
-      }};
+  app->add_option("path", arguments->path, "folder or file")->required();
+  app->add_flag("--json", arguments->json, "one JSON object, for programs (data folders)");
+  app->add_flag("--rows", arguments->rows, "read all latents: their range, rows that stand out (pair folders)");
+  app->add_option("--sheet", arguments->sheet, "PNG file to write: a picture for each object and light (data folders)");
+  app->add_option("--sheet-objects", arguments->sheet_options.objects, "most objects on it")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  app->add_option("--sheet-lights", arguments->sheet_options.lights, "most lights on it")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  return {app, [arguments](dist::Runtime& runtime) {
+            require_one_process(runtime, "inspect");
+            auto const& path = arguments->path;
+            bool const weights = path.ends_with(".safetensors");
+            bool const checkpoint = !weights && (fs::exists(path + "/checkpoints") || fs::exists(path + "/latest") ||
+                                                 dist::looks_like_checkpoint(path));
+            if (!weights && !checkpoint) return inspect_data(*arguments);
+            if (arguments->json || arguments->rows || !arguments->sheet.empty())
+              throw ConfigError(
+                  fmt::format("inspect: {} is no data folder, and --json, --rows and --sheet are for those", path));
+            if (checkpoint)
+              print_checkpoint(dist::resolve_checkpoint(path));
+            else
+              for (auto const& entry : dist::read_safetensors_header(path))
+                fmt::print("{} {} [{}]\n", entry.name, entry.dtype, fmt::join(entry.shape, ","));
+            return 0;
+          }};
 }
 
 }  // namespace duoflow::launch

@@ -23,7 +23,8 @@ class CommandsTest(RefusalTest):
     def test_version_and_help(self):
         self.assertRegex(launch(0, "--version").out, r"^\d+\.\d+\.\d+\n$")
         helped = launch(0, "--help").out
-        for name in ("synth", "ingest", "train", "encode", "evaluate", "edit", "step", "inspect", "verify", "import", "export", "compare", "doctor"):
+        for name in ("synth", "ingest", "encode", "split", "merge", "repack", "index", "train", "evaluate", "edit", "step", "inspect", "verify", "import", "export", "compare",
+                     "doctor"):
             self.assertRegex(helped, rf"(?m)^  {name} ")
         self.assertRegex(launch(0, "train", "--version").out, r"^\d+\.\d+\.\d+\n$")
 
