@@ -55,7 +55,7 @@ TEST_P(SharedIngestTest, CountsAreThePublishedOnesAndPointsFallIntoSilhouettes) 
   auto const root = shared_data() + "/lvsm_scenes/";
   TemporaryFolder const folder;
   IngestOptions options;
-  options.lists = {root + split.name + "/full_list.txt"};
+  options.scenes = {root + split.name + "/full_list.txt"};
   options.remaps = {{"/data/relit/lvsm_scenes", root}};
   options.out = folder.path();
   options.size = 64;
