@@ -88,52 +88,60 @@ void draw_marks(Shown& shown, Common const& common) {
   draw_text(shown.picture, 0, 0, fmt::format("frame {}{}", shown.frame, depth <= 0 ? " behind" : ""));
 }
 
-std::string judge(LvsmScene const& scene, std::vector<Shown> const& row) {
-  std::vector<CheckView> views;
-  for (Shown const& shown : row) { views.push_back(shown.view); }
+// Says how well the outlines agree; what seems wrong, "" when nothing does.
+std::string judge(LvsmScene const& scene, std::vector<CheckView> const& views, bool wanted, std::function<void(std::string const&)> const& say) {
   std::array<double, kPoseReadings.size()> scores{};
   for (std::size_t i = 0; i < scores.size(); ++i) { scores[i] = outline_agreement(views, kPoseReadings[i]); }
-  if (scores[0] < 0) { return fmt::format("cameras of {}: nothing to judge them by (alpha with outlines, and three views, are needed)", scene.name); }
+  if (scores[0] < 0) {
+    if (wanted) { say(fmt::format("cameras of {}: nothing to judge them by (alpha with outlines, and three views, are needed)", scene.name)); }
+    return "";
+  }
+  say(fmt::format("cameras of {}: outlines agree to {:.2f} (1 is best; read as OpenGL {:.2f}, inverted {:.2f}, both {:.2f})", scene.name, scores[0], scores[1],
+                  scores[2], scores[3]));
   auto const best = static_cast<std::size_t>(std::max_element(scores.begin(), scores.end()) - scores.begin());
-  std::string text = fmt::format("cameras of {}: outlines agree to {:.2f} (1 is best; read as OpenGL {:.2f}, inverted {:.2f}, both {:.2f})", scene.name, scores[0],
-                                 scores[1], scores[2], scores[3]);
-  if (scores[best] > scores[0] + kClearlyBetter) { text += fmt::format(": the poses seem to be {}, convert them to world to camera, OpenCV axes", to_string(kPoseReadings[best])); }
-  return text;
+  if (scores[best] <= scores[0] + kClearlyBetter) { return ""; }
+  return fmt::format("outlines agree with its cameras to {:.2f}, but to {:.2f} if w2c were {} (it must be {}), convert the poses", scores[0], scores[best],
+                     to_string(kPoseReadings[best]), to_string(PoseReading::w2c_opencv));
+}
+
+void paste(Image8 const& cell, Image8& sheet, std::int64_t top, std::int64_t left) {
+  for (std::int64_t y = 0; y < cell.height; ++y) {
+    std::copy_n(cell.pixels.begin() + 3 * y * cell.width, 3 * cell.width, sheet.pixels.begin() + 3 * ((top + y) * sheet.width + left));
+  }
 }
 
 }  // namespace
 
-void draw_camera_sheet(std::string const& path, std::span<LvsmScene const> scenes, SourceFiles const& files, FileTable const& table,
-                       std::function<void(std::string const&)> const& say) {
+std::vector<IngestProblem> check_poses(std::string const& path, std::span<LvsmScene const> scenes, SourceFiles const& files, FileTable const& table,
+                                       std::function<void(std::string const&)> const& say) {
   std::vector<LvsmScene const*> objects;  // the first light of each
   for (LvsmScene const& scene : scenes) {
     if (objects.empty() || objects.back()->object != scene.object) { objects.push_back(&scene); }
   }
-  auto const chosen = spread(objects.size(), kMostRows);
-  auto const width = static_cast<std::int64_t>(kColumns) * kCell;
-  Image8 sheet{static_cast<std::int64_t>(chosen.size()) * kCell, width, 3, {}};
+  auto const chosen = spread(objects.size(), path.empty() ? 1 : kMostRows);
+  Image8 sheet{static_cast<std::int64_t>(chosen.size()) * kCell, static_cast<std::int64_t>(kColumns) * kCell, 3, {}};
   sheet.pixels.assign(static_cast<std::size_t>(3 * sheet.height * sheet.width), 255);
+  std::vector<IngestProblem> wrong;
   for (std::size_t row = 0; row < chosen.size(); ++row) {
     LvsmScene const& scene = *objects[chosen[row]];
     auto views = load(scene, files, table);
-    say(judge(scene, views));
     std::vector<CheckView> cameras;
     for (Shown const& shown : views) { cameras.push_back(shown.view); }
+    if (std::string problem = judge(scene, cameras, !path.empty(), say); !problem.empty()) { wrong.push_back({scene.name, -1, std::move(problem)}); }
+    if (path.empty()) { continue; }
     Common const common = common_to(cameras);
     auto const columns = spread(views.size(), kColumns);
     for (std::size_t column = 0; column < columns.size(); ++column) {
-      Shown& shown = views[columns[column]];
-      draw_marks(shown, common);
-      for (std::int64_t y = 0; y < kCell; ++y) {
-        std::copy_n(shown.picture.pixels.begin() + 3 * y * kCell, 3 * kCell,
-                    sheet.pixels.begin() + 3 * ((static_cast<std::int64_t>(row) * kCell + y) * width + static_cast<std::int64_t>(column) * kCell));
-      }
+      draw_marks(views[columns[column]], common);
+      paste(views[columns[column]].picture, sheet, static_cast<std::int64_t>(row) * kCell, static_cast<std::int64_t>(column) * kCell);
     }
     draw_text(sheet, static_cast<std::int64_t>(row + 1) * kCell - 8, 0, scene.name);
   }
+  if (path.empty()) { return wrong; }
   write_png(path, sheet);
   say(fmt::format("{}: {} objects with the world's axes (X red, Y green, Z blue) and a cube around the point the cameras look at; both must stay on the object",
                   path, chosen.size()));
+  return wrong;
 }
 
 }  // namespace duoflow::data

@@ -297,7 +297,10 @@ IngestReport ingest_lvsm(IngestOptions const& options) {
   }
   if (!report.other_lights.empty()) { say(fmt::format("{} scenes have other lights than environment maps and are left out", report.other_lights.size())); }
   take_census(scenes, report, say);
-  if (!options.camera_sheet.empty() && options.worker == 0 && !scenes.empty()) { draw_camera_sheet(options.camera_sheet, scenes, files, table, say); }
+  if (options.worker == 0 && !scenes.empty()) {
+    auto const wrong = check_poses(options.camera_sheet, scenes, files, table, say);
+    report.warnings.insert(report.warnings.end(), wrong.begin(), wrong.end());
+  }
   if (!report.problems.empty() && !options.dry_run) {
     std::string const found = fmt::format("{} of {} scenes have {} problems", listed - scenes.size(), listed, report.problems.size());
     if (!options.skip_bad) { throw DataError(fmt::format("{} (nothing was written), correct them or ask for bad scenes to be skipped:{}", found, problems)); }

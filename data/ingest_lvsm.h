@@ -24,7 +24,7 @@ struct IngestOptions {
   bool assume_srgb = false;           // pictures that declare other colours are taken as sRGB instead of being refused
   bool dry_run = false;
   bool skip_bad = false;              // leave bad scenes out, listing them in OUT/skipped.txt and in the report
-  std::string camera_sheet;           // PNG to draw for checking the camera convention by eye; "": none
+  std::string camera_sheet;           // PNG to draw for checking the camera convention by eye (camera_sheet.h); "": none
   std::size_t threads = 1;
   int worker = 0, workers = 1;        // this process takes shards worker, worker+workers, ...
   // All workers' texts in the order of the workers, given one's own: every worker calls it equally often, and none returns before
@@ -49,7 +49,9 @@ struct IngestReport {
   std::int64_t kept = 0;                 // of these: finished by an earlier, interrupted call
   std::vector<std::string> all_shards;   // in index order, over all workers
   std::vector<IngestProblem> problems;   // every missing or corrupt file, every bad camera
-  std::vector<IngestProblem> warnings;   // what is odd but was taken: equal cameras, repaired numbers of light maps
+  // What is odd but was taken: equal cameras, repaired numbers of light maps, poses that fit the pictures' outlines better when read
+  // otherwise (worker 0 looks at one object for that, at four for a sheet).
+  std::vector<IngestProblem> warnings;
 };
 // Scene name -> object and light ("bunny_env_0_1" -> "bunny", "env_0_1"). Base map of a light: "env_0_1" -> "env_0".
 std::pair<std::string, std::string> split_scene_name(std::string const& scene);

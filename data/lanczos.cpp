@@ -66,30 +66,38 @@ std::uint8_t clip8(int sum) { return static_cast<std::uint8_t>(std::clamp(sum >>
 #define DUOFLOW_WIDE
 #endif
 
-using Pixel = std::int32_t __attribute__((vector_size(16)));  // up to four channels side by side
+// A column of two rows, up to four channels each: one weight serves eight sums.
+using Column = std::int32_t __attribute__((vector_size(32)));
 
-DUOFLOW_WIDE void resize_row(Pixel const* line, std::vector<Tap> const& taps, std::size_t channels, std::uint8_t* to) {
+DUOFLOW_WIDE void resize_two_rows(Column const* line, std::vector<Tap> const& taps, std::size_t channels, std::uint8_t* upper, std::uint8_t* lower) {
   for (Tap const& tap : taps) {
-    constexpr int half = 1 << (kPrecisionBits - 1);
-    Pixel sum{half, half, half, half};
-    Pixel const* from = line + tap.first;
-    for (int const weight : tap.weights) { sum += *from++ * weight; }
-    for (std::size_t c = 0; c < channels; ++c) { *to++ = clip8(sum[c]); }
+    Column sums = Column{} + (1 << (kPrecisionBits - 1));
+    Column const* from = line + tap.first;
+    for (int const weight : tap.weights) { sums += *from++ * weight; }
+    for (std::size_t c = 0; c < channels; ++c) {
+      *upper++ = clip8(sums[c]);
+      *lower++ = clip8(sums[4 + c]);
+    }
   }
 }
 
 Image8 resize_rows(Image8 const& image, std::int64_t width) {  // horizontal pass
   auto const taps = make_taps(image.width, width);
   auto const channels = static_cast<std::size_t>(image.channels), columns = static_cast<std::size_t>(image.width);
+  std::size_t const line = columns * channels, out_line = static_cast<std::size_t>(width) * channels, rows = static_cast<std::size_t>(image.height);
   Image8 out{image.height, width, image.channels, {}};
-  out.pixels.resize(static_cast<std::size_t>(image.height * width * image.channels));
-  std::vector<Pixel> line(columns);  // each pixel is used by several taps: widened once
-  for (std::int64_t row = 0; row < image.height; ++row) {
-    std::uint8_t const* from = image.pixels.data() + row * image.width * image.channels;
-    for (Pixel& pixel : line) {
-      for (std::size_t c = 0; c < channels; ++c) { pixel[c] = *from++; }
+  out.pixels.resize(rows * out_line);
+  std::vector<Column> widened(columns);  // each column is used by several taps: widened once
+  for (std::size_t row = 0; row < rows; row += 2) {
+    std::size_t const second = std::min(row + 1, rows - 1);  // the last of an odd number is done twice
+    std::uint8_t const *upper = image.pixels.data() + row * line, *lower = image.pixels.data() + second * line;
+    for (Column& column : widened) {
+      for (std::size_t c = 0; c < channels; ++c) {
+        column[c] = *upper++;
+        column[4 + c] = *lower++;
+      }
     }
-    resize_row(line.data(), taps, channels, out.pixels.data() + row * width * image.channels);
+    resize_two_rows(widened.data(), taps, channels, out.pixels.data() + row * out_line, out.pixels.data() + second * out_line);
   }
   return out;
 }
@@ -119,6 +127,7 @@ Image8 resize_columns(Image8 const& image, std::int64_t height) {  // vertical p
 void premultiply(Image8& rgba) {
   for (std::size_t i = 0; i < rgba.pixels.size(); i += 4) {
     unsigned const alpha = rgba.pixels[i + 3];
+    if (alpha == 255) { continue; }        // most pixels: the formula would give them back
     for (std::size_t c = 0; c < 3; ++c) {  // a * b / 255, rounded
       unsigned const product = rgba.pixels[i + c] * alpha + 128;
       rgba.pixels[i + c] = static_cast<std::uint8_t>((product + (product >> 8)) >> 8);
