@@ -58,6 +58,8 @@ Handle find_attribute(hid_t object, char const* name) {
 std::unique_lock<std::recursive_mutex> lock() {
   static std::recursive_mutex mutex;
   std::unique_lock<std::recursive_mutex> held(mutex);
+  // A file that could not be flushed (a full disk) would crash the library's handler at exit. Ours are closed by then anyway.
+  [[maybe_unused]] static bool const stays = H5dont_atexit() >= 0;
   // Errors are thrown, not printed. The setting is per thread where the library is built thread-safe.
   H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr);
   return held;
