@@ -225,6 +225,7 @@ void require_space(std::vector<ShardPlan> const& plans, ShardFormat const& forma
 
 void write_shards(std::vector<ShardPlan> const& plans, ShardFormat const& format, ShardSources const& sources, IngestOptions const& options, IngestReport& report,
                   Say const& say) {
+  if (options.worker == 0 && options.before_writing) { options.before_writing(); }
   fs::create_directories(options.out);
   if (options.worker == 0) {
     require_space(plans, format, options.out);

@@ -31,6 +31,7 @@ struct IngestOptions {
   // all have called. Without it each worker checks all files itself.
   std::function<std::vector<std::string>(std::string const&)> exchange;
   std::function<void(std::string const&)> say;  // progress lines
+  std::function<void()> before_writing;         // by worker 0, when all checks are passed: to lock OUT, or to refuse
 };
 
 struct IngestProblem {
@@ -74,7 +75,7 @@ std::string base_light(std::string const& light);
 // Throws DataError after listing all problems when there are any and neither dry_run nor skip_bad is set (nothing is written
 // then), and when the disk has not the room. A call that was interrupted leaves its finished shards with receipts: called again,
 // it keeps those that were made from the same bytes with the same options, and the result is the same bytes.
-// The caller keeps other writers out (FolderLock), writes the manifest once all workers are done, and then calls end_ingest.
+// The caller keeps other writers out (FolderLock, in before_writing), writes the manifest once all workers are done, and then calls end_ingest.
 // Worker 0 writes OUT/skipped.txt.
 IngestReport ingest_lvsm(IngestOptions const& options);
 // Removes what only an interrupted call needs.

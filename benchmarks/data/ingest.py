@@ -5,7 +5,8 @@ The loader is a torch Dataset whose item is a scene: it lists the metadata folde
 picture with Pillow, resizes it by Lanczos to the training size, crops the centre square, makes float32 in [0,1] and puts RGBA over
 white; and opens the frame's two light maps. Run in the process ("1 core") or by a DataLoader with two workers ("2 cores"), the
 family's setting. Ingest does the same work once and for all, and besides checks every checksum and camera, hashes, writes and syncs
-shards. Both sides read a warm page cache; runs alternate; each table cell is the median with its least and most.
+shards. Both sides read a warm page cache; runs alternate; each table cell is the median with its least and most. The loader's start
+(importing torch) is not counted; ingest is given with its start and without, which is measured by the same command on one scene.
 
 Pictures are 512 x 512 RGBA with light maps of 512 x 256, enlarged from real path-traced scenes where those are beside the project
 (--scenes), else synthetic. Needs: cmake --build build --target duoflow; numpy, Pillow and torch in .venv."""
@@ -29,7 +30,7 @@ from torch.utils.data import DataLoader, Dataset
 
 SOURCE = pathlib.Path(__file__).resolve().parents[2]
 PROGRAM = pathlib.Path(os.environ.get("DUOFLOW_BUILD", SOURCE / "build")) / "duoflow"
-OBJECTS, LIGHTS, VIEWS, ENV = 4, 3, 12, (512, 256)
+OBJECTS, LIGHTS, VIEWS, ENV = 4, 5, 12, (512, 256)
 
 
 class Scenes(Dataset):
@@ -83,10 +84,10 @@ def load(root, size, workers):
     return seconds, cpu() - used
 
 
-def ingest(root, size, threads, out):
+def ingest(root, size, threads, out, scenes="full_list.txt"):
     shutil.rmtree(out, ignore_errors=True)
     began, used = time.perf_counter(), cpu()
-    subprocess.run([PROGRAM, "ingest", "--scenes", root / "full_list.txt", "--out", out, "--size", str(size), "--threads", str(threads)],
+    subprocess.run([PROGRAM, "ingest", "--scenes", root / scenes, "--out", out, "--size", str(size), "--threads", str(threads)],
                    check=True, capture_output=True)
     return time.perf_counter() - began, cpu() - used
 
@@ -119,6 +120,7 @@ def make_scenes(root, real, side):
             (root / "metadata").mkdir(exist_ok=True)
             (root / "metadata" / f"{name}.json").write_text(json.dumps({"scene_name": name, "frames": frames}))
     (root / "full_list.txt").write_text("".join(f"{root}/metadata/{name}.json\n" for name in names))
+    (root / "one.txt").write_text(f"{root}/metadata/{names[0]}.json\n")
 
 
 def picture(numbers, source, view, side):
@@ -161,19 +163,25 @@ def main():
         images = OBJECTS * LIGHTS * VIEWS
         print(f"{images} pictures of {arguments.picture} px to {arguments.size} px, two light maps of {ENV[0]} x {ENV[1]} each, "
               f"{'enlarged real scenes' if arguments.scenes.exists() else 'synthetic'}; ms per picture, median (least to most) of {arguments.repeats}\n")
-        print("| | Python loader | duoflow ingest | ratio of the medians | ratios, run by run | CPU ms: loader | ingest |\n|---|---|---|---|---|---|---|")
+        print("| | Python loader | ingest, whole command | ratio | ingest, without its start | ratio | CPU ms: loader | ingest | without start | ratio |")
+        print("|---" * 10 + "|")
         for count in 1, 2:
             os.sched_setaffinity(0, cores[:count])
-            slow, fast = [], []
-            for repeat in range(arguments.repeats + 1):  # the first of each warms the cache
-                pair = load(root, arguments.size, 0 if count == 1 else 2), ingest(root, arguments.size, count, root.parent / "out")
-                if repeat:
-                    slow.append([1000 * value / images for value in pair[0]])
-                    fast.append([1000 * value / images for value in pair[1]])
-            wall, quick = [a for a, _ in slow], [a for a, _ in fast]
-            ratios = [a / b for a, b in zip(wall, quick)]
-            print(f"| {count} core{'s' if count > 1 else ''} | {spread(wall)} | {spread(quick)} | {statistics.median(wall) / statistics.median(quick):.1f} | "
-                  f"{min(ratios):.1f} to {max(ratios):.1f} | {statistics.median(a for _, a in slow):.2f} | {statistics.median(a for _, a in fast):.2f} |", flush=True)
+            runs = []
+            for _ in range(arguments.repeats + 1):
+                loader = load(root, arguments.size, 0 if count == 1 else 2)
+                whole, one = (ingest(root, arguments.size, count, root.parent / "out", scenes) for scenes in ("full_list.txt", "one.txt"))
+                runs.append([1000 * value / images for value in (*loader, *whole)] + [1000 * (a - b) / (images - VIEWS) for a, b in zip(whole, one)])
+            row = list(zip(*runs[1:]))  # the first of each warms the cache
+            wall, used, quick, quick_used, further, further_used = row
+            cells = [spread(wall), spread(quick), ratio(wall, quick), spread(further), ratio(wall, further)]
+            cells += [f"{statistics.median(values):.2f}" for values in (used, quick_used, further_used)] + [ratio(used, further_used)]
+            print(f"| {count} core{'s' if count > 1 else ''} | " + " | ".join(cells) + " |", flush=True)
+
+
+def ratio(slow, fast):
+    runs = [a / b for a, b in zip(slow, fast)]
+    return f"{statistics.median(slow) / statistics.median(fast):.1f} ({min(runs):.1f} to {max(runs):.1f})"
 
 
 if __name__ == "__main__":

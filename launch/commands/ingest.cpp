@@ -50,7 +50,7 @@ int ingest(data::IngestOptions& options, dist::Runtime& runtime) {
   options.exchange = [&](std::string const& mine) { return dist::all_gather_strings(communicator, mine); };
   if (first) options.say = [](std::string const& line) { log_info(line); };
   std::optional<data::FolderLock> lock;
-  if (first && !options.dry_run) lock.emplace(options.out);
+  options.before_writing = [&] { lock.emplace(options.out); };
   auto const census = data::ingest_lvsm(options);
   dist::barrier(communicator);  // every worker's shards are complete
   if (first) {

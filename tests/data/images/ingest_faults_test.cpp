@@ -136,7 +136,7 @@ TEST(IngestSourceTest, ATarGivesTheBytesOfItsFolderWithoutARemap) {
   for (auto const& file : from_tar.shards) { EXPECT_EQ(file_bytes(folder.path("out/" + file)), file_bytes(folder.path("from_tar/" + file))) << file; }
 }
 
-TEST(IngestSourceTest, PicturesMayBeLinearOrJpegAndLightMapsAreStillPng) {
+TEST(IngestSourceTest, PicturesMayBeLinearButLightMapsPerFrameAreEncoded) {
   LvsmFolder const folder;
   ImageF half{8, 8, std::vector<float>(192, 0.5F)};
   write_exr(folder.path("images/ball_env_0/linear.exr"), half);

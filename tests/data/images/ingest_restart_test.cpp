@@ -14,6 +14,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "data/folder_lock.h"
 #include "data/shard_writer.h"
 #include "lvsm_folder.h"
 
@@ -115,6 +116,16 @@ TEST(IngestRestartTest, OnlyShardsOfTheSameSourcesAndOptionsAreKept) {
   EXPECT_EQ(kept(), 0) << "other members";
   put_bytes(options.out + "/scenes-00000.h5.receipt", "not a receipt");
   EXPECT_EQ(kept(), 1);
+}
+
+TEST(IngestRestartTest, AWriterThatIsRefusedHasWrittenNothing) {
+  LvsmFolder const folder;
+  auto options = folder.options();
+  FolderLock const other(options.out);
+  options.before_writing = [&] { FolderLock const mine(options.out); };
+  EXPECT_TRUE(says(data_error_of([&] { ingest_lvsm(options); }), {"is being written by process"}));
+  fs::remove(options.out + "/writer.lock");
+  EXPECT_TRUE(fs::is_empty(options.out));
 }
 
 IngestOptions larger(LvsmFolder const& folder) {
