@@ -9,15 +9,18 @@
 #include <ImfChannelList.h>
 #include <ImfFrameBuffer.h>
 #include <ImfHeader.h>
+#include <ImfStandardAttributes.h>
 #include <ImfIO.h>
 #include <ImfInputFile.h>
 #include <ImfOutputFile.h>
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
+#include "data/colour_space.h"
 #include "data/error.h"
 #include "data/file.h"
-#include "data/image_format.h"
 #include "data/image_io.h"
+#include "data/linear_picture.h"
 
 namespace duoflow::data {
 namespace {
@@ -30,7 +33,7 @@ constexpr std::int64_t kMostPixels = std::int64_t{1} << 28;  // 16384 x 16384: a
 // A whole file in memory, as OpenEXR wants to read one.
 class MemoryIn : public imf::IStream {
  public:
-  MemoryIn(std::string const& bytes, std::string const& path) : IStream(path.c_str()), bytes_(bytes) {}
+  explicit MemoryIn(std::string const& bytes) : IStream("memory"), bytes_(bytes) {}
   bool read(char out[], int count) override {
     auto const wanted = static_cast<std::size_t>(count);
     if (wanted > bytes_.size() - at_) { throw DataError(fmt::format("it ends after {} bytes", bytes_.size())); }
@@ -77,41 +80,56 @@ std::vector<float> read_channel(imf::InputFile& file, char const* name, IMATH_NA
   return plane;
 }
 
-// What a light map may hold: finite, not negative. Infinity is a saturated half and becomes the largest half.
-float cleaned(float value) {
-  if (std::isnan(value)) { throw DataError("it holds a value that is not a number (a light map must be finite)"); }
-  if (std::isinf(value)) { return value > 0 ? kLargestHalf : 0.0F; }
-  return std::max(value, 0.0F);
+// The header's chromaticities when they are not those of Rec. 709.
+std::string colour_problem_of(imf::Header const& header) {
+  if (!imf::hasChromaticities(header)) { return ""; }
+  imf::Chromaticities const& found = imf::chromaticities(header);
+  std::vector<double> points;
+  for (auto const& point : {found.red, found.green, found.blue, found.white}) {
+    points.push_back(static_cast<double>(point.x));
+    points.push_back(static_cast<double>(point.y));
+  }
+  return is_rec709(points) ? "" : fmt::format("its chromaticities are {:.3f} (those of Rec. 709 are needed)", fmt::join(points, " "));
 }
 
-ImageF decode(std::string const& bytes, std::string const& path) {
-  MemoryIn stream(bytes, path);
+LinearPicture decode(std::string const& bytes) {
+  MemoryIn stream(bytes);
   imf::InputFile file(stream);
   auto const window = file.header().dataWindow();
   std::int64_t const width = std::int64_t{window.max.x} - window.min.x + 1, height = std::int64_t{window.max.y} - window.min.y + 1;
   if (width <= 0 || height <= 0 || width > kMostPixels / height) { throw DataError(fmt::format("its data window is {} x {} pixels", height, width)); }
-  ImageF out{height, width, std::vector<float>(static_cast<std::size_t>(3 * width * height))};
+  auto const plane_of = [&](char const* name) { return read_channel(file, name, window, static_cast<std::size_t>(width), static_cast<std::size_t>(height)); };
+  LinearPicture out;
+  out.colour = {height, width, std::vector<float>(static_cast<std::size_t>(3 * width * height))};
+  out.colour_problem = colour_problem_of(file.header());
   auto const names = colour_channels(file.header().channels());
   for (std::size_t c = 0; c < 3; ++c) {
-    auto const plane = read_channel(file, names[c], window, static_cast<std::size_t>(width), static_cast<std::size_t>(height));
-    for (std::size_t i = 0; i < plane.size(); ++i) { out.pixels[3 * i + c] = cleaned(plane[i]); }
+    auto const plane = plane_of(names[c]);
+    for (std::size_t i = 0; i < plane.size(); ++i) { out.colour.pixels[3 * i + c] = plane[i]; }
   }
+  if (file.header().channels().findChannel("A") != nullptr) { out.alpha = plane_of("A"); }
   return out;
 }
 
 }  // namespace
 
-ImageF read_exr(std::string const& path) {
-  std::string const bytes = read_text(path);
-  if (ImageFormat const format = image_format(bytes); format != ImageFormat::exr) {
-    throw DataError(fmt::format("{} is {} (an EXR is needed: 8-bit pictures hold no radiance), pass a linear OpenEXR map", path,
-                                bytes.empty() ? "an empty file" : to_string(format)));
-  }
+LinearPicture decode_exr(std::string const& bytes) {
   try {
-    return decode(bytes, path);
-  } catch (std::exception const& error) {
-    throw DataError(fmt::format("{} cannot be read as an EXR ({}), copy or export it again", path, error.what()));
+    return decode(bytes);
+  } catch (DataError const&) {
+    throw;
+  } catch (std::exception const& error) {  // the library's own classes
+    throw DataError(error.what());
   }
+}
+
+ImageF read_exr(std::string const& path) {
+  ImageF map = decode_linear(read_text(path), path).colour;
+  for (float& value : map.pixels) {
+    if (std::isnan(value)) { throw DataError(fmt::format("{} holds a value that is not a number (a light map must be finite), export it again", path)); }
+    value = std::isinf(value) && value > 0 ? kLargestHalf : std::max(value, 0.0F);
+  }
+  return map;
 }
 
 void write_exr(std::string const& path, ImageF const& image) {

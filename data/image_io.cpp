@@ -1,73 +1,27 @@
 #include "data/image_io.h"
 
 #include <cstddef>
-#include <limits>
-#include <memory>
+#include <string>
 
 #include <fmt/format.h>
 
-#define STB_IMAGE_STATIC
-#define STB_IMAGE_IMPLEMENTATION
-#define STBI_ONLY_PNG
-#define STBI_ONLY_JPEG
-#define STBI_NO_STDIO
 #define STB_IMAGE_WRITE_STATIC
 #define STB_IMAGE_WRITE_IMPLEMENTATION
 #define STBI_WRITE_NO_STDIO
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wunused-function"
-#include <stb/stb_image.h>
 #include <stb/stb_image_write.h>
 #pragma GCC diagnostic pop
 
 #include "data/error.h"
 #include "data/file.h"
-#include "data/image_format.h"
+#include "data/picture.h"
 
 namespace duoflow::data {
 namespace {
 
 void append(void* text, void* bytes, int count) {
   static_cast<std::string*>(text)->append(static_cast<char const*>(bytes), static_cast<std::size_t>(count));
-}
-
-stbi_uc const* stb_bytes(std::string const& bytes) { return reinterpret_cast<stbi_uc const*>(bytes.data()); }
-int stb_size(std::string const& bytes) { return static_cast<int>(bytes.size()); }
-
-// The file's bytes when they are a whole PNG or JPEG.
-std::string checked_bytes(std::string const& path) {
-  std::string bytes = read_text(path);
-  ImageFormat const format = image_format(bytes);
-  if (format != ImageFormat::png && format != ImageFormat::jpeg) {
-    throw DataError(fmt::format("{} is {} (its first bytes are those of neither PNG nor JPEG), pass a PNG or JPEG picture", path,
-                                bytes.empty() ? "an empty file" : to_string(format)));
-  }
-  std::string const damage = format == ImageFormat::png ? png_damage(bytes) : jpeg_damage(bytes);
-  if (!damage.empty()) { throw DataError(fmt::format("{} is {}, copy or render it again", path, damage)); }
-  if (bytes.size() > static_cast<std::size_t>(std::numeric_limits<int>::max())) {
-    throw DataError(fmt::format("{} has {} bytes (2 GiB is the most), make it smaller", path, bytes.size()));
-  }
-  return bytes;
-}
-
-ImageSize size_of(std::string const& bytes, std::string const& path) {
-  int width = 0, height = 0, channels = 0;
-  if (stbi_info_from_memory(stb_bytes(bytes), stb_size(bytes), &width, &height, &channels) == 0) {
-    throw DataError(fmt::format("{} cannot be decoded ({}), copy or render it again", path, stbi_failure_reason()));
-  }
-  return {height, width, channels < 3 ? channels + 2 : channels};
-}
-
-// Grey becomes three equal channels, grey with alpha four.
-std::vector<std::uint8_t> widened(std::uint8_t const* pixels, std::size_t count, std::size_t channels) {
-  if (channels >= 3) { return {pixels, pixels + count * channels}; }
-  std::vector<std::uint8_t> out;
-  out.reserve(count * (channels + 2));
-  for (std::size_t i = 0; i < count; ++i) {
-    out.insert(out.end(), 3, pixels[i * channels]);
-    if (channels == 2) { out.push_back(pixels[i * channels + 1]); }
-  }
-  return out;
 }
 
 void check(Image8 const& image) {
@@ -80,17 +34,12 @@ void check(Image8 const& image) {
 
 }  // namespace
 
-ImageSize check_image(std::string const& path) { return size_of(checked_bytes(path), path); }
-
-Image8 read_image(std::string const& path) {
-  std::string const bytes = checked_bytes(path);
-  int width = 0, height = 0, channels = 0;
-  std::unique_ptr<stbi_uc, void (*)(void*)> const pixels(stbi_load_from_memory(stb_bytes(bytes), stb_size(bytes), &width, &height, &channels, 0),
-                                                         &stbi_image_free);
-  if (!pixels) { throw DataError(fmt::format("{} cannot be decoded ({}), copy or render it again", path, stbi_failure_reason())); }
-  std::size_t const count = static_cast<std::size_t>(width) * static_cast<std::size_t>(height);
-  return {height, width, channels < 3 ? channels + 2 : channels, widened(pixels.get(), count, static_cast<std::size_t>(channels))};
+ImageSize check_image(std::string const& path) {
+  std::string const bytes = read_text(path);
+  return check_encoded(bytes, path);
 }
+
+Image8 read_image(std::string const& path) { return decode_encoded(read_text(path), path); }
 
 void write_png(std::string const& path, Image8 const& image) {
   check(image);

@@ -16,17 +16,18 @@ struct ImageF {
   std::vector<float> pixels;  // [H,W,3] linear
 };
 
-// PNG or JPEG, 3 or 4 channels kept as stored (grey becomes 3, grey with alpha 4; 16-bit samples lose their low byte).
-// DataError naming the file and why: another format, cut short, altered (PNG checksums are verified).
+// PNG or JPEG, 3 or 4 channels kept as stored (grey becomes 3, grey with alpha 4, a palette its colours; 16-bit samples lose
+// their low byte). The bytes are Pillow's. DataError naming the file and why: another format, cut short, altered (PNG checksums
+// are verified).
 Image8 read_image(std::string const& path);
 struct ImageSize {
   std::int64_t height = 0, width = 0, channels = 0;  // channels as read_image would return them
 };
-// Every check of read_image that needs no decoding: about a tenth of its time.
+// Every check of read_image that needs no decoding.
 ImageSize check_image(std::string const& path);
 void write_png(std::string const& path, Image8 const& image);  // 1 to 4 channels, atomically
-// EXR (any compression, R G B or Y) to linear RGB. Negative values (compression ringing) are clamped to 0 and infinity (a
-// saturated half) becomes 65504; a file that is not an EXR, or holds NaN, is a DataError.
+// EXR (any compression, R G B or Y) or Radiance HDR to linear RGB. Negative values (compression ringing) are clamped to 0 and infinity (a
+// saturated half) becomes 65504; another format, or NaN, is a DataError.
 ImageF read_exr(std::string const& path);
 void write_exr(std::string const& path, ImageF const& image);  // 32-bit floats, lossless, atomically
 

@@ -1,36 +1,43 @@
 #pragma once
-// One scene of an LVSM folder as its metadata describes it, checked down to the bytes of its pictures. Private to this folder.
+// One scene of an LVSM folder as its metadata describes it, then checked down to the bytes of its files. Private to this folder.
 
 #include <array>
+#include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "data/image_io.h"
+#include "data/ingest_files.h"
 #include "data/ingest_lvsm.h"
+#include "data/light_sources.h"
+#include "data/scene_list.h"
+#include "data/source_files.h"
 
 namespace duoflow::data {
 
-using Remaps = std::vector<std::pair<std::string, std::string>>;
-
-// The first pair whose OLD is the path or a folder above it, applied; the path itself when none is.
-std::string remapped(std::string const& path, Remaps const& remaps);
-// Paths of scene JSON files, in list order, each once. Relative ones start at their list's folder.
-std::vector<std::string> listed_scenes(std::vector<std::string> const& lists, Remaps const& remaps);
-
 struct LvsmFrame {
-  std::string image, env_ldr, env_hdr;  // paths
+  std::string image, env_ldr, env_hdr;  // paths; no light maps where the scene has a source
   std::array<double, 4> fxfycxcy{};     // in pixels of the stored picture
+  std::array<double, 16> w2c{};
+  bool has_camera = false;              // the metadata holds the numbers of the two
   std::array<float, 16> c2w{};          // inverse of w2c, computed in double
   ImageSize size, env_size;
 };
 struct LvsmScene {
-  std::string name, object, light;
+  std::string name, object, light, root;
   std::vector<LvsmFrame> frames;
+  std::optional<LightSource> source;
   std::vector<IngestProblem> problems;  // empty: everything the scene needs is there and whole
+  std::vector<IngestProblem> warnings;
   void report(std::int64_t frame, std::string problem) { problems.push_back({name, frame, std::move(problem)}); }
 };
 
-// PATH is <root>/metadata/<scene>.json; maps are taken from <root>/envmaps/<scene>/. Never throws for what the files hold.
-LvsmScene read_lvsm_scene(std::string const& path, Remaps const& remaps);
+// Its path is <root>/metadata/<scene>.json; per-frame maps are those of <root>/envmaps/<scene>/ unless there are `lights`. Opens no
+// picture. Never throws for what the files hold.
+LvsmScene read_lvsm_scene(SourceFiles const& files, ListedScene const& scene, Remaps const& remaps, LightSources const* lights);
+void add_wishes(LvsmScene const& scene, std::map<std::string, FileWish>& wanted);
+// Sizes, what is wrong with the scene's files, and its cameras, which need the sizes.
+void complete(LvsmScene& scene, SourceFiles const& files, FileTable const& table, Remaps const& remaps);
 
 }  // namespace duoflow::data

@@ -95,7 +95,9 @@ probe_packages() {
   need libxxhash-dev      has_module libxxhash
   need libprotozero-dev   has_header protozero/pbf_writer.hpp
   need libopenexr-dev     has_module OpenEXR
-  need libstb-dev         has_header stb/stb_image.h
+  need libstb-dev         has_header stb/stb_image_write.h
+  need libdeflate-dev     has_module libdeflate
+  need libturbojpeg0-dev  has_module libturbojpeg
   need libembree-dev      has_header embree3/rtcore.h  # and, through it, libembree3-3, which the program opens when it runs
   if [[ $apt == yes ]]; then need ccache has_command ccache; fi  # only saves time
   if [[ -z ${LIBTORCH_DIR:-} || $full == yes || $perceptual == yes ]]; then need python3-venv can_make_environment; fi

@@ -141,7 +141,7 @@ TEST(IngestLvsmTest, PicturesThatAllLackAlphaGiveNoMasksAndNothingToSay) {
     write_png(folder.picture("ball_env_0", frame), Image8{8, 8, 3, std::vector<std::uint8_t>(192, 50)});
   }
   auto options = folder.options();
-  options.lists = {folder.path("short.txt")};
+  options.scenes = {folder.path("short.txt")};
   options.say = [](std::string const& line) { EXPECT_EQ(line.find("alpha"), std::string::npos) << line; };
   write_manifest(options.out, ShardKind::scene, ingest_lvsm(options).all_shards);
   EXPECT_FALSE(load_scenes(ShardIndex(options.out)).has_alpha);
@@ -152,7 +152,7 @@ TEST(IngestLvsmTest, ASceneListedTwiceIsTakenOnce) {
   auto options = folder.options();
   put_bytes(folder.path("metadata/other_list.txt"),
             "ball_env_0.json\n" + folder.path("metadata/../metadata/cube_env_1.json") + "\n");
-  options.lists = {folder.path("full_list.txt"), folder.path("full_list.txt"), folder.path("metadata/other_list.txt")};
+  options.scenes = {folder.path("full_list.txt"), folder.path("full_list.txt"), folder.path("metadata/other_list.txt")};
   auto const report = ingest_lvsm(options);
   EXPECT_EQ(report.scenes, 6);
   EXPECT_TRUE(report.problems.empty());
@@ -292,7 +292,7 @@ TEST(IngestLvsmTest, SenselessOptionsAreErrors) {
   options.worker = 1;
   EXPECT_TRUE(says(data_error_of([&] { ingest_lvsm(options); }), {"worker 1 of 1"}));
   options = folder.options();
-  options.lists = {folder.path("no_list.txt")};
+  options.scenes = {folder.path("no_list.txt")};
   EXPECT_TRUE(says(data_error_of([&] { ingest_lvsm(options); }), {"no_list.txt"}));
   put_bytes(folder.path("no_list.txt"), "\n");
   EXPECT_TRUE(says(data_error_of([&] { ingest_lvsm(options); }), {"no scene"}));

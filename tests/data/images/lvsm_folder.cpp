@@ -76,7 +76,7 @@ void LvsmFolder::add_line(std::string const& line) const { put_bytes(path("full_
 
 IngestOptions LvsmFolder::options() const {
   IngestOptions options;
-  options.lists = {path("full_list.txt")};
+  options.scenes = {path("full_list.txt")};
   options.remaps = {{kListedPrefix, root()}};
   options.out = path("out");
   options.scenes_per_shard = 2;

@@ -7,8 +7,10 @@
 #include <cstring>
 #include <iostream>
 
+#include "data/environment_map.h"
 #include "data/ingest_lvsm.h"
 #include "data/raw_reader.h"
+#include "data/scene_lights.h"
 #include "data/shard_writer.h"
 #include "lvsm_folder.h"
 #include "python.h"
@@ -42,6 +44,16 @@ std::size_t inside(std::vector<Point> const& points, float const* c2w, float con
   return count;
 }
 
+double correlation(ImageF const& a, ImageF const& b) {
+  double sum_a = 0, sum_b = 0, aa = 0, bb = 0, ab = 0;
+  auto const count = static_cast<double>(a.pixels.size());
+  for (std::size_t i = 0; i < a.pixels.size(); ++i) {
+    double const x = std::log(1e-2 + static_cast<double>(a.pixels[i])), y = std::log(1e-2 + static_cast<double>(b.pixels[i]));
+    sum_a += x, sum_b += y, aa += x * x, bb += y * y, ab += x * y;
+  }
+  return (ab - sum_a * sum_b / count) / std::sqrt((aa - sum_a * sum_a / count) * (bb - sum_b * sum_b / count));
+}
+
 struct Split {
   std::string name;
   std::int64_t objects, scenes, frames, pairs;
@@ -55,7 +67,7 @@ TEST_P(SharedIngestTest, CountsAreThePublishedOnesAndPointsFallIntoSilhouettes) 
   auto const root = shared_data() + "/lvsm_scenes/";
   TemporaryFolder const folder;
   IngestOptions options;
-  options.lists = {root + split.name + "/full_list.txt"};
+  options.scenes = {root + split.name + "/full_list.txt"};
   options.remaps = {{"/data/relit/lvsm_scenes", root}};
   options.out = folder.path();
   options.size = 64;
@@ -87,6 +99,36 @@ TEST_P(SharedIngestTest, CountsAreThePublishedOnesAndPointsFallIntoSilhouettes) 
     double const share = static_cast<double>(hits) / (static_cast<double>(points.size()) * static_cast<double>(scene.frame_count));
     EXPECT_GE(share, 0.99) << object;
     std::cout << object << ": " << share << " of the points inside\n";
+  }
+}
+
+// The maps' own files with the renders' yaw and strength, against the pairs another program turned into the cameras' axes.
+TEST(SharedLightsTest, SourceMapsAndPerFramePairsShowTheSameLight) {
+  if (shared_data().empty()) { GTEST_SKIP() << "no shared data beside the project"; }
+  auto const root = shared_data() + "/lvsm_scenes/";
+  TemporaryFolder const folder;
+  IngestOptions options;
+  options.scenes = {root + "test"};
+  options.remaps = {{"/data/relit/lvsm_scenes", root}};
+  options.size = 16;
+  std::vector<std::shared_ptr<ShardIndex const>> indices;
+  for (bool const from_source : {false, true}) {
+    options.out = folder / (from_source ? "sources" : "pairs");
+    options.env_height = from_source ? 64 : 0;
+    options.envmaps = from_source ? shared_data() + "/envmaps" : "";
+    options.renders = from_source ? root + "source" : "";
+    write_manifest(options.out, ShardKind::scene, ingest_lvsm(options).all_shards);
+    indices.push_back(std::make_shared<ShardIndex const>(options.out));
+  }
+  auto const pairs = load_scenes(*indices[0]), sources = load_scenes(*indices[1]);
+  ASSERT_EQ(pairs.scenes.size(), 14U);
+  ASSERT_EQ(sources.scenes.size(), 14U);
+  for (std::size_t i = 0; i < pairs.scenes.size(); ++i) {
+    // Strength is in the source maps alone: directions are compared, by the correlation of log radiance.
+    auto const a = scene_light(RawReader(indices[0]), pairs, pairs.scenes[i], 32), b = scene_light(RawReader(indices[1]), sources, sources.scenes[i], 32);
+    double const found = correlation(a, b), turned = correlation(a, rotate_map(b, {0, -1, 0, 1, 0, 0, 0, 0, 1}));
+    EXPECT_GT(found, 0.9) << pairs.scenes[i].object << " " << pairs.scenes[i].light;
+    EXPECT_LT(turned, found - 0.03) << "a quarter turn must fit worse";
   }
 }
 

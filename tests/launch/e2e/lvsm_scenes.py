@@ -44,5 +44,5 @@ def make_lvsm_scenes(folder, views=4):
     return folder / "full_list.txt"
 
 
-def ingest_arguments(folder, out):
-    return ["ingest", "--scenes", folder / "full_list.txt", "--remap", f"/elsewhere={folder}", "--out", out, "--size", SIZE, "--env-height", SIZE]
+def ingest_arguments(folder, out, size=SIZE):
+    return ["ingest", "--scenes", folder / "full_list.txt", "--remap", f"/elsewhere={folder}", "--out", out, "--size", size, "--env-height", SIZE]
