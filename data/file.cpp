@@ -12,6 +12,7 @@
 #include <cstring>
 #include <filesystem>
 #include <memory>
+#include <new>
 #include <system_error>
 #include <utility>
 #include <vector>
@@ -118,21 +119,35 @@ void write_atomically(std::string const& path, std::string const& text) {
   }
 }
 
-std::string xxh3_hex(void const* bytes, std::size_t count) {
-  return fmt::format("{:016x}", static_cast<std::uint64_t>(XXH3_64bits(bytes, count)));
+std::uint64_t xxh3(void const* bytes, std::size_t count) { return XXH3_64bits(bytes, count); }
+
+std::string hex16(std::uint64_t hash) { return fmt::format("{:016x}", hash); }
+
+std::string xxh3_hex(void const* bytes, std::size_t count) { return hex16(xxh3(bytes, count)); }
+
+RunningXxh3::RunningXxh3() : state_(XXH3_createState()) {
+  if (state_ == nullptr) throw std::bad_alloc();
+  reset();
 }
+
+RunningXxh3::~RunningXxh3() { XXH3_freeState(static_cast<XXH3_state_t*>(state_)); }
+
+void RunningXxh3::add(void const* bytes, std::size_t count) { XXH3_64bits_update(static_cast<XXH3_state_t*>(state_), bytes, count); }
+
+std::uint64_t RunningXxh3::value() const { return XXH3_64bits_digest(static_cast<XXH3_state_t const*>(state_)); }
+
+void RunningXxh3::reset() { XXH3_64bits_reset(static_cast<XXH3_state_t*>(state_)); }
 
 std::string xxh3_of_file(std::string const& path) try {
   FileDescriptor const file(path);
-  std::unique_ptr<XXH3_state_t, XXH_errorcode (*)(XXH3_state_t*)> state(XXH3_createState(), &XXH3_freeState);
-  XXH3_64bits_reset(state.get());
+  RunningXxh3 hash;
   std::vector<char> buffer(std::size_t{1} << 20);
   std::uint64_t offset = 0;
   while (auto const got = file.read_at(offset, buffer.data(), buffer.size())) {
-    XXH3_64bits_update(state.get(), buffer.data(), got);
+    hash.add(buffer.data(), got);
     offset += got;
   }
-  return fmt::format("{:016x}", static_cast<std::uint64_t>(XXH3_64bits_digest(state.get())));
+  return hex16(hash.value());
 } catch (std::system_error const& error) {
   throw DataError(fmt::format("cannot read {} ({}), check the disk", path, error.what()));
 }

@@ -51,7 +51,7 @@ TEST_F(VerifyFolderTest, AnAlteredRowIsNamed) {
 TEST_F(VerifyFolderTest, AMissingOrShortShardAndAMissingManifestAreNamed) {
   make({});
   std::filesystem::resize_file(folder / "p.h5", 3000);
-  EXPECT_TRUE(says(verdict(folder), {"p.h5: 3000 bytes", "p.h5 ends inside dataset"}));
+  EXPECT_TRUE(says(verdict(folder), {"p.h5: 3000 bytes", "p.h5: the file ends inside dataset"}));
   std::filesystem::remove(folder / "p.h5");
   EXPECT_TRUE(says(verdict(folder), {"p.h5", "missing"}));
   std::filesystem::remove(folder / "manifest.json");
@@ -90,7 +90,7 @@ TEST_F(VerifyFolderTest, AManifestThatDisagreesWithTheFileIsFound) {
   };
   EXPECT_TRUE(says(with("\"shape\":[4,3,2]", "\"shape\":[4,2,2]"), {"dataset latents is bf16 [4,3,2]", "says bf16 [4,2,2]"}));
   EXPECT_TRUE(says(with("\"producer\":\"producer-a\"", "\"producer\":\"producer-b\""), {"p.h5: the attributes differ"}));
-  auto const hash = ShardIndex(folder.path()).shards()[0].datasets.at("latents").row_xxh3[2];
+  auto const hash = hex16(ShardIndex(folder.path()).shards()[0].datasets.at("latents").row_xxh3[2]);
   EXPECT_TRUE(says(with(hash, "0123456789abcdef"), {"dataset latents row 2", "0123456789abcdef"}));
   EXPECT_TRUE(says(with("\"latents\"", "\"latentz\""), {"latents is not in the manifest", "latentz is in the manifest but not"}));
 }
