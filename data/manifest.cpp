@@ -157,28 +157,27 @@ void require_version(Json const& json, std::string const& path) {
                                 path, version, kSchemaVersion));
 }
 
-struct CheckedText {
-  std::string text, xxh3;  // as write_manifest writes it; its own hash
-};
-
-// The hash is of the text without the last key, so nothing has to be parsed for it.
-std::optional<CheckedText> check_text(std::string text) {
+// The manifest's own hash where the text is as write_manifest writes it and unaltered. It is of the text without the last key, so
+// nothing has to be parsed for it.
+std::optional<std::string> own_hash(std::string_view text) {
   constexpr std::string_view key = ",\"xxh3\":\"", end = "\"}";
-  if (text.ends_with('\n')) text.pop_back();
-  if (text.size() < key.size() + 16 + end.size() || !std::string_view(text).ends_with(end)) return std::nullopt;
+  if (text.ends_with('\n')) text.remove_suffix(1);
+  if (text.size() < key.size() + 16 + end.size() || !text.ends_with(end)) return std::nullopt;
   auto const at = text.size() - end.size() - 16 - key.size();
-  auto hash = text.substr(at + key.size(), 16);
-  auto const body = text.substr(0, at) + "}";
-  if (std::string_view(text).substr(at, key.size()) != key || xxh3_hex(body.data(), body.size()) != hash) return std::nullopt;
-  return CheckedText{std::move(text), std::move(hash)};
+  RunningXxh3 body;
+  body.add(text.data(), at);
+  body.add("}", 1);
+  auto hash = std::string(text.substr(at + key.size(), 16));
+  if (text.substr(at, key.size()) != key || hex16(body.value()) != hash) return std::nullopt;
+  return hash;
 }
 
-// Altered, or the same JSON in the form of another tool (spaces, order): that one is read too.
-CheckedText check_parsed(std::string const& text, std::string const& path) {
+// Altered (an error), or the same JSON in the form of another tool (spaces, order): that one brought into our form.
+std::string rewritten(std::string const& text, std::string const& path) {
   auto json = Json::parse(text);
   require_version(json, path);
-  auto const found = check_text(json.dump());
-  if (found) return *found;
+  auto own = json.dump();
+  if (own_hash(own)) return own;
   std::string const expected = json.at("xxh3");
   json.erase("xxh3");
   auto const body = json.dump();
@@ -210,15 +209,15 @@ Manifest read_manifest(std::string const& directory) {
                                 directory));
   auto text = read_text(path);
   try {
-    auto const checked = check_text(text);
-    auto const own = checked ? *checked : check_parsed(text, path);
+    if (!own_hash(text)) text = rewritten(text, path);
     RowHashLists lists;
-    auto const rest = take_out_hashes(own.text, lists);
+    auto rest = take_out_hashes(text, lists);
+    if (rest.ends_with('\n')) rest.pop_back();
     auto const json = Json::parse(rest);
     require_version(json, path);
     // A key given twice would be read as one of the two.
     if (json.dump() != rest) throw Nonsense("a key is given twice, or a number is not as this program writes it");
-    Manifest manifest{.kind = ShardKind::scene, .shards = {}, .xxh3 = own.xxh3};
+    Manifest manifest{.kind = ShardKind::scene, .shards = {}, .xxh3 = json.at("xxh3")};
     fill_manifest(manifest, json, lists);
     for (auto const& shard : manifest.shards) require_sound(shard, directory + "/" + shard.file);
     return manifest;

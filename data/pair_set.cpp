@@ -146,6 +146,11 @@ PairSet load_pairs(ShardIndex const& index) {
   std::vector<ShardPairs> parts(index.shards().size());
   for_each_index(parts.size(), kTableThreads, [&](std::size_t i) { parts[i] = read_shard(tables, static_cast<std::int64_t>(i)); });
   PairSet set;
+  std::size_t rows = 0, pairs = 0;
+  for (auto const& [part, common] : parts) {
+    rows += part.rows.size();
+    pairs += part.pairs.size();
+  }
   PooledStatistics statistics;
   for (std::size_t shard = 0; shard < parts.size(); ++shard) {
     auto const& info = index.shards()[shard];
@@ -154,6 +159,8 @@ PairSet load_pairs(ShardIndex const& index) {
       set = part;
       set.rows.clear();
       set.pairs.clear();
+      set.rows.reserve(rows);
+      set.pairs.reserve(pairs);
       set.producer = info.attributes.producer;
     }
     require_same(parts.front().common, common);
