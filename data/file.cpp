@@ -98,6 +98,17 @@ std::string read_text(std::string const& path) try {
 
 std::string temporary_name(std::string const& path) { return fmt::format("{}.tmp-{}", path, ::getpid()); }
 
+void require_space(std::string const& path, std::uint64_t bytes) {
+  auto const folder = std::filesystem::path(path).parent_path();
+  std::error_code unknown;
+  auto const free = std::filesystem::space(folder.empty() ? "." : folder, unknown).available;
+  auto const mib = [](std::uint64_t count) { return static_cast<double>(count) / (1 << 20); };
+  if (!unknown && free < bytes)
+    throw DataError(fmt::format("{}: the disk is full ({:.1f} MiB needed, {:.1f} MiB free, {:.1f} MiB missing), make room or choose "
+                                "another folder",
+                                path, mib(bytes), mib(free), mib(bytes - free)));
+}
+
 void sync_and_rename(std::string const& temporary, std::string const& path) {
   sync(temporary, O_RDONLY);
   if (std::rename(temporary.c_str(), path.c_str()) != 0) fail("rename to", path);

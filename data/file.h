@@ -29,6 +29,8 @@ std::string read_text(std::string const& path);  // DataError if it cannot be re
 void write_atomically(std::string const& path, std::string const& text);
 // The last three steps alone, for a file written by a library.
 void sync_and_rename(std::string const& temporary, std::string const& path);
+// DataError saying how much is missing when the disk of the file `path` has fewer bytes free.
+void require_space(std::string const& path, std::uint64_t bytes);
 std::string temporary_name(std::string const& path);  // PATH.tmp-<pid>
 
 std::uint64_t xxh3(void const* bytes, std::size_t count);

@@ -2,6 +2,7 @@
 //   reader_benchmark startup DIR                              index, tables and first batch of a process
 //   reader_benchmark loader  DIR threads batches batch verify the loader; verify: first_touch, always, never
 //   reader_benchmark raw     DIR threads batches batch        the same bytes in the same order by pread alone
+//   reader_benchmark direct  DIR threads batches batch        as raw, the large rows past the page cache (O_DIRECT)
 //   reader_benchmark consume DIR threads batches batch GB_s   a consumer that takes that many bytes a second
 //   reader_benchmark memory  DIR threads batches batch        resident memory along the way
 //   reader_benchmark resume  DIR threads position             from a process's start to its first batch at that position
@@ -111,39 +112,55 @@ void run_loader(Arguments const& a, Verify verify) {
              seconds_since(start), cpu_seconds() - cpu);
 }
 
+constexpr std::size_t kPage = 4096;
+std::size_t round_up(std::size_t bytes) { return (bytes + kPage - 1) / kPage * kPage; }
+
+struct Files {  // of each shard; large: as asked for, small: through the page cache
+  std::vector<int> large, small;
+  Files(Folder const& folder, int flags) {
+    for (auto const& shard : folder.index->shards()) {
+      auto const path = folder.index->directory() + "/" + shard.file;
+      large.push_back(::open(path.c_str(), O_RDONLY | O_CLOEXEC | flags));
+      small.push_back(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+    }
+  }
+};
+
 struct Range {
   int fd;
   std::uint64_t offset;
   std::size_t bytes;
 };
 
-std::vector<Range> ranges_of(Folder const& folder, std::vector<int> const& files, std::uint64_t position) {
+// Whole pages first, so that each of them goes to a page's start.
+std::vector<Range> ranges_of(Folder const& folder, Files const& files, std::uint64_t position) {
   auto const& pair = folder.pairs->pairs[folder.sampler.index_at(position)];
   std::vector<Range> ranges;
   auto const add = [&](std::int64_t row, char const* name, std::int64_t dataset_row) {
     auto const shard = static_cast<std::size_t>(folder.pairs->rows[static_cast<std::size_t>(row)].shard);
     auto const& dataset = folder.index->shards()[shard].datasets.at(name);
     auto const bytes = dataset.spec.row_bytes();
-    ranges.push_back({files[shard], dataset.offset + static_cast<std::uint64_t>(dataset_row) * bytes, bytes});
+    auto const offset = dataset.offset + static_cast<std::uint64_t>(dataset_row) * bytes;
+    ranges.push_back({offset % kPage == 0 && bytes % kPage == 0 ? files.large[shard] : files.small[shard], offset, bytes});
   };
   auto const& to = folder.pairs->rows[static_cast<std::size_t>(pair.x1)];
   add(pair.x0, "latents", folder.pairs->rows[static_cast<std::size_t>(pair.x0)].row);
   add(pair.x1, "latents", to.row);
-  for (auto const* name : {"target_images", "target_c2w", "target_fxfycxcy", "world_to_norm"}) add(pair.x1, name, to.row);
+  add(pair.x1, "target_images", to.row);
   add(pair.x1, "env", to.env_row);
+  for (auto const* name : {"target_c2w", "target_fxfycxcy", "world_to_norm"}) add(pair.x1, name, to.row);
   return ranges;
 }
 
-void raw(Arguments const& a) {
+void raw(Arguments const& a, char const* what, int flags) {
   Folder const folder(a.directory);
-  std::vector<int> files;
-  for (auto const& shard : folder.index->shards()) files.push_back(::open((a.directory + "/" + shard.file).c_str(), O_RDONLY | O_CLOEXEC));
+  Files const files(folder, flags);
   auto const bytes = sample_bytes(*folder.source(Verify::never));
   auto const samples = a.batches * static_cast<std::uint64_t>(a.batch);
   std::vector<std::vector<Range>> plan;
   for (std::uint64_t i = 0; i < samples; ++i) plan.push_back(ranges_of(folder, files, i));
   auto const ring = static_cast<std::uint64_t>(kSlots * a.batch);  // as much memory as the loader has, as the loader has it
-  std::unique_ptr<char, void (*)(void*)> const memory(static_cast<char*>(std::aligned_alloc(4096, (ring * bytes + 4095) / 4096 * 4096)), &std::free);
+  std::unique_ptr<char, void (*)(void*)> const memory(static_cast<char*>(std::aligned_alloc(kPage, ring * round_up(bytes))), &std::free);
   auto const start = Clock::now();
   auto const cpu = cpu_seconds();
   std::atomic<std::uint64_t> next = 0;
@@ -151,7 +168,7 @@ void raw(Arguments const& a) {
   for (int t = 0; t < a.threads; ++t)
     threads.emplace_back([&] {
       for (std::uint64_t i = next++; i < samples; i = next++) {
-        auto* out = memory.get() + i % ring * bytes;
+        auto* out = memory.get() + i % ring * round_up(bytes);
         for (auto const& range : plan[i]) {
           if (::pread(range.fd, out, range.bytes, static_cast<off_t>(range.offset)) != static_cast<ssize_t>(range.bytes)) std::abort();
           out += range.bytes;
@@ -159,7 +176,7 @@ void raw(Arguments const& a) {
       }
     });
   threads.clear();
-  print_rate("raw", static_cast<double>(bytes) * static_cast<double>(samples), seconds_since(start), cpu_seconds() - cpu);
+  print_rate(what, static_cast<double>(bytes) * static_cast<double>(samples), seconds_since(start), cpu_seconds() - cpu);
 }
 
 void consume(Arguments const& a, double gb_s) {
@@ -216,7 +233,8 @@ void run(std::vector<std::string> const& words) {
   if (what == "resume") return resume(arguments, arguments.batches);
   arguments.batch = std::stoll(words.at(4));
   if (what == "loader") return run_loader(arguments, verify_of(words.at(5)));
-  if (what == "raw") return raw(arguments);
+  if (what == "raw") return raw(arguments, "raw", 0);
+  if (what == "direct") return raw(arguments, "direct", O_DIRECT);
   if (what == "consume") return consume(arguments, std::stod(words.at(5)));
   if (what == "memory") return memory(arguments);
   throw std::invalid_argument("unknown question " + what);

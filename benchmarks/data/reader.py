@@ -148,8 +148,8 @@ def main(folder):
         path.read_bytes()
     for threads in sorted({1, CORES}):
         speed_table(f"From the page cache, {threads} thread{'s' if threads > 1 else ''}", in_turn(speeds(full, threads, 40)), "raw pread")
-    speed_table(f"From the disk (the page cache emptied of the files), {CORES} threads", in_turn(speeds(full, CORES, 16, python=False), lambda: forget(full)),
-                "raw pread")
+    questions = speeds(full, CORES, 16, python=False) | {"raw pread with O_DIRECT": lambda: ask("direct", full, CORES, 16, BATCH)}
+    speed_table(f"From the disk (the page cache emptied of the files), {CORES} threads", in_turn(questions, lambda: forget(full)), "raw pread")
     for path in full.glob("*.h5"):
         path.read_bytes()
     consume = [ask("consume", full, 1, 100, BATCH, 1.0) for _ in range(3)]
