@@ -104,7 +104,7 @@ void require_space(std::string const& path, std::uint64_t bytes) {
   auto const free = std::filesystem::space(folder.empty() ? "." : folder, unknown).available;
   auto const mib = [](std::uint64_t count) { return static_cast<double>(count) / (1 << 20); };
   if (!unknown && free < bytes)
-    throw DataError(fmt::format("{}: the disk is full ({:.1f} MiB needed, {:.1f} MiB free, {:.1f} MiB missing), make room or choose "
+    throw DataError(fmt::format("{}: the disk is full ({:.2f} MiB needed, {:.2f} MiB free, {:.2f} MiB missing), make room or choose "
                                 "another folder",
                                 path, mib(bytes), mib(free), mib(bytes - free)));
 }

@@ -185,6 +185,12 @@ std::string rewritten(std::string const& text, std::string const& path) {
                               xxh3_hex(body.data(), body.size())));
 }
 
+// The parser quotes what it stumbled over, which may be anything.
+std::string printable(std::string text) {
+  std::replace_if(text.begin(), text.end(), [](char c) { return c < ' ' || c > '~'; }, '?');
+  return text;
+}
+
 void fill_manifest(Manifest& manifest, Json const& json, RowHashLists& lists) try {
   manifest.kind = kind_from_string(json.at("kind"));
   std::set<std::string> names;
@@ -222,7 +228,7 @@ Manifest read_manifest(std::string const& directory) {
     for (auto const& shard : manifest.shards) require_sound(shard, directory + "/" + shard.file);
     return manifest;
   } catch (Json::exception const& error) {
-    throw DataError(fmt::format("{} cannot be understood ({}), restore it or write it again", path, error.what()));
+    throw DataError(fmt::format("{} cannot be understood ({}), restore it or write it again", path, printable(error.what())));
   } catch (Nonsense const& error) {
     throw DataError(fmt::format("{} makes no sense ({}), write it again", path, error.what()));
   }

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <filesystem>
 
 #include "data/shard_writer.h"
@@ -58,6 +59,10 @@ TEST_F(ShardIndexTest, NoAlteredByteOfTheManifestPasses) {
     hurt[at] = static_cast<char>(hurt[at] ^ 1);
     put_bytes(folder / "manifest.json", hurt);
     EXPECT_TRUE(says(error(), {"manifest.json"})) << "byte " << at;
+    hurt[at] = static_cast<char>(text[at] ^ 0x80);  // no UTF-8 any more: the message is
+    put_bytes(folder / "manifest.json", hurt);
+    auto const said = error();
+    EXPECT_TRUE(std::all_of(said.begin(), said.end(), [](char c) { return c >= ' ' && c <= '~'; })) << "byte " << at;
   }
 }
 

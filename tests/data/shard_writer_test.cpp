@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <filesystem>
 #include <limits>
 #include <memory>
 
@@ -141,7 +142,7 @@ TEST(ShardWriterSpaceTest, AShardThatTheDiskHasNoRoomForIsRefusedAtOnce) {
   auto const error = data_error_of([&] {
     ShardWriter(folder / "a.h5", ShardKind::pair, {{"latents", DType::f32, {std::int64_t{1} << 30, 1 << 20}}}, {});
   });
-  EXPECT_TRUE(says(error, {"a.h5", "disk is full", "4294967296.0 MiB needed", "missing"}));
+  EXPECT_TRUE(says(error, {"a.h5", "disk is full", "4294967296.00 MiB needed", "missing"}));
   EXPECT_EQ(folder.files(), std::vector<std::string>{});
 }
 

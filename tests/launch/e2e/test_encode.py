@@ -60,7 +60,7 @@ class EncodeTest(RefusalTest):
         self.assertEqual(contents(out), contents(whole))
 
     def test_what_was_made_from_something_else_is_made_again(self):
-        for change in (["--dtype", "f16"], ["--batch", "2"], ["--target-frames", "2,5"], ["--lights", "env_00[0-3]"]):
+        for change in (["--dtype", "f16"], ["--lights", "env_00[0-3]"]):
             out, data = self.stopped_half_way()
             said = launch(0, *self.arguments(out, *change, data=data)).err
             self.assertNotIn("are kept", said)
@@ -111,7 +111,7 @@ class EncodeTest(RefusalTest):
         out = self.folder / "full"
         out.mkdir()
         encode = " ".join(str(word) for word in [PROGRAM, *self.arguments(out)])
-        for room, words in (("16k", ["disk is full", "MiB missing"]), ("60k", ["No space left on device"])):
+        for room, words in (("16k", ["disk is full", "MiB missing"]), ("36k", ["No space left on device", "make room"])):
             script = f"mount -t tmpfs -o size={room} none {out} && {{ {encode}; code=$?; ls {out} >&2; exit $code; }}"
             done = subprocess.run(["unshare", "-m", "bash", "-c", script], env=ENVIRONMENT, capture_output=True, text=True, timeout=150)
             self.assertEqual(done.returncode, 3, done.stderr)
