@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <cstddef>
 #include <cstring>
 #include <memory>
@@ -13,19 +14,26 @@
 namespace duoflow::data {
 namespace {
 
-// Small rows are read together, large ones in parts; a multiple of every number's size, so that no number is cut.
-constexpr std::uint64_t kPieceBytes = std::uint64_t{4} << 20;
+// Small rows are read together, large ones in parts; a multiple of every number's size, so that no number is cut. Small enough that
+// the second hash and the look at the numbers find the bytes in the core's own cache.
+constexpr std::uint64_t kPieceBytes = std::uint64_t{512} << 10;
 constexpr std::uint64_t kCheapBytes = std::uint64_t{1} << 20;
 
 template <class Bits>
 bool finite_bits(std::byte const* bytes, std::size_t count, Bits exponent) {
-  bool finite = true;
-  for (std::size_t at = 0; at + sizeof(Bits) <= count; at += sizeof(Bits)) {
-    Bits bits;
-    std::memcpy(&bits, bytes + at, sizeof(Bits));
-    finite &= (bits & exponent) != exponent;  // an exponent of ones is an infinity or no number
+  // Blocks of a fixed size become vector instructions; an exponent of ones is an infinity or no number.
+  std::array<Bits, 64> block;
+  while (count > 0) {
+    auto const part = std::min(count, sizeof(block));
+    if (part < sizeof(block)) block.fill(0);
+    std::memcpy(block.data(), bytes, part);
+    Bits any = 0;
+    for (auto const bits : block) any = static_cast<Bits>(any | static_cast<Bits>((bits & exponent) == exponent));
+    if (any != 0) return false;
+    bytes += part;
+    count -= part;
   }
-  return finite;
+  return true;
 }
 
 bool finite(std::byte const* bytes, std::size_t count, DType dtype) {

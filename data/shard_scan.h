@@ -32,7 +32,7 @@ struct ShardScan {
   std::string xxh3, rest_xxh3;               // as in ShardInfo
   std::map<std::string, ScannedRows> rows;  // of the raw datasets
 };
-// Reads each byte once, in pieces of a few MiB; `on_bytes` (may be empty) hears of each piece. A failing disk is a std::system_error.
+// Reads each byte once, in pieces; `on_bytes` (may be empty) hears of each piece. A failing disk is a std::system_error.
 ShardScan scan_shard(FileDescriptor const& file, std::map<std::string, DatasetIndex> const& datasets,
                      std::function<void(std::uint64_t)> const& on_bytes);
 

@@ -5,6 +5,7 @@
 //   reader_benchmark direct  DIR threads batches batch        as raw, the large rows past the page cache (O_DIRECT)
 //   reader_benchmark consume DIR threads batches batch GB_s   a consumer that takes that many bytes a second
 //   reader_benchmark memory  DIR threads batches batch        resident memory along the way
+//   reader_benchmark verify  DIR threads                      every byte of the folder hashed, as `duoflow verify` does it
 //   reader_benchmark resume  DIR threads position             from a process's start to its first batch at that position
 
 #include <fcntl.h>
@@ -210,6 +211,15 @@ void memory(Arguments const& a) {
   fmt::print("{{\"what\":\"memory\",\"batches\":{},\"resident_mib\":[{:.1f}]}}\n", a.batches, fmt::join(seen, ","));
 }
 
+void verify(Arguments const& a) {
+  auto const start = Clock::now();
+  auto const cpu = cpu_seconds();
+  std::uint64_t bytes = 0;
+  auto const problems = verify_folder(a.directory, {.threads = a.threads, .progress = [&](std::uint64_t done, std::uint64_t) { bytes = done; }});
+  if (!problems.empty()) throw std::runtime_error("the folder is damaged: " + problems.front());
+  print_rate("verify", static_cast<double>(bytes), seconds_since(start), cpu_seconds() - cpu);
+}
+
 void resume(Arguments const& a, std::uint64_t position) {
   auto const start = Clock::now();
   Folder const folder(a.directory);
@@ -229,7 +239,9 @@ Verify verify_of(std::string const& word) {
 void run(std::vector<std::string> const& words) {
   auto const& what = words.at(0);
   if (what == "startup") return startup(words.at(1));
-  Arguments arguments{words.at(1), std::stoi(words.at(2)), std::stoull(words.at(3)), 1};
+  Arguments arguments{words.at(1), std::stoi(words.at(2)), 0, 1};
+  if (what == "verify") return verify(arguments);
+  arguments.batches = std::stoull(words.at(3));
   if (what == "resume") return resume(arguments, arguments.batches);
   arguments.batch = std::stoll(words.at(4));
   if (what == "loader") return run_loader(arguments, verify_of(words.at(5)));

@@ -155,6 +155,8 @@ def main(folder):
     consume = [ask("consume", full, 1, 100, BATCH, 1.0) for _ in range(3)]
     print(f"\n### A consumer of 1 GB/s (a batch every {consume[0]['step_ms']:.0f} ms), 1 thread\n\nWaited {median(consume, 'wait_percent'):.3f} % of the time;"
           f" {median(consume, 'cores'):.2f} cores busy.")
+    verify = {"1 thread": lambda: ask("verify", full, 1), f"{CORES} threads": lambda: ask("verify", full, CORES)}
+    speed_table("`duoflow verify` of the folder, from the page cache", in_turn(verify), "1 thread")
     memory = ask("memory", full, CORES, 10000, 1)
     print(f"\n### Memory over {memory['batches']} batches (of one sample)\n\nResident MiB at each tenth: {', '.join(f'{x:.0f}' for x in memory['resident_mib'])}.")
     print("\n### Start on 1000 shards (128 000 rows, 896 000 pairs, a manifest of 42 MB)\n\n| | index | tables | first batch | in all |\n|---|---|---|---|---|")

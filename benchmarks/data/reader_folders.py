@@ -113,8 +113,8 @@ def make_full(folder, shards, rows, tokens=3072, dim=768, targets=8, size=256, e
         for name in ("latents", "env"):
             values[name] = random.integers(0, 1 << 14, shapes[name][2], np.uint16)
         values["target_images"] = random.integers(0, 256, shapes["target_images"][2], np.uint8)
-        for name in ("target_c2w", "target_fxfycxcy"):
-            values[name] = random.random(shapes[name][2], np.float32)
+        values["target_c2w"] = np.tile(np.eye(4, dtype=np.float32), (rows, targets, 1, 1))
+        values["target_fxfycxcy"] = np.tile(np.array([size, size, size / 2, size / 2], np.float32), (rows, targets, 1))
         offsets = write_shard(path, shapes, values)
         data = path.read_bytes()
         rows_of = {name: hashes_of(memoryview(data)[offset:], shapes, name) for name, offset in offsets.items()}
