@@ -4,4 +4,4 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 cmake --build build --target reader_benchmark >/dev/null
-exec .venv/bin/python -B benchmarks/data/reader.py "${1:-build/reader_data}"
+exec .venv/bin/python -u -B benchmarks/data/reader.py "${1:-build/reader_data}"
