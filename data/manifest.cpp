@@ -124,7 +124,8 @@ DatasetIndex dataset_from_json(std::string const& name, Json const& json, RowHas
   for (auto const& size : json.at("shape")) {
     dataset.spec.shape.push_back(count_from_json(size, "a size of a shape"));
     auto const first = dataset.spec.shape.size() == 1;  // there may be no rows, but a row has bytes
-    if ((!first && dataset.spec.shape.back() == 0) || __builtin_mul_overflow(bytes, std::max<std::int64_t>(1, dataset.spec.shape.back()), &bytes))
+    if ((!first && dataset.spec.shape.back() == 0) ||
+        __builtin_mul_overflow(bytes, std::max<std::int64_t>(1, dataset.spec.shape.back()), &bytes))
       throw Nonsense(fmt::format("dataset {} has the senseless shape {}", name, json.at("shape").dump()));
   }
   if (dataset.spec.shape.empty()) throw Nonsense(fmt::format("dataset {} has no shape", name));
@@ -139,7 +140,8 @@ DatasetIndex dataset_from_json(std::string const& name, Json const& json, RowHas
 ShardInfo shard_from_json(Json const& json, RowHashLists& lists) {
   ShardInfo shard;
   shard.file = json.at("file").get<std::string>();
-  if (shard.file.empty() || shard.file == "." || shard.file == ".." || shard.file.find_first_of(std::string_view("/\0", 2)) != std::string::npos)
+  if (shard.file.empty() || shard.file == "." || shard.file == ".." ||
+      shard.file.find_first_of(std::string_view("/\0", 2)) != std::string::npos)
     throw Nonsense(fmt::format("shard \"{}\" is not the name of a file in the folder", shard.file));
   shard.bytes = static_cast<std::uint64_t>(count_from_json(json.at("bytes"), "the size of a shard"));
   shard.xxh3 = hex16(hash_from_hex(json.at("xxh3").get<std::string>()));
@@ -153,8 +155,8 @@ ShardInfo shard_from_json(Json const& json, RowHashLists& lists) {
 void require_version(Json const& json, std::string const& path) {
   auto const version = json.at("schema_version").get<std::int64_t>();
   if (version < 1 || version > kSchemaVersion)
-    throw DataError(fmt::format("{} has schema version {} (this program reads up to {}), use a newer program or make the data again",
-                                path, version, kSchemaVersion));
+    throw DataError(fmt::format("{} has schema version {} (this program reads up to {}), use a newer program or make the data again", path,
+                                version, kSchemaVersion));
 }
 
 // The manifest's own hash where the text is as write_manifest writes it and unaltered. It is of the text without the last key, so
@@ -187,7 +189,8 @@ std::string rewritten(std::string const& text, std::string const& path) {
 
 // The parser quotes what it stumbled over, which may be anything.
 std::string printable(std::string text) {
-  std::replace_if(text.begin(), text.end(), [](char c) { return c < ' ' || c > '~'; }, '?');
+  std::replace_if(
+      text.begin(), text.end(), [](char c) { return c < ' ' || c > '~'; }, '?');
   return text;
 }
 
@@ -210,9 +213,10 @@ std::string manifest_path(std::string const& directory) { return directory + "/m
 Manifest read_manifest(std::string const& directory) {
   auto const path = manifest_path(directory);
   if (!std::filesystem::exists(path))
-    throw DataError(fmt::format("{} has no manifest.json (no data folder, or not finished), name a folder made by synth, ingest or "
-                                "encode, or finish making it",
-                                directory));
+    throw DataError(
+        fmt::format("{} has no manifest.json (no data folder, or not finished), name a folder made by synth, ingest or "
+                    "encode, or finish making it",
+                    directory));
   auto text = read_text(path);
   try {
     if (!own_hash(text)) text = rewritten(text, path);
@@ -244,7 +248,8 @@ ShardInfo survey_shard(std::string const& directory, ShardKind kind, std::string
                                 to_string(layout.kind), to_string(kind)));
   require_finite(layout.attributes.latent_mean, "latent_mean", path);
   require_finite(layout.attributes.latent_std, "latent_std", path);
-  ShardInfo shard{.file = file, .bytes = 0, .xxh3 = "", .rest_xxh3 = "", .datasets = std::move(layout.datasets), .attributes = layout.attributes};
+  ShardInfo shard{
+      .file = file, .bytes = 0, .xxh3 = "", .rest_xxh3 = "", .datasets = std::move(layout.datasets), .attributes = layout.attributes};
   try {
     FileDescriptor const bytes(path);
     auto scan = scan_shard(bytes, shard.datasets, {});

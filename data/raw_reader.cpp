@@ -47,8 +47,8 @@ struct OpenShard {
   ShardInfo const* info = nullptr;
   std::string path;
   std::map<std::string, Source, std::less<>> datasets;
-  std::mutex mutex;     // of the next two
-  Descriptor file;      // null: closed (not read yet, or too many were open)
+  std::mutex mutex;        // of the next two
+  Descriptor file;         // null: closed (not read yet, or too many were open)
   bool as_listed = false;  // the bytes around the rows have been compared with the manifest
   std::once_flag library_opened;
   std::unique_ptr<LibraryRows> library;  // only where some dataset needs it
@@ -90,7 +90,8 @@ struct RawReader::State {
   mutable std::mutex open_mutex;
   mutable std::deque<OpenShard*> opened;  // oldest first; guarded by open_mutex
 
-  State(std::shared_ptr<ShardIndex const> index_, Verify verify_) : index(std::move(index_)), verify(verify_), most_open(most_open_files(index->shards().size())) {
+  State(std::shared_ptr<ShardIndex const> index_, Verify verify_)
+      : index(std::move(index_)), verify(verify_), most_open(most_open_files(index->shards().size())) {
     for (auto const& info : index->shards()) {
       auto& shard = *shards.emplace_back(std::make_unique<OpenShard>());
       shard.info = &info;
@@ -102,8 +103,8 @@ struct RawReader::State {
 
   std::pair<OpenShard&, Source&> find(std::int64_t shard, std::string const& dataset, std::int64_t first_row, std::int64_t rows) const {
     if (shard < 0 || shard >= static_cast<std::int64_t>(shards.size()))
-      throw DataError(fmt::format("{} has no shard {} ({} shards), the index and the request disagree", index->directory(), shard,
-                                  shards.size()));
+      throw DataError(
+          fmt::format("{} has no shard {} ({} shards), the index and the request disagree", index->directory(), shard, shards.size()));
     auto& open = *shards[static_cast<std::size_t>(shard)];
     auto const found = open.datasets.find(dataset);
     if (found == open.datasets.end())
@@ -146,9 +147,10 @@ struct RawReader::State {
     if (!rest_is_cheap(*shard.info)) return;
     auto const found = hash_rest(file, *shard.info);
     if (found != shard.info->rest_xxh3)
-      throw DataError(fmt::format("{} is altered outside its rows (HDF5 metadata, attributes or padding; xxh3 {} expected, {} found), or it "
-                                  "was written anew after the manifest; restore it or make the folder again",
-                                  shard.path, shard.info->rest_xxh3, found));
+      throw DataError(
+          fmt::format("{} is altered outside its rows (HDF5 metadata, attributes or padding; xxh3 {} expected, {} found), or it "
+                      "was written anew after the manifest; restore it or make the folder again",
+                      shard.path, shard.info->rest_xxh3, found));
   }
 
   void fetch(OpenShard& shard, DatasetIndex const& dataset, std::int64_t row, std::size_t begin, std::size_t bytes,
@@ -162,9 +164,10 @@ struct RawReader::State {
                                   row, offset, error.what()));
     }
     if (got != bytes)
-      throw DataError(fmt::format("{} ends inside dataset {} row {} ({} bytes expected at offset {}, {} found: the file was cut short), "
-                                  "restore it or make it again",
-                                  shard.path, dataset.spec.name, row, bytes, offset, got));
+      throw DataError(
+          fmt::format("{} ends inside dataset {} row {} ({} bytes expected at offset {}, {} found: the file was cut short), "
+                      "restore it or make it again",
+                      shard.path, dataset.spec.name, row, bytes, offset, got));
   }
 
   // The library crashes on some damaged files, so the bytes are proven good before it parses them.
@@ -193,16 +196,15 @@ struct RawReader::State {
     auto const row_bytes = dataset.spec.row_bytes();
     auto const found = xxh3(bytes, row_bytes), expected = dataset.row_xxh3[static_cast<std::size_t>(row)];
     if (found != expected)
-      throw DataError(fmt::format("{}: dataset {} row {} at offset {} is altered (xxh3 {} expected, {} found), restore the file or make "
-                                  "it again",
-                                  shard.path, dataset.spec.name, row, dataset.offset + static_cast<std::uint64_t>(row) * row_bytes,
-                                  hex16(expected), hex16(found)));
+      throw DataError(fmt::format(
+          "{}: dataset {} row {} at offset {} is altered (xxh3 {} expected, {} found), restore the file or make "
+          "it again",
+          shard.path, dataset.spec.name, row, dataset.offset + static_cast<std::uint64_t>(row) * row_bytes, hex16(expected), hex16(found)));
     source.touched->add(row);
   }
 };
 
-RawReader::RawReader(std::shared_ptr<ShardIndex const> index, Verify verify)
-    : state_(std::make_unique<State>(std::move(index), verify)) {}
+RawReader::RawReader(std::shared_ptr<ShardIndex const> index, Verify verify) : state_(std::make_unique<State>(std::move(index), verify)) {}
 
 RawReader::~RawReader() = default;
 

@@ -38,10 +38,14 @@ bool finite_bits(std::byte const* bytes, std::size_t count, Bits exponent) {
 
 bool finite(std::byte const* bytes, std::size_t count, DType dtype) {
   switch (dtype) {
-    case DType::f32: return finite_bits<std::uint32_t>(bytes, count, 0x7f800000U);
-    case DType::f16: return finite_bits<std::uint16_t>(bytes, count, 0x7c00U);
-    case DType::bf16: return finite_bits<std::uint16_t>(bytes, count, 0x7f80U);
-    default: return true;
+    case DType::f32:
+      return finite_bits<std::uint32_t>(bytes, count, 0x7f800000U);
+    case DType::f16:
+      return finite_bits<std::uint16_t>(bytes, count, 0x7c00U);
+    case DType::bf16:
+      return finite_bits<std::uint16_t>(bytes, count, 0x7f80U);
+    default:
+      return true;
   }
 }
 
@@ -63,7 +67,8 @@ class RowHashes {
   void add(std::byte const* bytes, std::size_t count) {
     while (count > 0) {
       auto const part = std::min(count, row_bytes_ - in_row_);
-      if (found_.first_not_finite < 0 && !finite(bytes, part, dtype_)) found_.first_not_finite = static_cast<std::int64_t>(found_.xxh3.size());
+      if (found_.first_not_finite < 0 && !finite(bytes, part, dtype_))
+        found_.first_not_finite = static_cast<std::int64_t>(found_.xxh3.size());
       if (part == row_bytes_) {
         found_.xxh3.push_back(xxh3(bytes, part));
       } else {

@@ -24,12 +24,12 @@ std::vector<Region> regions_of(std::map<std::string, DatasetIndex> const& datase
 void require_sound(ShardInfo const& shard, std::string const& path);
 
 struct ScannedRows {
-  std::vector<std::uint64_t> xxh3;    // fewer than the dataset has rows where the file ends early
+  std::vector<std::uint64_t> xxh3;     // fewer than the dataset has rows where the file ends early
   std::int64_t first_not_finite = -1;  // the first row with an infinity or no number in it
 };
 struct ShardScan {
   std::uint64_t bytes = 0;
-  std::string xxh3, rest_xxh3;               // as in ShardInfo
+  std::string xxh3, rest_xxh3;              // as in ShardInfo
   std::map<std::string, ScannedRows> rows;  // of the raw datasets
 };
 // Reads each byte once, in pieces; `on_bytes` (may be empty) hears of each piece. A failing disk is a std::system_error.

@@ -31,7 +31,8 @@ void compare_rows(DatasetIndex const& expected, std::vector<std::uint64_t> const
     if (expected.row_xxh3[row] == found[row]) continue;
     if (++altered <= kMostRowsListed)
       problems.push_back(fmt::format("{}: dataset {} row {} at offset {} is altered (xxh3 {} expected, {} found)", path, expected.spec.name,
-                                     row, expected.offset + row * expected.spec.row_bytes(), hex16(expected.row_xxh3[row]), hex16(found[row])));
+                                     row, expected.offset + row * expected.spec.row_bytes(), hex16(expected.row_xxh3[row]),
+                                     hex16(found[row])));
   }
   if (altered > kMostRowsListed)
     problems.push_back(fmt::format("{}: dataset {} has {} altered rows in all", path, expected.spec.name, altered));
@@ -59,13 +60,15 @@ void compare_scan(ShardInfo const& expected, std::map<std::string, ScannedRows> 
 
 void compare_bytes(ShardInfo const& expected, ShardScan const& scan, std::string const& path, ShardReport& report) {
   auto& problems = report.altered;
-  if (scan.bytes != expected.bytes) problems.push_back(fmt::format("{}: {} bytes (the manifest says {})", path, scan.bytes, expected.bytes));
+  if (scan.bytes != expected.bytes)
+    problems.push_back(fmt::format("{}: {} bytes (the manifest says {})", path, scan.bytes, expected.bytes));
   if (scan.xxh3 != expected.xxh3)
     problems.push_back(fmt::format("{}: the file is altered (xxh3 {} expected, {} found)", path, expected.xxh3, scan.xxh3));
   if (!expected.rest_xxh3.empty() && scan.rest_xxh3 != expected.rest_xxh3)
-    problems.push_back(fmt::format("{}: bytes outside every directly read row are altered: HDF5 metadata, attributes, padding or chunks (xxh3 "
-                                   "{} expected, {} found)",
-                                   path, expected.rest_xxh3, scan.rest_xxh3));
+    problems.push_back(
+        fmt::format("{}: bytes outside every directly read row are altered: HDF5 metadata, attributes, padding or chunks (xxh3 "
+                    "{} expected, {} found)",
+                    path, expected.rest_xxh3, scan.rest_xxh3));
   compare_scan(expected, scan.rows, path, report);
 }
 
@@ -73,7 +76,8 @@ void compare_bytes(ShardInfo const& expected, ShardScan const& scan, std::string
 void compare_layouts(ShardInfo const& expected, ShardKind kind, std::string const& path, ShardReport& report) {
   auto& problems = report.altered;
   auto const found = read_layout(path);
-  if (found.kind != kind) problems.push_back(fmt::format("{}: a {} shard (the manifest says {})", path, to_string(found.kind), to_string(kind)));
+  if (found.kind != kind)
+    problems.push_back(fmt::format("{}: a {} shard (the manifest says {})", path, to_string(found.kind), to_string(kind)));
   LibraryRows library(path);
   std::map<std::string, ScannedRows> library_rows;
   for (auto const& [name, dataset] : found.datasets)
@@ -118,14 +122,12 @@ void list_strangers(std::string const& directory, std::vector<ShardInfo> const& 
   std::set<std::string> strangers;
   for (auto const& entry : std::filesystem::directory_iterator(directory)) {
     auto const file = entry.path().filename().string();
-    bool const listed =
-        std::any_of(known.begin(), known.end(), [&](ShardInfo const& shard) { return shard.file == file; });
+    bool const listed = std::any_of(known.begin(), known.end(), [&](ShardInfo const& shard) { return shard.file == file; });
     if (entry.path().extension() == ".h5" && !listed) strangers.insert(file);
   }
   for (auto const& file : strangers)
     problems.push_back(
-        fmt::format("{}/{}: the file is not in the manifest (it is never read); remove it, or make the data again",
-                    directory, file));
+        fmt::format("{}/{}: the file is not in the manifest (it is never read); remove it, or make the data again", directory, file));
 }
 
 void check_scenes(ShardIndex const& index, Problems& problems) {
@@ -148,8 +150,8 @@ void check_pairs(ShardIndex const& index, RawReader const& reader, Problems& pro
     reader.read(row.shard, "target_c2w", row.row, c2w.data());
     reader.read(row.shard, "target_fxfycxcy", row.row, fxfycxcy.data());
     for (std::int64_t view = 0; view < set.targets; ++view) {
-      auto const problem = camera_problem(&c2w[static_cast<std::size_t>(16 * view)], &fxfycxcy[static_cast<std::size_t>(4 * view)],
-                                          set.height, set.width);
+      auto const problem =
+          camera_problem(&c2w[static_cast<std::size_t>(16 * view)], &fxfycxcy[static_cast<std::size_t>(4 * view)], set.height, set.width);
       if (!problem.empty())
         problems.push_back(fmt::format("{}/{}: dataset target_c2w row {} view {} ({} under {}): {}", index.directory(),
                                        index.shards()[static_cast<std::size_t>(row.shard)].file, row.row, view, row.object, row.light,

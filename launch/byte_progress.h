@@ -1,6 +1,6 @@
 #pragma once
-// How far a command is that works through a known number of bytes: on a terminal one line rewritten in place, else a plain
-// line every ten seconds, and at the end one with the whole. Not thread-safe.
+// How far a command is that works through a known number of bytes: on a terminal one line rewritten in place, else a
+// plain line every ten seconds, and at the end one with the whole. Not thread-safe.
 
 #include <chrono>
 #include <cstdint>

@@ -79,10 +79,10 @@ class ShardEncoder {
   // Everything that decides the shard's bytes.
   std::string made_from(ObjectJob const& job) const {
     auto const views = views_of(job);
-    auto text = fmt::format("encode 1\nproducer {}\ndata {}\nobject {}\ninputs {}\ntargets {}\ntype {}\nbatch {}\ndevice {}\n",
-                            producer_, encoder_.fingerprint(), job.object, fmt::join(views.inputs, ","),
-                            fmt::join(views.targets, ","), options_.dtype, options_.batch,
-                            loaded_.model.parameters().front().tensor.device().is_cuda() ? "cuda" : "cpu");
+    auto text = fmt::format(
+        "encode 1\nproducer {}\ndata {}\nobject {}\ninputs {}\ntargets {}\ntype {}\nbatch {}\ndevice {}\n", producer_,
+        encoder_.fingerprint(), job.object, fmt::join(views.inputs, ","), fmt::join(views.targets, ","), options_.dtype,
+        options_.batch, loaded_.model.parameters().front().tensor.device().is_cuda() ? "cuda" : "cpu");
     for (auto const scene : job.scenes) text += "light " + set_.scenes[static_cast<std::size_t>(scene)].light + "\n";
     return data::made_from_hash(text + effective_yaml(loaded_.config));
   }
@@ -186,7 +186,8 @@ class ShardEncoder {
     return rows;
   }
 
-  void write_rows(data::ShardWriter& writer, ObjectJob const& job, ViewSet const& views, EncodedRows const& rows) const {
+  void write_rows(data::ShardWriter& writer, ObjectJob const& job, ViewSet const& views,
+                  EncodedRows const& rows) const {
     for (std::size_t i = 0; i < rows.scenes.size(); ++i) {
       auto const& scene = rows.scenes[i];
       auto const row = rows.first + static_cast<std::int64_t>(i);

@@ -18,8 +18,8 @@ struct EncodeOptions {
   bool overwrite = false;  // replace what another reconstructor encoded
 };
 
-// One shard per object; objects are divided over the ranks. A shard's bytes depend on neither the ranks nor on how often
-// the call was interrupted: what an earlier one finished is kept if it was made from the same (encoded_folder.h).
+// One shard per object; objects are divided over the ranks. A shard's bytes depend on neither the ranks nor on how
+// often the call was interrupted: what an earlier one finished is kept if it was made from the same (encoded_folder.h).
 // DataError also when another process is writing the folder, or it holds latents of another reconstructor.
 // Collective: all ranks call; rank 0 writes the manifest.
 void encode(dist::Communicator const& communicator, LoadedModel const& loaded, EncodeOptions const& options);

@@ -94,12 +94,15 @@ void startup(std::string const& directory) {
   auto const indexed = seconds_since(start);
   auto const pairs = std::make_shared<PairSet const>(load_pairs(*index));
   auto const loaded = seconds_since(start);
-  auto const source = make_pair_source(index, pairs, std::make_shared<RawReader const>(index), Sampler(kSeed, pairs->pairs.size()), kSeed, 0);
+  auto const source =
+      make_pair_source(index, pairs, std::make_shared<RawReader const>(index), Sampler(kSeed, pairs->pairs.size()), kSeed, 0);
   Loader loader(source, in_order(1), 1, {.threads = 1, .slots = kSlots, .allocate = {}});
   loader.release(loader.next());
-  fmt::print("{{\"what\":\"startup\",\"shards\":{},\"rows\":{},\"pairs\":{},\"index_ms\":{:.1f},\"tables_ms\":{:.1f},\"first_batch_ms\":{:.1f}}}\n",
-             index->shards().size(), pairs->rows.size(), pairs->pairs.size(), 1e3 * indexed, 1e3 * (loaded - indexed),
-             1e3 * (seconds_since(start) - loaded));
+  fmt::print(
+      "{{\"what\":\"startup\",\"shards\":{},\"rows\":{},\"pairs\":{},\"index_ms\":{:.1f},\"tables_ms\":{:.1f},\"first_batch_ms\":{:.1f}}}"
+      "\n",
+      index->shards().size(), pairs->rows.size(), pairs->pairs.size(), 1e3 * indexed, 1e3 * (loaded - indexed),
+      1e3 * (seconds_since(start) - loaded));
 }
 
 void run_loader(Arguments const& a, Verify verify) {
@@ -196,8 +199,8 @@ void consume(Arguments const& a, double gb_s) {
     loader.release(batch);
   }
   auto const seconds = seconds_since(start);
-  fmt::print("{{\"what\":\"consume\",\"step_ms\":{:.3f},\"wait_percent\":{:.4f},\"cores\":{:.4f}}}\n", 1e3 * step.count(), 100 * waited / seconds,
-             (cpu_seconds() - cpu) / seconds);
+  fmt::print("{{\"what\":\"consume\",\"step_ms\":{:.3f},\"wait_percent\":{:.4f},\"cores\":{:.4f}}}\n", 1e3 * step.count(),
+             100 * waited / seconds, (cpu_seconds() - cpu) / seconds);
 }
 
 void memory(Arguments const& a) {
@@ -215,7 +218,8 @@ void verify(Arguments const& a) {
   auto const start = Clock::now();
   auto const cpu = cpu_seconds();
   std::uint64_t bytes = 0;
-  auto const problems = verify_folder(a.directory, {.threads = a.threads, .progress = [&](std::uint64_t done, std::uint64_t) { bytes = done; }});
+  auto const problems =
+      verify_folder(a.directory, {.threads = a.threads, .progress = [&](std::uint64_t done, std::uint64_t) { bytes = done; }});
   if (!problems.empty()) throw std::runtime_error("the folder is damaged: " + problems.front());
   print_rate("verify", static_cast<double>(bytes), seconds_since(start), cpu_seconds() - cpu);
 }

@@ -112,8 +112,8 @@ TEST(ManyShardsTest, AreReadWithFewFilesOpen) {
   write_manifest(folder.path(), ShardKind::pair, files);
   struct rlimit before {};
   getrlimit(RLIMIT_NOFILE, &before);
-  struct rlimit const few {40, before.rlim_max};
-  struct rlimit const fewest {40, 40};
+  struct rlimit const few{40, before.rlim_max};
+  struct rlimit const fewest{40, 40};
   auto const index = std::make_shared<ShardIndex const>(folder.path());
   if (setrlimit(RLIMIT_NOFILE, &few) != 0) GTEST_FAIL() << "the limit on open files cannot be lowered";
   {
@@ -129,7 +129,8 @@ TEST(ManyShardsTest, AreReadWithFewFilesOpen) {
         auto const pairs = std::make_shared<PairSet const>(load_pairs(*index));
         Sampler const sampler(1, pairs->pairs.size());
         auto const source = make_pair_source(index, pairs, std::make_shared<RawReader const>(index), sampler, 1, 0);
-        Loader loader(source, [](std::uint64_t n) { return std::pair(4 * n, std::int64_t{4}); }, 4, {.threads = 4, .slots = 3, .allocate = {}});
+        Loader loader(source, [](std::uint64_t n) { return std::pair(4 * n, std::int64_t{4}); }, 4,
+                      {.threads = 4, .slots = 3, .allocate = {}});
         for (int i = 0; i < 200; ++i) loader.release(loader.next());
         std::_Exit(0);
       },

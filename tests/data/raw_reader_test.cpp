@@ -75,8 +75,8 @@ TEST_F(RawReaderTest, AShardCutShortWhileOpenIsNamed) {
   reader.read(0, "target_images", 0, bytes.data());
   std::filesystem::resize_file(folder / "p0.h5", dataset.offset + dataset.spec.row_bytes() + 5);
   EXPECT_NO_THROW(reader.read(0, "target_images", 0, bytes.data()));
-  EXPECT_TRUE(says(data_error_of([&] { reader.read(0, "target_images", 1, bytes.data()); }),
-                   {"p0.h5", "target_images", "row 1", "5 found"}));
+  EXPECT_TRUE(
+      says(data_error_of([&] { reader.read(0, "target_images", 1, bytes.data()); }), {"p0.h5", "target_images", "row 1", "5 found"}));
 }
 
 TEST_F(RawReaderTest, RequestsOutsideAreNamed) {
@@ -101,11 +101,12 @@ TEST(LargeFileTest, RowsBeyondFourGibibytesAreRead) {
   put_bytes(folder / "p.h5", "");
   std::filesystem::resize_file(folder / "p.h5", offset + last * row_bytes);
   std::ofstream(folder / "p.h5", std::ios::binary | std::ios::app) << row;
-  put_bytes(folder / "manifest.json",
-            rehashed(fmt::format("{{\"kind\":\"pair\",\"schema_version\":1,\"shards\":[{{\"attributes\":{{\"latent_mean\":[],\"latent_std\":[],"
-                                 "\"note\":\"\",\"producer\":\"\"}},\"bytes\":{},\"datasets\":{{\"values\":{{\"dtype\":\"u8\",\"offset\":{},"
-                                 "\"raw\":true,\"row_xxh3\":[{}],\"shape\":[{},{}]}}}},\"file\":\"p.h5\",\"xxh3\":\"{}\"}}],\"xxh3\":\"\"}}",
-                                 offset + (last + 1) * row_bytes, offset, hashes, last + 1, row_bytes, zero)));
+  put_bytes(
+      folder / "manifest.json",
+      rehashed(fmt::format("{{\"kind\":\"pair\",\"schema_version\":1,\"shards\":[{{\"attributes\":{{\"latent_mean\":[],\"latent_std\":[],"
+                           "\"note\":\"\",\"producer\":\"\"}},\"bytes\":{},\"datasets\":{{\"values\":{{\"dtype\":\"u8\",\"offset\":{},"
+                           "\"raw\":true,\"row_xxh3\":[{}],\"shape\":[{},{}]}}}},\"file\":\"p.h5\",\"xxh3\":\"{}\"}}],\"xxh3\":\"\"}}",
+                           offset + (last + 1) * row_bytes, offset, hashes, last + 1, row_bytes, zero)));
   auto const large = std::make_shared<ShardIndex const>(folder.path());
   std::string found(row_bytes, '\0');
   RawReader const reader(large, Verify::always);

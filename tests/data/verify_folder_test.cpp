@@ -60,7 +60,8 @@ TEST_F(VerifyFolderTest, EveryKindOfPlaceIsNamed) {
         EXPECT_EQ(found.find("dataset"), std::string::npos) << found;
       } else {
         auto const& spec = region.dataset->spec;
-        EXPECT_TRUE(says(found, {"p.h5: the file is altered", fmt::format("p.h5: dataset {} row {} at", spec.name, (at - region.begin) / spec.row_bytes())}));
+        EXPECT_TRUE(says(found, {"p.h5: the file is altered",
+                                 fmt::format("p.h5: dataset {} row {} at", spec.name, (at - region.begin) / spec.row_bytes())}));
         EXPECT_EQ(found.find("outside"), std::string::npos) << found;
       }
       flip_byte(folder / "p.h5", at);
@@ -163,9 +164,8 @@ TEST_F(VerifyFolderTest, SenselessContentIsFoundThoughItsHashIsRight) {
 }
 
 TEST_F(VerifyFolderTest, NumbersThatAreNotFiniteAreFoundInEveryFloatType) {
-  for (auto const& [dtype, bits] : {std::pair{DType::f32, std::vector<std::uint8_t>{0, 0, 0x80, 0x7f}},
-                                    {DType::f16, {0, 0x7c}},
-                                    {DType::bf16, {0xc0, 0x7f}}}) {
+  for (auto const& [dtype, bits] :
+       {std::pair{DType::f32, std::vector<std::uint8_t>{0, 0, 0x80, 0x7f}}, {DType::f16, {0, 0x7c}}, {DType::bf16, {0xc0, 0x7f}}}) {
     ShardWriter writer(folder / "p.h5", ShardKind::pair, {{"values", dtype, {3, 2}}}, {});
     std::vector<std::uint8_t> bytes(6 * bits.size(), 0x3f);
     writer.write("values", 0, 3, bytes.data());

@@ -27,8 +27,9 @@ TEST(ByteProgressTest, FilesGetALineEveryTenSecondsAndOneAtTheEnd) {
     progress.update(static_cast<std::uint64_t>(second) * 100'000'000, 2'000'000'000, start + seconds(second));
   progress.finish(start + seconds(20));
   auto const text = captured.text();
-  for (auto const* line : {" info: verify: 1.00 of 2.00 GB  50%  100 MB/s  10s left\n",
-                           " info: verify: 2.00 of 2.00 GB  100%  100 MB/s  0s left\n", " info: verify: 2.00 GB in 20.0 s, 100 MB/s\n"})
+  for (auto const* line :
+       {" info: verify: 1.00 of 2.00 GB  50%  100 MB/s  10s left\n",
+        " info: verify: 2.00 of 2.00 GB  100%  100 MB/s  0s left\n", " info: verify: 2.00 GB in 20.0 s, 100 MB/s\n"})
     EXPECT_NE(text.find(line), std::string::npos) << line << text;
   EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), 3) << text;
 }
