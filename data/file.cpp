@@ -12,6 +12,7 @@
 #include <cstring>
 #include <filesystem>
 #include <memory>
+#include <new>
 #include <system_error>
 #include <utility>
 #include <vector>
@@ -97,6 +98,17 @@ std::string read_text(std::string const& path) try {
 
 std::string temporary_name(std::string const& path) { return fmt::format("{}.tmp-{}", path, ::getpid()); }
 
+void require_space(std::string const& path, std::uint64_t bytes) {
+  auto const folder = std::filesystem::path(path).parent_path();
+  std::error_code unknown;
+  auto const free = std::filesystem::space(folder.empty() ? "." : folder, unknown).available;
+  auto const mib = [](std::uint64_t count) { return static_cast<double>(count) / (1 << 20); };
+  if (!unknown && free < bytes)
+    throw DataError(fmt::format("{}: the disk is full ({:.2f} MiB needed, {:.2f} MiB free, {:.2f} MiB missing), make room or choose "
+                                "another folder",
+                                path, mib(bytes), mib(free), mib(bytes - free)));
+}
+
 void sync_and_rename(std::string const& temporary, std::string const& path) {
   sync(temporary, O_RDONLY);
   if (std::rename(temporary.c_str(), path.c_str()) != 0) fail("rename to", path);
@@ -118,21 +130,35 @@ void write_atomically(std::string const& path, std::string const& text) {
   }
 }
 
-std::string xxh3_hex(void const* bytes, std::size_t count) {
-  return fmt::format("{:016x}", static_cast<std::uint64_t>(XXH3_64bits(bytes, count)));
+std::uint64_t xxh3(void const* bytes, std::size_t count) { return XXH3_64bits(bytes, count); }
+
+std::string hex16(std::uint64_t hash) { return fmt::format("{:016x}", hash); }
+
+std::string xxh3_hex(void const* bytes, std::size_t count) { return hex16(xxh3(bytes, count)); }
+
+RunningXxh3::RunningXxh3() : state_(XXH3_createState()) {
+  if (state_ == nullptr) throw std::bad_alloc();
+  reset();
 }
+
+RunningXxh3::~RunningXxh3() { XXH3_freeState(static_cast<XXH3_state_t*>(state_)); }
+
+void RunningXxh3::add(void const* bytes, std::size_t count) { XXH3_64bits_update(static_cast<XXH3_state_t*>(state_), bytes, count); }
+
+std::uint64_t RunningXxh3::value() const { return XXH3_64bits_digest(static_cast<XXH3_state_t const*>(state_)); }
+
+void RunningXxh3::reset() { XXH3_64bits_reset(static_cast<XXH3_state_t*>(state_)); }
 
 std::string xxh3_of_file(std::string const& path) try {
   FileDescriptor const file(path);
-  std::unique_ptr<XXH3_state_t, XXH_errorcode (*)(XXH3_state_t*)> state(XXH3_createState(), &XXH3_freeState);
-  XXH3_64bits_reset(state.get());
+  RunningXxh3 hash;
   std::vector<char> buffer(std::size_t{1} << 20);
   std::uint64_t offset = 0;
   while (auto const got = file.read_at(offset, buffer.data(), buffer.size())) {
-    XXH3_64bits_update(state.get(), buffer.data(), got);
+    hash.add(buffer.data(), got);
     offset += got;
   }
-  return fmt::format("{:016x}", static_cast<std::uint64_t>(XXH3_64bits_digest(state.get())));
+  return hex16(hash.value());
 } catch (std::system_error const& error) {
   throw DataError(fmt::format("cannot read {} ({}), check the disk", path, error.what()));
 }

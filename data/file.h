@@ -29,9 +29,27 @@ std::string read_text(std::string const& path);  // DataError if it cannot be re
 void write_atomically(std::string const& path, std::string const& text);
 // The last three steps alone, for a file written by a library.
 void sync_and_rename(std::string const& temporary, std::string const& path);
+// DataError saying how much is missing when the disk of the file `path` has fewer bytes free.
+void require_space(std::string const& path, std::uint64_t bytes);
 std::string temporary_name(std::string const& path);  // PATH.tmp-<pid>
 
-std::string xxh3_hex(void const* bytes, std::size_t count);  // 16 hex digits
+std::uint64_t xxh3(void const* bytes, std::size_t count);
+std::string hex16(std::uint64_t hash);                       // as hashes are written: 16 hex digits
+std::string xxh3_hex(void const* bytes, std::size_t count);  // both of these
 std::string xxh3_of_file(std::string const& path);
+
+class RunningXxh3 {  // of bytes that come in pieces
+ public:
+  RunningXxh3();
+  ~RunningXxh3();
+  RunningXxh3(RunningXxh3 const&) = delete;
+  RunningXxh3& operator=(RunningXxh3 const&) = delete;
+  void add(void const* bytes, std::size_t count);
+  std::uint64_t value() const;  // of what was added since the start or the last reset()
+  void reset();
+
+ private:
+  void* state_;
+};
 
 }  // namespace duoflow::data

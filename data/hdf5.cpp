@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <utility>
 
 #include "data/error.h"
@@ -83,7 +84,10 @@ bool Handle::reset() {
 void fail(char const* doing, std::string const& where) {
   std::string reason = "no reason given";
   H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, &take_first, &reason);
-  throw DataError(fmt::format("{} failed in {} ({}), check the disk or make the shard again", doing, where, reason));
+  bool const full = reason.find(fmt::format("errno = {},", ENOSPC)) != std::string::npos;
+  std::replace(reason.begin(), reason.end(), '\n', ' ');  // of the time that the library writes into it
+  throw DataError(fmt::format("{} failed in {} ({}), {}", doing, where, reason,
+                              full ? "make room on the disk" : "check the disk or make the shard again"));
 }
 
 Handle create_file(std::string const& path) {

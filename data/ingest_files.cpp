@@ -10,7 +10,7 @@
 
 #include "data/error.h"
 #include "data/linear_picture.h"
-#include "data/parallel_for.h"
+#include "data/parallel.h"
 #include "data/picture.h"
 
 namespace duoflow::data {
@@ -74,7 +74,7 @@ FileTable check_files(SourceFiles const& files, std::map<std::string, FileWish> 
   std::vector<FileFacts> facts(share);
   std::atomic<std::size_t> done{0};
   constexpr std::size_t kSayEvery = 20000;
-  parallel_for(share, options.threads, [&](std::size_t i) {
+  for_each_index(share, options.threads, [&](std::size_t i) {
     auto const& [path, wish] = all[worker + i * workers];
     facts[i] = check_file(files, path, wish, rule);
     if (++done % kSayEvery == 0 && options.say) { options.say(fmt::format("{} of {} files checked", done * workers, all.size())); }

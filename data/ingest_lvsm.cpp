@@ -20,7 +20,7 @@
 #include "data/file.h"
 #include "data/lvsm_scene.h"
 #include "data/lvsm_shard.h"
-#include "data/parallel_for.h"
+#include "data/parallel.h"
 #include "data/shard_receipt.h"
 #include "data/shard_writer.h"
 
@@ -153,7 +153,7 @@ std::vector<LvsmScene> read_scenes(SourceFiles& files, IngestOptions const& opti
   }
   std::sort(report.other_lights.begin(), report.other_lights.end());
   std::vector<LvsmScene> scenes(listed.size());
-  parallel_for(listed.size(), options.threads, [&](std::size_t i) { scenes[i] = read_lvsm_scene(files, listed[i], options.remaps, lights); });
+  for_each_index(listed.size(), options.threads, [&](std::size_t i) { scenes[i] = read_lvsm_scene(files, listed[i], options.remaps, lights); });
   std::stable_sort(scenes.begin(), scenes.end(),
                    [](LvsmScene const& a, LvsmScene const& b) { return std::tie(a.object, a.light) < std::tie(b.object, b.light); });
   return scenes;
@@ -165,7 +165,7 @@ FileTable check_scenes(std::vector<LvsmScene>& scenes, SourceFiles const& files,
   for (LvsmScene const& scene : scenes) { add_wishes(scene, wanted); }
   say(fmt::format("checking {} files of {} scenes", wanted.size(), scenes.size()));
   FileTable table = check_files(files, wanted, options);
-  parallel_for(scenes.size(), options.threads, [&](std::size_t i) { complete(scenes[i], files, table, options.remaps); });
+  for_each_index(scenes.size(), options.threads, [&](std::size_t i) { complete(scenes[i], files, table, options.remaps); });
   check_across(scenes);
   for (auto const& [path, facts] : table) {
     if (!facts.warning.empty()) { report.warnings.push_back({path, -1, facts.warning}); }
@@ -205,16 +205,21 @@ std::vector<ShardPlan> plan_shards(std::span<LvsmScene const> scenes, ShardForma
   return plans;
 }
 
+bool has_receipt(ShardPlan const& plan) {
+  auto const receipt = read_receipt(plan.path);
+  return receipt && receipt->made_from == plan.fingerprint && fs::is_regular_file(plan.path);
+}
+
 // Before hours are spent on what will not fit.
 void require_space(std::vector<ShardPlan> const& plans, ShardFormat const& format, std::string const& out) {
   std::uint64_t needed = 0;
-  for (ShardPlan const& plan : plans) { needed += has_receipt(plan.path, plan.fingerprint) ? 0 : shard_bytes(plan.members, format); }
+  for (ShardPlan const& plan : plans) { needed += has_receipt(plan) ? 0 : shard_bytes(plan.members, format); }
   std::error_code ignored;
   auto const space = fs::space(out, ignored);
   // What an earlier data set of these names takes is not free yet, but will be: only shards beyond it need new room.
   std::uint64_t old = 0;
   for (ShardPlan const& plan : plans) {
-    if (!has_receipt(plan.path, plan.fingerprint) && fs::is_regular_file(plan.path, ignored)) { old += fs::file_size(plan.path, ignored); }
+    if (!has_receipt(plan) && fs::is_regular_file(plan.path, ignored)) { old += fs::file_size(plan.path, ignored); }
   }
   if (space.available + old < needed) {
     throw DataError(fmt::format("the shards need {} bytes, the disk of {} has {} free: {} are missing (nothing was written), free some, or choose another folder "
@@ -236,11 +241,10 @@ void write_shards(std::vector<ShardPlan> const& plans, ShardFormat const& format
   if (options.exchange) { options.exchange(""); }  // nobody writes before the folder is ready
   for (std::size_t i = static_cast<std::size_t>(options.worker); i < plans.size(); i += static_cast<std::size_t>(options.workers)) {
     ShardPlan const& plan = plans[i];
-    bool const kept = is_reusable(plan.path, plan.fingerprint);
+    bool const kept = is_finished(plan.path, plan.fingerprint);
     if (!kept) {
-      fs::remove(plan.path + ".receipt");
       write_lvsm_shard(plan.path, plan.members, format, sources);
-      write_receipt(plan.path, plan.fingerprint);
+      write_receipt(plan.path, plan.fingerprint, /*producer=*/"");
     }
     report.kept += kept ? 1 : 0;
     report.shards.push_back(plan.file);

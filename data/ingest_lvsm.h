@@ -25,7 +25,7 @@ struct IngestOptions {
   bool dry_run = false;
   bool skip_bad = false;              // leave bad scenes out, listing them in OUT/skipped.txt and in the report
   std::string camera_sheet;           // PNG to draw for checking the camera convention by eye (camera_sheet.h); "": none
-  std::size_t threads = 1;
+  int threads = 1;
   int worker = 0, workers = 1;        // this process takes shards worker, worker+workers, ...
   // All workers' texts in the order of the workers, given one's own: every worker calls it equally often, and none returns before
   // all have called. Without it each worker checks all files itself.

@@ -16,7 +16,7 @@
 #include "data/environment_map.h"
 #include "data/error.h"
 #include "data/linear_picture.h"
-#include "data/parallel_for.h"
+#include "data/parallel.h"
 #include "data/picture.h"
 #include "data/shard_writer.h"
 
@@ -141,7 +141,7 @@ void write_rows(ShardWriter& writer, std::span<LvsmScene const> scenes, ShardFor
   for (LvsmScene const& scene : scenes) {
     for (std::size_t i = 0; i < scene.frames.size(); ++i) { places.push_back({&scene, i}); }
   }
-  parallel_for(places.size(), sources.threads, [&](std::size_t i) {
+  for_each_index(places.size(), sources.threads, [&](std::size_t i) {
     auto const& [scene, frame] = places[i];
     try {
       write_picture(writer, static_cast<std::int64_t>(i), scene->frames[frame], format, sources);
@@ -152,7 +152,7 @@ void write_rows(ShardWriter& writer, std::span<LvsmScene const> scenes, ShardFor
   });
   if (!format.env_sources) { return; }
   auto const lights = lights_of(scenes);
-  parallel_for(lights.size(), sources.threads, [&](std::size_t i) { write_light_source(writer, static_cast<std::int64_t>(i), lights[i], format, sources); });
+  for_each_index(lights.size(), sources.threads, [&](std::size_t i) { write_light_source(writer, static_cast<std::int64_t>(i), lights[i], format, sources); });
 }
 
 // What a failed write of a shard lacked: room on the disk, or leave to make a file so large. "" when neither was short.

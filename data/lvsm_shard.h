@@ -29,7 +29,7 @@ struct SquareFit {
 struct ShardSources {
   SourceFiles const& files;
   FileTable const& table;
-  std::size_t threads = 1;
+  int threads = 1;
 };
 
 // Of everything that a shard's bytes follow from.

@@ -3,16 +3,22 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <charconv>
 #include <cmath>
 #include <cstddef>
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <set>
+#include <stdexcept>
+#include <string_view>
 #include <system_error>
 
 #include "data/error.h"
 #include "data/file.h"
+#include "data/parallel.h"
 #include "data/shard_layout.h"
+#include "data/shard_scan.h"
 #include "data/shard_writer.h"
 
 namespace duoflow::data {
@@ -31,27 +37,6 @@ std::vector<fs::path> shards_in(std::string const& directory, ShardKind kind) {
   return paths;
 }
 
-// Rows are hashed in runs of about this many bytes, so that small rows do not cost a system call each.
-constexpr std::size_t kRunBytes = std::size_t{8} << 20;
-
-// read(first_row, rows, destination)
-template <class Read>
-std::vector<std::string> hash_rows(DatasetSpec const& spec, Read const& read) {
-  auto const row_bytes = spec.row_bytes();
-  auto const run = std::max<std::int64_t>(1, static_cast<std::int64_t>(kRunBytes / row_bytes));
-  std::vector<std::byte> buffer;
-  std::vector<std::string> hashes;
-  hashes.reserve(static_cast<std::size_t>(spec.rows()));
-  for (std::int64_t first = 0; first < spec.rows(); first += run) {
-    auto const rows = std::min(run, spec.rows() - first);
-    buffer.resize(static_cast<std::size_t>(rows) * row_bytes);
-    read(first, rows, buffer);
-    for (std::int64_t row = 0; row < rows; ++row)
-      hashes.push_back(xxh3_hex(buffer.data() + static_cast<std::size_t>(row) * row_bytes, row_bytes));
-  }
-  return hashes;
-}
-
 void require_finite(std::vector<float> const& numbers, char const* name, std::string const& path) {
   if (!std::all_of(numbers.begin(), numbers.end(), [](float x) { return std::isfinite(x); }))
     throw DataError(fmt::format("{}: attribute {} holds a number that is not finite (encoding diverged), encode again", path, name));
@@ -59,12 +44,15 @@ void require_finite(std::vector<float> const& numbers, char const* name, std::st
 
 Json to_json(ShardInfo const& shard) {
   auto datasets = Json::object();
-  for (auto const& [name, dataset] : shard.datasets)
+  for (auto const& [name, dataset] : shard.datasets) {
+    auto hashes = Json::array();
+    for (auto const hash : dataset.row_xxh3) hashes.push_back(hex16(hash));
     datasets[name] = {{"dtype", to_string(dataset.spec.dtype)},
                       {"shape", dataset.spec.shape},
                       {"offset", dataset.offset},
                       {"raw", dataset.raw},
-                      {"row_xxh3", dataset.row_xxh3}};
+                      {"row_xxh3", std::move(hashes)}};
+  }
   Json attributes = {{"producer", shard.attributes.producer},
                      {"note", shard.attributes.note},
                      {"latent_mean", shard.attributes.latent_mean},
@@ -72,46 +60,150 @@ Json to_json(ShardInfo const& shard) {
   return {{"file", shard.file},
           {"bytes", shard.bytes},
           {"xxh3", shard.xxh3},
+          {"rest_xxh3", shard.rest_xxh3},
           {"attributes", std::move(attributes)},
           {"datasets", std::move(datasets)}};
 }
 
-DatasetIndex dataset_from_json(std::string const& name, Json const& json) {
+// ---- reading. A folder of 1000 shards has a million row hashes and little else: they are taken out of the text before it is parsed.
+
+using RowHashLists = std::vector<std::vector<std::uint64_t>>;
+
+struct Nonsense : std::runtime_error {  // without the file's name, which the caller knows
+  using std::runtime_error::runtime_error;
+};
+
+std::uint64_t hash_from_hex(std::string_view digits) {
+  std::uint64_t hash = 0;
+  auto const [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), hash, 16);
+  if (digits.size() != 16 || error != std::errc() || end != digits.data() + digits.size())
+    throw Nonsense(fmt::format("\"{}\" is no hash of 16 hex digits", digits));
+  return hash;
+}
+
+// Between [ and ] of a list as this program writes it: "0123456789abcdef","...", nothing else.
+std::vector<std::uint64_t> hashes_from_list(std::string_view list) {
+  constexpr std::size_t stride = sizeof("\"0123456789abcdef\",") - 1;
+  if (!list.empty() && (list.size() + 1) % stride != 0) throw Nonsense("a list row_xxh3 is not one of hashes of 16 hex digits");
+  std::vector<std::uint64_t> hashes;
+  hashes.reserve((list.size() + 1) / stride);
+  for (std::size_t at = 0; at < list.size(); at += stride) {
+    if (list[at] != '"' || list[at + 17] != '"' || (at + 18 < list.size() && list[at + 18] != ','))
+      throw Nonsense("a list row_xxh3 is not one of hashes of 16 hex digits");
+    hashes.push_back(hash_from_hex(list.substr(at + 1, 16)));
+  }
+  return hashes;
+}
+
+// The text with each list of row hashes replaced by its number in `lists`. (Within a string the quotes would be escaped.)
+std::string take_out_hashes(std::string_view text, RowHashLists& lists) {
+  constexpr std::string_view key = "\"row_xxh3\":[";
+  std::string rest;
+  for (std::size_t at = 0;;) {
+    auto const found = text.find(key, at);
+    auto const end = found == text.npos ? text.npos : text.find(']', found);
+    if (end == text.npos) return rest.append(text.substr(at));
+    rest.append(text.substr(at, found + key.size() - 1 - at)).append(std::to_string(lists.size()));
+    lists.push_back(hashes_from_list(text.substr(found + key.size(), end - found - key.size())));
+    at = end + 1;
+  }
+}
+
+std::int64_t count_from_json(Json const& json, char const* what) {
+  auto const number = json.is_number_integer() && !json.is_number_unsigned() ? json.get<std::int64_t>() : -1;
+  auto const natural = json.is_number_unsigned() ? json.get<std::uint64_t>() : std::uint64_t{0};
+  if (!json.is_number_integer() || (!json.is_number_unsigned() && number < 0) || natural > std::uint64_t{1} << 62)
+    throw Nonsense(fmt::format("{} is {} (a number from 0 to 2^62 needed)", what, json.dump()));
+  return json.is_number_unsigned() ? static_cast<std::int64_t>(natural) : number;
+}
+
+DatasetIndex dataset_from_json(std::string const& name, Json const& json, RowHashLists& lists) {
   DatasetIndex dataset;
-  dataset.spec = {name, dtype_from_string(json.at("dtype")), json.at("shape")};
-  dataset.offset = json.at("offset");
-  dataset.raw = json.at("raw");
-  dataset.row_xxh3 = json.at("row_xxh3").get<std::vector<std::string>>();
+  dataset.spec = {name, dtype_from_string(json.at("dtype")), {}};
+  auto bytes = static_cast<std::int64_t>(byte_size(dataset.spec.dtype));
+  for (auto const& size : json.at("shape")) {
+    dataset.spec.shape.push_back(count_from_json(size, "a size of a shape"));
+    auto const first = dataset.spec.shape.size() == 1;  // there may be no rows, but a row has bytes
+    if ((!first && dataset.spec.shape.back() == 0) ||
+        __builtin_mul_overflow(bytes, std::max<std::int64_t>(1, dataset.spec.shape.back()), &bytes))
+      throw Nonsense(fmt::format("dataset {} has the senseless shape {}", name, json.at("shape").dump()));
+  }
+  if (dataset.spec.shape.empty()) throw Nonsense(fmt::format("dataset {} has no shape", name));
+  dataset.offset = static_cast<std::uint64_t>(count_from_json(json.at("offset"), "an offset"));
+  dataset.raw = json.at("raw").get<bool>();
+  dataset.row_xxh3 = std::move(lists.at(static_cast<std::size_t>(count_from_json(json.at("row_xxh3"), "row_xxh3"))));
   if (static_cast<std::int64_t>(dataset.row_xxh3.size()) != dataset.spec.rows())
-    throw DataError(fmt::format("dataset {} has {} row hashes for {} rows", name, dataset.row_xxh3.size(), dataset.spec.rows()));
+    throw Nonsense(fmt::format("dataset {} has {} row hashes for {} rows", name, dataset.row_xxh3.size(), dataset.spec.rows()));
   return dataset;
 }
 
-ShardInfo shard_from_json(Json const& json) {
+ShardInfo shard_from_json(Json const& json, RowHashLists& lists) {
   ShardInfo shard;
-  shard.file = json.at("file");
-  shard.bytes = json.at("bytes");
-  shard.xxh3 = json.at("xxh3");
+  shard.file = json.at("file").get<std::string>();
+  if (shard.file.empty() || shard.file == "." || shard.file == ".." ||
+      shard.file.find_first_of(std::string_view("/\0", 2)) != std::string::npos)
+    throw Nonsense(fmt::format("shard \"{}\" is not the name of a file in the folder", shard.file));
+  shard.bytes = static_cast<std::uint64_t>(count_from_json(json.at("bytes"), "the size of a shard"));
+  shard.xxh3 = hex16(hash_from_hex(json.at("xxh3").get<std::string>()));
+  if (json.contains("rest_xxh3")) shard.rest_xxh3 = hex16(hash_from_hex(json.at("rest_xxh3").get<std::string>()));
   auto const& attributes = json.at("attributes");
   shard.attributes = {attributes.at("producer"), attributes.at("latent_mean"), attributes.at("latent_std"), attributes.at("note")};
-  for (auto const& [name, dataset] : json.at("datasets").items()) shard.datasets[name] = dataset_from_json(name, dataset);
+  for (auto const& [name, dataset] : json.at("datasets").items()) shard.datasets[name] = dataset_from_json(name, dataset, lists);
   return shard;
-}
-
-void require_unaltered(Json json, std::string const& path) {
-  std::string const expected = json.at("xxh3");
-  json.erase("xxh3");
-  auto const text = json.dump();
-  auto const found = xxh3_hex(text.data(), text.size());
-  if (found != expected)
-    throw DataError(fmt::format("{} is altered (hash {} expected, {} found), restore it or write it again", path, expected, found));
 }
 
 void require_version(Json const& json, std::string const& path) {
   auto const version = json.at("schema_version").get<std::int64_t>();
   if (version < 1 || version > kSchemaVersion)
-    throw DataError(fmt::format("{} has schema version {} (this program reads up to {}), use a newer program or make the data again",
-                                path, version, kSchemaVersion));
+    throw DataError(fmt::format("{} has schema version {} (this program reads up to {}), use a newer program or make the data again", path,
+                                version, kSchemaVersion));
+}
+
+// The manifest's own hash where the text is as write_manifest writes it and unaltered. It is of the text without the last key, so
+// nothing has to be parsed for it.
+std::optional<std::string> own_hash(std::string_view text) {
+  constexpr std::string_view key = ",\"xxh3\":\"", end = "\"}";
+  if (text.ends_with('\n')) text.remove_suffix(1);
+  if (text.size() < key.size() + 16 + end.size() || !text.ends_with(end)) return std::nullopt;
+  auto const at = text.size() - end.size() - 16 - key.size();
+  RunningXxh3 body;
+  body.add(text.data(), at);
+  body.add("}", 1);
+  auto hash = std::string(text.substr(at + key.size(), 16));
+  if (text.substr(at, key.size()) != key || hex16(body.value()) != hash) return std::nullopt;
+  return hash;
+}
+
+// Altered (an error), or the same JSON in the form of another tool (spaces, order): that one brought into our form.
+std::string rewritten(std::string const& text, std::string const& path) {
+  auto json = Json::parse(text);
+  require_version(json, path);
+  auto own = json.dump();
+  if (own_hash(own)) return own;
+  std::string const expected = json.at("xxh3");
+  json.erase("xxh3");
+  auto const body = json.dump();
+  throw DataError(fmt::format("{} is altered (hash {} expected, {} found), restore it or write it again", path, expected,
+                              xxh3_hex(body.data(), body.size())));
+}
+
+// The parser quotes what it stumbled over, which may be anything.
+std::string printable(std::string text) {
+  std::replace_if(
+      text.begin(), text.end(), [](char c) { return c < ' ' || c > '~'; }, '?');
+  return text;
+}
+
+void fill_manifest(Manifest& manifest, Json const& json, RowHashLists& lists) try {
+  manifest.kind = kind_from_string(json.at("kind"));
+  std::set<std::string> names;
+  for (auto const& shard : json.at("shards")) {
+    manifest.shards.push_back(shard_from_json(shard, lists));
+    if (!names.insert(manifest.shards.back().file).second)
+      throw Nonsense(fmt::format("shard {} is listed twice", manifest.shards.back().file));
+  }
+} catch (DataError const& error) {
+  throw Nonsense(error.what());
 }
 
 }  // namespace
@@ -121,28 +213,29 @@ std::string manifest_path(std::string const& directory) { return directory + "/m
 Manifest read_manifest(std::string const& directory) {
   auto const path = manifest_path(directory);
   if (!std::filesystem::exists(path))
-    throw DataError(fmt::format("{} has no manifest.json (no data folder, or not finished), name a folder made by synth, ingest or "
-                                "encode, or finish making it",
-                                directory));
+    throw DataError(
+        fmt::format("{} has no manifest.json (no data folder, or not finished), name a folder made by synth, ingest or "
+                    "encode, or finish making it",
+                    directory));
+  auto text = read_text(path);
   try {
-    auto const json = Json::parse(read_text(path));
+    if (!own_hash(text)) text = rewritten(text, path);
+    RowHashLists lists;
+    auto rest = take_out_hashes(text, lists);
+    if (rest.ends_with('\n')) rest.pop_back();
+    auto const json = Json::parse(rest);
     require_version(json, path);
-    require_unaltered(json, path);
-    Manifest manifest{.kind = kind_from_string(json.at("kind")), .shards = {}, .xxh3 = json.at("xxh3")};
-    for (auto const& shard : json.at("shards")) manifest.shards.push_back(shard_from_json(shard));
+    // A key given twice would be read as one of the two.
+    if (json.dump() != rest) throw Nonsense("a key is given twice, or a number is not as this program writes it");
+    Manifest manifest{.kind = ShardKind::scene, .shards = {}, .xxh3 = json.at("xxh3")};
+    fill_manifest(manifest, json, lists);
+    for (auto const& shard : manifest.shards) require_sound(shard, directory + "/" + shard.file);
     return manifest;
   } catch (Json::exception const& error) {
-    throw DataError(fmt::format("{} cannot be understood ({}), restore it or write it again", path, error.what()));
+    throw DataError(fmt::format("{} cannot be understood ({}), restore it or write it again", path, printable(error.what())));
+  } catch (Nonsense const& error) {
+    throw DataError(fmt::format("{} makes no sense ({}), write it again", path, error.what()));
   }
-}
-
-std::vector<std::string> hash_direct_rows(DatasetIndex const& dataset, FileDescriptor const& bytes, std::string const& path) {
-  return hash_rows(dataset.spec, [&](std::int64_t first, std::int64_t, std::vector<std::byte>& buffer) {
-    auto const offset = dataset.offset + static_cast<std::uint64_t>(first) * dataset.spec.row_bytes();
-    if (bytes.read_at(offset, buffer.data(), buffer.size()) != buffer.size())
-      throw DataError(fmt::format("{} ends inside dataset {} ({} bytes expected at offset {}), make the shard again", path,
-                                  dataset.spec.name, buffer.size(), offset));
-  });
 }
 
 ShardInfo survey_shard(std::string const& directory, ShardKind kind, std::string const& file) {
@@ -155,17 +248,17 @@ ShardInfo survey_shard(std::string const& directory, ShardKind kind, std::string
                                 to_string(layout.kind), to_string(kind)));
   require_finite(layout.attributes.latent_mean, "latent_mean", path);
   require_finite(layout.attributes.latent_std, "latent_std", path);
-  ShardInfo shard{.file = file, .bytes = 0, .xxh3 = "", .datasets = std::move(layout.datasets), .attributes = layout.attributes};
+  ShardInfo shard{
+      .file = file, .bytes = 0, .xxh3 = "", .rest_xxh3 = "", .datasets = std::move(layout.datasets), .attributes = layout.attributes};
   try {
     FileDescriptor const bytes(path);
+    auto scan = scan_shard(bytes, shard.datasets, {});
     LibraryRows library(path);
     for (auto& [name, dataset] : shard.datasets)
-      dataset.row_xxh3 = dataset.raw ? hash_direct_rows(dataset, bytes, path)
-                                     : hash_rows(dataset.spec, [&](std::int64_t first, std::int64_t rows, std::vector<std::byte>& buffer) {
-                                         library.read(dataset.spec, first, rows, buffer.data());
-                                       });
-    shard.bytes = bytes.size();
-    shard.xxh3 = xxh3_of_file(path);
+      dataset.row_xxh3 = std::move((dataset.raw ? scan.rows[name] : scan_library_rows(dataset.spec, library)).xxh3);
+    shard.bytes = scan.bytes;
+    shard.xxh3 = scan.xxh3;
+    shard.rest_xxh3 = scan.rest_xxh3;
   } catch (std::system_error const& error) {
     throw DataError(fmt::format("cannot read {} ({}), check the disk", path, error.what()));
   }
@@ -180,11 +273,12 @@ void begin_folder(std::string const& directory) {
 void write_manifest(std::string const& directory, ShardKind kind, std::vector<std::string> const& files) {
   Json json = {{"schema_version", kSchemaVersion}, {"kind", to_string(kind)}, {"shards", Json::array()}};
   std::set<std::string> seen;
-  for (auto const& file : files) {
+  for (auto const& file : files)
     if (!seen.insert(file).second)
       throw DataError(fmt::format("shard {} is listed twice for {} (its samples would count twice), list it once", file, directory));
-    json["shards"].push_back(to_json(survey_shard(directory, kind, file)));
-  }
+  std::vector<ShardInfo> shards(files.size());
+  for_each_index(files.size(), 0, [&](std::size_t i) { shards[i] = survey_shard(directory, kind, files[i]); });
+  for (auto const& shard : shards) json["shards"].push_back(to_json(shard));
   try {
     auto const text = json.dump();
     json["xxh3"] = xxh3_hex(text.data(), text.size());

@@ -1,9 +1,12 @@
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
-#include <optional>
+#include <iterator>
+#include <utility>
 
 #include "data/error.h"
+#include "data/parallel.h"
 #include "data/shard_index.h"
 #include "data/tables.h"
 
@@ -53,6 +56,12 @@ class PooledStatistics {
   double rows_ = 0;
 };
 
+// One shard's part of the set: its rows and pairs numbered from 0.
+struct ShardPairs {
+  PairSet set;
+  Common common;
+};
+
 // Shapes of one shard into `set`; returns them under their names.
 Common read_shapes(Tables const& tables, std::int64_t shard, PairSet& set) {
   auto const& latents = tables.require(shard, "latents", {DType::f32, DType::f16, DType::bf16}, {kAny, kAny, kAny});
@@ -84,7 +93,7 @@ Common read_shapes(Tables const& tables, std::int64_t shard, PairSet& set) {
            {"alpha (0 or 1)", set.has_alpha}}};
 }
 
-void add_rows(Tables const& tables, std::int64_t shard, PairSet& set) {
+void read_rows(Tables const& tables, std::int64_t shard, PairSet& set) {
   auto const rows = tables.require(shard, "latents", {set.latent_dtype}, {kAny, kAny, kAny}).rows();
   auto const env_rows = tables.require(shard, "env", {DType::f16}, {kAny, kAny, kAny, 3}).rows();
   auto const objects = tables.names(shard, "row/object", rows), lights = tables.names(shard, "row/light", rows);
@@ -98,20 +107,34 @@ void add_rows(Tables const& tables, std::int64_t shard, PairSet& set) {
   }
 }
 
-void add_pairs(Tables const& tables, std::int64_t shard, std::int64_t first_row, PairSet& set) {
+void read_pairs(Tables const& tables, std::int64_t shard, PairSet& set) {
   auto const pairs = tables.integers(shard, "pairs", {kAny, 2});
-  auto const rows = static_cast<std::int64_t>(set.rows.size()) - first_row;
+  auto const rows = static_cast<std::int64_t>(set.rows.size());
   for (std::size_t i = 0; i + 1 < pairs.size(); i += 2) {
     auto const x0 = pairs[i], x1 = pairs[i + 1];
     if (x0 < 0 || x0 >= rows || x1 < 0 || x1 >= rows)
       throw DataError(fmt::format("{}: pair {} joins rows {} and {} (the shard has {}), encode again", tables.path(shard), i / 2, x0, x1, rows));
-    auto const& from = set.rows[static_cast<std::size_t>(first_row + x0)];
-    auto const& to = set.rows[static_cast<std::size_t>(first_row + x1)];
+    auto const& from = set.rows[static_cast<std::size_t>(x0)];
+    auto const& to = set.rows[static_cast<std::size_t>(x1)];
     if (from.object != to.object || from.view_set != to.view_set)
       throw DataError(fmt::format("{}: pair {} joins {} (views {}) and {} (views {}): one object and set of views needed, encode again",
                                   tables.path(shard), i / 2, from.object, from.view_set, to.object, to.view_set));
-    set.pairs.push_back({first_row + x0, first_row + x1});
+    set.pairs.push_back({x0, x1});
   }
+}
+
+ShardPairs read_shard(Tables const& tables, std::int64_t shard) {
+  ShardPairs part;
+  part.common = read_shapes(tables, shard, part.set);
+  read_rows(tables, shard, part.set);
+  read_pairs(tables, shard, part.set);
+  return part;
+}
+
+void append(PairSet& set, PairSet part) {
+  auto const first_row = static_cast<std::int64_t>(set.rows.size());
+  std::move(part.rows.begin(), part.rows.end(), std::back_inserter(set.rows));
+  for (auto const& pair : part.pairs) set.pairs.push_back({first_row + pair.x0, first_row + pair.x1});
 }
 
 }  // namespace
@@ -120,24 +143,32 @@ PairSet load_pairs(ShardIndex const& index) {
   if (index.kind() != ShardKind::pair)
     throw DataError(fmt::format("{} holds scene shards (pair shards needed here), encode it first (duoflow encode)", index.directory()));
   Tables const tables(index);
+  std::vector<ShardPairs> parts(index.shards().size());
+  for_each_index(parts.size(), kTableThreads, [&](std::size_t i) { parts[i] = read_shard(tables, static_cast<std::int64_t>(i)); });
   PairSet set;
+  std::size_t rows = 0, pairs = 0;
+  for (auto const& [part, common] : parts) {
+    rows += part.rows.size();
+    pairs += part.pairs.size();
+  }
   PooledStatistics statistics;
-  std::optional<Common> first;
-  for (std::int64_t shard = 0; shard < static_cast<std::int64_t>(index.shards().size()); ++shard) {
-    auto const& info = index.shards()[static_cast<std::size_t>(shard)];
-    auto const common = read_shapes(tables, shard, set);
-    if (!first) {
-      first = common;
+  for (std::size_t shard = 0; shard < parts.size(); ++shard) {
+    auto const& info = index.shards()[shard];
+    auto& [part, common] = parts[shard];
+    if (shard == 0) {
+      set = part;
+      set.rows.clear();
+      set.pairs.clear();
+      set.rows.reserve(rows);
+      set.pairs.reserve(pairs);
       set.producer = info.attributes.producer;
     }
-    require_same(*first, common);
+    require_same(parts.front().common, common);
     if (info.attributes.producer != set.producer)
       throw DataError(fmt::format("{} was encoded by {} ({} by {}: their latents do not mix), encode them again together", common.path,
-                                  info.attributes.producer, first->path, set.producer));
-    auto const first_row = static_cast<std::int64_t>(set.rows.size());
-    add_rows(tables, shard, set);
-    add_pairs(tables, shard, first_row, set);
-    statistics.add(info, static_cast<std::int64_t>(set.rows.size()) - first_row, set.dim, common.path);
+                                  info.attributes.producer, parts.front().common.path, set.producer));
+    statistics.add(info, static_cast<std::int64_t>(part.rows.size()), set.dim, common.path);
+    append(set, std::move(part));
   }
   statistics.write(set.latent_mean, set.latent_std);
   return set;

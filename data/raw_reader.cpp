@@ -1,13 +1,16 @@
 #include "data/raw_reader.h"
 
 #include <fmt/format.h>
+#include <sys/resource.h>
 
 #include <algorithm>
 #include <atomic>
 #include <cstdio>
 #include <cstring>
+#include <deque>
 #include <map>
 #include <mutex>
+#include <set>
 #include <system_error>
 #include <utility>
 #include <vector>
@@ -15,6 +18,7 @@
 #include "data/error.h"
 #include "data/file.h"
 #include "data/shard_layout.h"
+#include "data/shard_scan.h"
 
 namespace duoflow::data {
 namespace {
@@ -37,23 +41,43 @@ struct Source {
   std::unique_ptr<TouchedRows> touched;
 };
 
+using Descriptor = std::shared_ptr<FileDescriptor const>;  // whoever reads holds it: closing cannot pull it away
+
 struct OpenShard {
   ShardInfo const* info = nullptr;
   std::string path;
-  FileDescriptor file;
   std::map<std::string, Source, std::less<>> datasets;
+  std::mutex mutex;        // of the next two
+  Descriptor file;         // null: closed (not read yet, or too many were open)
+  bool as_listed = false;  // the bytes around the rows have been compared with the manifest
   std::once_flag library_opened;
   std::unique_ptr<LibraryRows> library;  // only where some dataset needs it
 };
 
-void say_slow_path(std::string const& path, std::string const& dataset) {
-  static std::once_flag said;
-  std::call_once(said, [&] {
-    fmt::print(stderr,
-               "note: {} (dataset {}) is not laid out for direct reads (chunks, filters or byte order), so it and others like it are "
-               "read through HDF5 on one thread; make them again for full speed\n",
-               path, dataset);
-  });
+// A quarter of the files that this process may have open; more may be open when the folder has more shards and the system allows it.
+std::size_t most_open_files(std::size_t shards) {
+  struct rlimit limit {};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return 64;
+  if (limit.rlim_cur / 4 < shards && limit.rlim_cur < limit.rlim_max) {
+    limit.rlim_cur = std::min<rlim_t>(limit.rlim_max, 4 * shards);
+    ::setrlimit(RLIMIT_NOFILE, &limit);
+    ::getrlimit(RLIMIT_NOFILE, &limit);
+  }
+  return std::max<std::size_t>(1, limit.rlim_cur / 4);
+}
+
+// Once per folder and process.
+void say_slow_path(std::string const& folder, OpenShard const& shard, std::string const& dataset) {
+  static std::mutex mutex;
+  static std::set<std::string> said;
+  {
+    std::lock_guard const held(mutex);
+    if (!said.insert(folder).second) return;
+  }
+  fmt::print(stderr,
+             "note: {}: dataset {} cannot be read directly ({}), so it and others like it in this folder are read through HDF5, one thread "
+             "at a time; `duoflow repack` makes shards for full speed\n",
+             shard.path, dataset, shard.library->obstacle(dataset));
 }
 
 }  // namespace
@@ -62,13 +86,16 @@ struct RawReader::State {
   std::shared_ptr<ShardIndex const> index;
   Verify verify;
   std::vector<std::unique_ptr<OpenShard>> shards;
+  std::size_t most_open;
+  mutable std::mutex open_mutex;
+  mutable std::deque<OpenShard*> opened;  // oldest first; guarded by open_mutex
 
-  State(std::shared_ptr<ShardIndex const> index_, Verify verify_) : index(std::move(index_)), verify(verify_) {
+  State(std::shared_ptr<ShardIndex const> index_, Verify verify_)
+      : index(std::move(index_)), verify(verify_), most_open(most_open_files(index->shards().size())) {
     for (auto const& info : index->shards()) {
       auto& shard = *shards.emplace_back(std::make_unique<OpenShard>());
       shard.info = &info;
       shard.path = index->directory() + "/" + info.file;
-      shard.file = FileDescriptor(shard.path);
       for (auto const& [name, dataset] : info.datasets)
         shard.datasets[name] = {&dataset, std::make_unique<TouchedRows>(dataset.spec.rows())};
     }
@@ -76,8 +103,8 @@ struct RawReader::State {
 
   std::pair<OpenShard&, Source&> find(std::int64_t shard, std::string const& dataset, std::int64_t first_row, std::int64_t rows) const {
     if (shard < 0 || shard >= static_cast<std::int64_t>(shards.size()))
-      throw DataError(fmt::format("{} has no shard {} ({} shards), the index and the request disagree", index->directory(), shard,
-                                  shards.size()));
+      throw DataError(
+          fmt::format("{} has no shard {} ({} shards), the index and the request disagree", index->directory(), shard, shards.size()));
     auto& open = *shards[static_cast<std::size_t>(shard)];
     auto const found = open.datasets.find(dataset);
     if (found == open.datasets.end())
@@ -89,20 +116,58 @@ struct RawReader::State {
     return {open, found->second};
   }
 
+  Descriptor descriptor(OpenShard& shard) const {
+    Descriptor file;
+    {
+      std::lock_guard const held(shard.mutex);
+      if (shard.file) return shard.file;
+      file = std::make_shared<FileDescriptor const>(shard.path);
+      if (verify != Verify::never && !shard.as_listed) require_as_listed(shard, *file);
+      shard.as_listed = true;
+      shard.file = file;
+    }
+    if (auto* const oldest = note_opened(shard)) {
+      std::lock_guard const held(oldest->mutex);
+      oldest->file.reset();
+    }
+    return file;
+  }
+
+  OpenShard* note_opened(OpenShard& shard) const {  // returns the one to close, if any
+    std::lock_guard const held(open_mutex);
+    opened.push_back(&shard);
+    if (opened.size() <= most_open) return nullptr;
+    auto* const oldest = opened.front();
+    opened.pop_front();
+    return oldest;
+  }
+
+  // The rows are compared as they are read; attributes and layout stand outside them.
+  void require_as_listed(OpenShard const& shard, FileDescriptor const& file) const {
+    if (!rest_is_cheap(*shard.info)) return;
+    auto const found = hash_rest(file, *shard.info);
+    if (found != shard.info->rest_xxh3)
+      throw DataError(
+          fmt::format("{} is altered outside its rows (HDF5 metadata, attributes or padding; xxh3 {} expected, {} found), or it "
+                      "was written anew after the manifest; restore it or make the folder again",
+                      shard.path, shard.info->rest_xxh3, found));
+  }
+
   void fetch(OpenShard& shard, DatasetIndex const& dataset, std::int64_t row, std::size_t begin, std::size_t bytes,
              void* destination) const {
     auto const offset = dataset.offset + static_cast<std::uint64_t>(row) * dataset.spec.row_bytes() + begin;
     std::size_t got = 0;
     try {
-      got = shard.file.read_at(offset, destination, bytes);
+      got = descriptor(shard)->read_at(offset, destination, bytes);
     } catch (std::system_error const& error) {
       throw DataError(fmt::format("{}: reading dataset {} row {} at offset {} failed ({}), check the disk", shard.path, dataset.spec.name,
                                   row, offset, error.what()));
     }
     if (got != bytes)
-      throw DataError(fmt::format("{} ends inside dataset {} row {} ({} bytes expected at offset {}, {} found: the file was cut short), "
-                                  "restore it or make it again",
-                                  shard.path, dataset.spec.name, row, bytes, offset, got));
+      throw DataError(
+          fmt::format("{} ends inside dataset {} row {} ({} bytes expected at offset {}, {} found: the file was cut short), "
+                      "restore it or make it again",
+                      shard.path, dataset.spec.name, row, bytes, offset, got));
   }
 
   // The library crashes on some damaged files, so the bytes are proven good before it parses them.
@@ -117,8 +182,8 @@ struct RawReader::State {
   }
 
   void fetch_by_library(OpenShard& shard, DatasetIndex const& dataset, std::int64_t first_row, std::int64_t rows, void* destination) const {
-    say_slow_path(shard.path, dataset.spec.name);
     std::call_once(shard.library_opened, [&] { open_library(shard, dataset.spec.name); });
+    say_slow_path(index->directory(), shard, dataset.spec.name);
     shard.library->read(dataset.spec, first_row, rows, destination);
   }
 
@@ -129,19 +194,17 @@ struct RawReader::State {
   void check(OpenShard const& shard, Source const& source, std::int64_t row, void const* bytes) const {
     auto const& dataset = *source.index;
     auto const row_bytes = dataset.spec.row_bytes();
-    auto const found = xxh3_hex(bytes, row_bytes);
-    auto const& expected = dataset.row_xxh3[static_cast<std::size_t>(row)];
+    auto const found = xxh3(bytes, row_bytes), expected = dataset.row_xxh3[static_cast<std::size_t>(row)];
     if (found != expected)
-      throw DataError(fmt::format("{}: dataset {} row {} at offset {} is altered (xxh3 {} expected, {} found), restore the file or make "
-                                  "it again",
-                                  shard.path, dataset.spec.name, row, dataset.offset + static_cast<std::uint64_t>(row) * row_bytes,
-                                  expected, found));
+      throw DataError(fmt::format(
+          "{}: dataset {} row {} at offset {} is altered (xxh3 {} expected, {} found), restore the file or make "
+          "it again",
+          shard.path, dataset.spec.name, row, dataset.offset + static_cast<std::uint64_t>(row) * row_bytes, hex16(expected), hex16(found)));
     source.touched->add(row);
   }
 };
 
-RawReader::RawReader(std::shared_ptr<ShardIndex const> index, Verify verify)
-    : state_(std::make_unique<State>(std::move(index), verify)) {}
+RawReader::RawReader(std::shared_ptr<ShardIndex const> index, Verify verify) : state_(std::make_unique<State>(std::move(index), verify)) {}
 
 RawReader::~RawReader() = default;
 

@@ -1,6 +1,7 @@
 #pragma once
 // RawReader: rows of a data folder straight into the caller's memory by pread; H5Dread on one thread where a layout
-// does not allow it (said once on stderr). Thread-safe. Shards stay open while it lives. 16-bit floats arrive as stored.
+// does not allow it (said once per folder on stderr, with the reason). Thread-safe. A shard is opened when it is first
+// read and stays open, unless the folder has more shards than files may be open. 16-bit floats arrive as stored.
 
 #include <cstddef>
 #include <cstdint>
@@ -11,7 +12,8 @@
 
 namespace duoflow::data {
 
-// When a row is compared with the manifest's hash. first_touch: once per reader and row.
+// When a row is compared with the manifest's hash. first_touch: once per reader and row. Both that check also compare a
+// shard's metadata when it is opened: one written anew after the manifest is found there.
 enum class Verify { first_touch, always, never };
 
 class RawReader {

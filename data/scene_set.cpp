@@ -1,9 +1,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <optional>
+#include <iterator>
+#include <utility>
 
 #include "data/error.h"
+#include "data/parallel.h"
 #include "data/shard_index.h"
 #include "data/tables.h"
 
@@ -53,6 +55,43 @@ SceneEntry make_scene(SceneTable const& table, std::int64_t shard, std::size_t r
   return scene;
 }
 
+struct ShardScenes {
+  SceneSet set;
+  Common common;
+};
+
+ShardScenes read_shard(Tables const& tables, std::int64_t shard) {
+  auto const path = tables.path(shard);
+  auto const& images = tables.require(shard, "images", {DType::u8}, {kAny, kAny, kAny, 3});
+  auto const frames = images.rows();
+  SceneSet set;
+  set.height = images.shape[1];
+  set.width = images.shape[2];
+  set.has_alpha = tables.has(shard, "alpha");
+  if (set.has_alpha) tables.require(shard, "alpha", {DType::u8}, {frames, set.height, set.width});
+  bool const shared_maps = tables.has(shard, "env");
+  set.env_per_frame = !shared_maps && tables.has(shard, "env_ldr");
+  std::int64_t env_rows = 0;
+  if (shared_maps || set.env_per_frame) {
+    auto const& env = shared_maps ? tables.require(shard, "env", {DType::f16}, {kAny, kAny, kAny, 3})
+                                  : tables.require(shard, "env_ldr", {DType::u8}, {frames, kAny, kAny, 3});
+    set.env_height = env.shape[1];
+    set.env_width = env.shape[2];
+    if (shared_maps) env_rows = env.rows();
+  }
+  if (set.env_per_frame) tables.require(shard, "env_hdr", {DType::u8}, {frames, set.env_height, set.env_width, 3});
+  Common common{path,
+                {{"image height", set.height},
+                 {"image width", set.width},
+                 {"environment map height", set.env_height},
+                 {"environment map width", set.env_width},
+                 {"alpha (0 or 1)", set.has_alpha},
+                 {"environment maps per frame (0 or 1)", set.env_per_frame}}};
+  auto const table = read_table(tables, shard, frames, env_rows);
+  for (std::size_t row = 0; row < table.first_frame.size(); ++row) set.scenes.push_back(make_scene(table, shard, row, path));
+  return {std::move(set), std::move(common)};
+}
+
 }  // namespace
 
 SceneSet load_scenes(ShardIndex const& index) {
@@ -60,39 +99,15 @@ SceneSet load_scenes(ShardIndex const& index) {
     throw DataError(fmt::format("{} holds pair shards (scene shards needed here), give the folder they were encoded from",
                                 index.directory()));
   Tables const tables(index);
+  std::vector<ShardScenes> parts(index.shards().size());
+  for_each_index(parts.size(), kTableThreads, [&](std::size_t i) { parts[i] = read_shard(tables, static_cast<std::int64_t>(i)); });
   SceneSet set;
-  std::optional<Common> first;
-  for (std::int64_t shard = 0; shard < static_cast<std::int64_t>(index.shards().size()); ++shard) {
-    auto const path = tables.path(shard);
-    auto const& images = tables.require(shard, "images", {DType::u8}, {kAny, kAny, kAny, 3});
-    auto const frames = images.rows();
-    set.height = images.shape[1];
-    set.width = images.shape[2];
-    set.has_alpha = tables.has(shard, "alpha");
-    if (set.has_alpha) tables.require(shard, "alpha", {DType::u8}, {frames, set.height, set.width});
-    bool const shared_maps = tables.has(shard, "env");
-    set.env_per_frame = !shared_maps && tables.has(shard, "env_ldr");
-    std::int64_t env_rows = 0;
-    set.env_height = set.env_width = 0;
-    if (shared_maps || set.env_per_frame) {
-      auto const& env = shared_maps ? tables.require(shard, "env", {DType::f16}, {kAny, kAny, kAny, 3})
-                                    : tables.require(shard, "env_ldr", {DType::u8}, {frames, kAny, kAny, 3});
-      set.env_height = env.shape[1];
-      set.env_width = env.shape[2];
-      if (shared_maps) env_rows = env.rows();
-    }
-    if (set.env_per_frame) tables.require(shard, "env_hdr", {DType::u8}, {frames, set.env_height, set.env_width, 3});
-    Common const common{path,
-                        {{"image height", set.height},
-                         {"image width", set.width},
-                         {"environment map height", set.env_height},
-                         {"environment map width", set.env_width},
-                         {"alpha (0 or 1)", set.has_alpha},
-                         {"environment maps per frame (0 or 1)", set.env_per_frame}}};
-    if (!first) first = common;
-    require_same(*first, common);
-    auto const table = read_table(tables, shard, frames, env_rows);
-    for (std::size_t row = 0; row < table.first_frame.size(); ++row) set.scenes.push_back(make_scene(table, shard, row, path));
+  for (auto& [part, common] : parts) {
+    require_same(parts.front().common, common);
+    auto scenes = std::move(set.scenes);
+    std::move(part.scenes.begin(), part.scenes.end(), std::back_inserter(scenes));
+    set = std::move(part);
+    set.scenes = std::move(scenes);
   }
   return set;
 }

@@ -8,18 +8,6 @@
 #include "data/manifest.h"
 
 namespace duoflow::data {
-namespace {
-
-void require_inside(ShardInfo const& shard, std::string const& path) {
-  for (auto const& [name, dataset] : shard.datasets) {
-    auto const bytes = static_cast<std::uint64_t>(dataset.spec.rows()) * dataset.spec.row_bytes();
-    if (dataset.raw && (dataset.offset > shard.bytes || bytes > shard.bytes - dataset.offset))
-      throw DataError(fmt::format("{}: dataset {} would end at byte {} (the file has {}), write the manifest again", path, name,
-                                  dataset.offset + bytes, shard.bytes));
-  }
-}
-
-}  // namespace
 
 ShardIndex::ShardIndex(std::string const& directory) : directory_(directory) {
   auto manifest = read_manifest(directory);
@@ -35,7 +23,6 @@ ShardIndex::ShardIndex(std::string const& directory) : directory_(directory) {
     if (bytes != shard.bytes)
       throw DataError(fmt::format("{} has {} bytes (the manifest says {}: cut short or replaced), restore it or make the folder again",
                                   path, bytes, shard.bytes));
-    require_inside(shard, path);
   }
 }
 

@@ -2,6 +2,8 @@
 // ShardIndex: what a data folder holds, read from its manifest.json (HDF5 is opened only to check, never per sample).
 // Immutable after construction; may be shared by threads.
 
+#include <cstdint>
+#include <functional>
 #include <map>
 #include <string>
 #include <vector>
@@ -12,22 +14,23 @@ namespace duoflow::data {
 
 struct DatasetIndex {
   DatasetSpec spec;
-  std::uint64_t offset = 0;           // byte offset of row 0 in the file; rows follow without gaps
-  bool raw = true;                    // false: layout does not allow pread, use H5Dread
-  std::vector<std::string> row_xxh3;  // 16 hex digits per row
+  std::uint64_t offset = 0;             // byte offset of row 0 in the file; rows follow without gaps
+  bool raw = true;                      // false: layout does not allow pread, use H5Dread
+  std::vector<std::uint64_t> row_xxh3;  // per row
 };
 
 struct ShardInfo {
-  std::string file;  // relative to the folder
+  std::string file;  // its name in the folder
   std::uint64_t bytes = 0;
-  std::string xxh3;
+  std::string xxh3, rest_xxh3;  // of the whole file; of its bytes outside all raw rows (empty: an older manifest)
   std::map<std::string, DatasetIndex> datasets;
   Attributes attributes;
 };
 
 class ShardIndex {
  public:
-  // Throws DataError: no manifest, altered manifest, newer schema, a shard missing or of another size.
+  // Nothing a manifest says is trusted: names stay inside the folder, sizes inside their files.
+  // Throws DataError: no manifest, altered or senseless manifest, newer schema, a shard missing or of another size.
   explicit ShardIndex(std::string const& directory);
   // Of a folder without manifest: every .h5 file in it, in order of name, as write_manifest would describe it. Reads every byte.
   // Throws DataError: none there, files of both kinds, a file that is no shard. The fingerprint is empty.
@@ -46,7 +49,8 @@ class ShardIndex {
   std::vector<ShardInfo> shards_;
 };
 
-// Small datasets of all shards read into memory once, with global numbering (shard s's rows follow shard s-1's).
+// Small datasets of all shards read into memory once, with global numbering (shard s's rows follow shard s-1's). A shard
+// that was written anew behind the manifest's back is a DataError here.
 struct SceneEntry {
   std::string object, light;
   std::int64_t shard = 0, first_frame = 0, frame_count = 0, env_row = -1;  // rows within the shard; env_row -1: per-frame maps
@@ -78,7 +82,12 @@ struct PairSet {
 };
 PairSet load_pairs(ShardIndex const& index);
 
-// Every hash and every layout, whole files too; returns problems found (empty: all is well).
-std::vector<std::string> verify_folder(std::string const& directory);
+struct VerifyOptions {
+  int threads = 0;  // shards at a time; 0: one per core
+  // Called by any of the threads, one at a time, as bytes of shards are read.
+  std::function<void(std::uint64_t bytes_done, std::uint64_t bytes_in_all)> progress = {};
+};
+// Every hash and every layout, whole files too, each byte read once; returns problems found (empty: all is well).
+std::vector<std::string> verify_folder(std::string const& directory, VerifyOptions const& options = {});
 
 }  // namespace duoflow::data

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <cstddef>
+#include <optional>
 #include <system_error>
 #include <vector>
 
@@ -28,9 +29,22 @@ bool marked_bfloat16(hid_t dataset, hid_t type) {
   return h5::read_text_attribute(dataset, "dtype").value_or("") == "bfloat16";
 }
 
-bool contiguous_in_this_file(hid_t dataset, std::string const& where) {
+bool in_host_order(std::optional<h5::StoredType> const& stored) { return !stored || stored->host_layout; }
+
+// Why the file's bytes cannot be read as the rows; empty: nothing speaks against it.
+std::string obstacle(hid_t dataset, bool host_order, std::string const& where) {
   h5::Handle const how(h5::check(H5Dget_create_plist(dataset), "H5Dget_create_plist", where), &H5Pclose);
-  return H5Pget_layout(how.get()) == H5D_CONTIGUOUS && H5Pget_external_count(how.get()) == 0;
+  switch (h5::check(H5Pget_layout(how.get()), "H5Pget_layout", where)) {
+    case H5D_CONTIGUOUS: break;
+    case H5D_CHUNKED: return H5Pget_nfilters(how.get()) > 0 ? "chunks with a filter or compression" : "chunks";
+    case H5D_COMPACT: return "stored inside its header";
+    case H5D_VIRTUAL: return "a virtual data set";
+    default: return "a layout of a newer HDF5";
+  }
+  if (H5Pget_external_count(how.get()) != 0) return "its bytes are in other files";
+  if (!host_order) return "big-endian numbers";
+  if (H5Dget_offset(dataset) == HADDR_UNDEF) return "never written, so no bytes of the file are its own";
+  return "";
 }
 
 // A user block or a future layout may shift offsets: the file's own bytes decide.
@@ -65,10 +79,9 @@ DatasetIndex describe(h5::Handle const& file, std::string const& path, std::stri
     throw DataError(fmt::format("{}: dataset {} has shape [{}] (rows of some size needed), give it one", path, name,
                                 fmt::join(result.spec.shape, ",")));
   if (result.spec.rows() == 0) return result;
-  auto const offset = H5Dget_offset(dataset.get());
-  result.raw = stored->host_layout && offset != HADDR_UNDEF && contiguous_in_this_file(dataset.get(), where);
+  result.raw = obstacle(dataset.get(), in_host_order(stored), where).empty();
   if (!result.raw) return result;
-  result.offset = offset;
+  result.offset = H5Dget_offset(dataset.get());
   result.raw = offset_is_right(bytes, library, result);
   if (!result.raw) result.offset = 0;
   return result;
@@ -107,13 +120,26 @@ ShardLayout read_layout(std::string const& path) try {
 
 LibraryRows::LibraryRows(std::string const& path) : path_(path), file_(h5::open_file(path)) {}
 
+std::string LibraryRows::obstacle(std::string const& name) {
+  auto const held = h5::lock();
+  auto const where = path_ + ":" + name;
+  auto const& dataset = open(name, where);
+  h5::Handle const stored(h5::check(H5Dget_type(dataset.get()), "H5Dget_type", where), &H5Tclose);
+  auto const found = data::obstacle(dataset.get(), in_host_order(h5::recognise(stored.get())), where);
+  return found.empty() ? "the manifest says so" : found;
+}
+
+h5::Handle const& LibraryRows::open(std::string const& name, std::string const& where) {
+  auto& dataset = datasets_[name];
+  if (!dataset.open()) dataset = h5::Handle(h5::check(H5Dopen2(file_.get(), name.c_str(), H5P_DEFAULT), "H5Dopen2", where), &H5Dclose);
+  return dataset;
+}
+
 void LibraryRows::read(DatasetSpec const& spec, std::int64_t first_row, std::int64_t rows, void* destination) {
   if (rows == 0) return;
   auto const held = h5::lock();
   auto const where = path_ + ":" + spec.name;
-  auto& dataset = datasets_[spec.name];
-  if (!dataset.open())
-    dataset = h5::Handle(h5::check(H5Dopen2(file_.get(), spec.name.c_str(), H5P_DEFAULT), "H5Dopen2", where), &H5Dclose);
+  auto const& dataset = open(spec.name, where);
   h5::Handle const stored(h5::check(H5Dget_type(dataset.get()), "H5Dget_type", where), &H5Tclose);
   h5::Handle const space(h5::check(H5Dget_space(dataset.get()), "H5Dget_space", where), &H5Sclose);
   if (h5::shape_of(space.get()) != spec.shape)

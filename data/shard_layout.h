@@ -24,8 +24,11 @@ class LibraryRows {
  public:
   explicit LibraryRows(std::string const& path);
   void read(DatasetSpec const& spec, std::int64_t first_row, std::int64_t rows, void* destination);
+  std::string obstacle(std::string const& dataset);  // in words, why its rows cannot be read directly
 
  private:
+  h5::Handle const& open(std::string const& dataset, std::string const& where);
+
   std::string path_;
   h5::Handle file_;
   std::map<std::string, h5::Handle> datasets_;

@@ -102,9 +102,14 @@ ShardWriter::ShardWriter(std::string const& path, ShardKind kind, std::vector<Da
     : state_(std::make_unique<State>(path, kind)) {
   auto const held = h5::lock();
   state_->attributes = attributes;
-  state_->file = h5::create_file(state_->temporary);
+  std::uint64_t bytes = 0;
   for (auto const& spec : datasets) {
     require_shape(spec, path);
+    bytes += static_cast<std::uint64_t>(spec.rows()) * spec.row_bytes();
+  }
+  require_space(path, bytes);
+  state_->file = h5::create_file(state_->temporary);
+  for (auto const& spec : datasets) {
     if (state_->datasets.count(spec.name) != 0)
       throw DataError(fmt::format("{}: dataset {} is given twice, name each dataset once", path, spec.name));
     auto& dataset = state_->datasets[spec.name];

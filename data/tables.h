@@ -11,8 +11,10 @@
 namespace duoflow::data {
 
 inline constexpr std::int64_t kAny = -1;  // a size the schema leaves open
+// Shards whose tables are read at a time: small reads wait for the disk or the network, not for a core.
+inline constexpr int kTableThreads = 16;
 
-class Tables {
+class Tables {  // thread-safe
  public:
   explicit Tables(ShardIndex const& index);  // `index` must outlive it
   std::string path(std::int64_t shard) const;

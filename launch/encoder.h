@@ -1,6 +1,5 @@
 #pragma once
-// Encoder: scene shards -> pair shards. Latents are stored once per scene; pairs are all ordered pairs of an object's
-// lights with another base light. The environment map of each light is stored once per shard.
+// SceneEncoder: latents of scenes, with the views and normalised cameras they are made from.
 
 #include <memory>
 #include <string>
@@ -8,22 +7,9 @@
 
 #include "data/raw_reader.h"
 #include "data/shard_index.h"
-#include "dist/communicator.h"
 #include "launch/model_setup.h"
 
 namespace duoflow::launch {
-
-struct EncodeOptions {
-  std::string data, out;
-  std::string dtype = "bf16";
-  std::string lights = "*", exclude_lights;  // globs on light names
-  std::string target_frames;                 // overrides the config's data.target_frames
-  std::int64_t batch = 8;
-};
-
-// One shard per object; objects are divided over the ranks.
-// Collective: all ranks call; rank 0 writes the manifest.
-void encode(dist::Communicator const& communicator, LoadedModel const& loaded, EncodeOptions const& options);
 
 // The view set of one object: which frames are inputs and which are targets.
 struct ViewSet {
@@ -45,6 +31,7 @@ class SceneEncoder {
   SceneEncoder(LoadedModel const& loaded, std::string const& directory, at::Device device);
   data::SceneSet const& scenes() const { return *scenes_; }
   data::RawReader const& reader() const { return *reader_; }
+  std::string fingerprint() const { return index_->fingerprint(); }
   // Scenes with the same views (one object): latents of each, in order.
   std::vector<EncodedScene> encode(std::vector<std::int64_t> const& scenes, ViewSet const& views) const;
 

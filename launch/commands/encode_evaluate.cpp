@@ -2,7 +2,7 @@
 
 #include "launch/commands/commands.h"
 #include "launch/commands/options.h"
-#include "launch/encoder.h"
+#include "launch/encode.h"
 #include "launch/evaluator.h"
 
 namespace duoflow::launch {
@@ -29,6 +29,7 @@ Command add_encode(CLI::App& root) {
   app->add_option("--batch", options.batch, "scenes encoded at once")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
+  app->add_flag("--overwrite", options.overwrite, "replace shards that another reconstructor encoded");
   add_weights_option(*app, arguments->weights);
   app->add_option("overrides", arguments->overrides, "key=value on the checkpoint's config");
   return {app, [arguments](dist::Runtime& runtime) {

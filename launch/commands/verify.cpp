@@ -7,6 +7,7 @@
 #include "data/shard_index.h"
 #include "dist/checkpoint/checkpoint.h"
 #include "dist/error.h"
+#include "launch/byte_progress.h"
 #include "launch/commands/commands.h"
 
 namespace duoflow::launch {
@@ -14,8 +15,11 @@ namespace {
 
 namespace fs = std::filesystem;
 
-int verify_data(std::string const& path) {
-  auto const problems = data::verify_folder(path);
+int verify_data(std::string const& path, int threads) {
+  ByteProgress progress("verify");
+  auto const problems = data::verify_folder(
+      path, {.threads = threads, .progress = [&](auto done, auto in_all) { progress.update(done, in_all); }});
+  progress.finish();
   for (auto const& problem : problems) fmt::print("{}\n", problem);
   if (!problems.empty())
     throw data::DataError(
@@ -52,13 +56,17 @@ int verify_run(std::string const& checkpoints) {
 
 Command add_verify(CLI::App& root) {
   auto path = std::make_shared<std::string>();
+  auto threads = std::make_shared<int>(0);
   auto* app = root.add_subcommand("verify", "check every hash of a data folder, a checkpoint or a run");
   app->add_option("path", *path, "data folder, checkpoint folder or run folder")->required();
-  return {app, [path](dist::Runtime&) {
+  app->add_option("--threads", *threads, "shards of a data folder that are read at a time (0: one per core)")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  return {app, [path, threads](dist::Runtime&) {
             if (fs::exists(*path + "/checkpoints")) return verify_run(*path + "/checkpoints");
             if (dist::looks_like_checkpoint(*path)) return verify_one_checkpoint(*path);
             if (fs::exists(*path + "/latest")) return verify_run(*path);  // a checkpoints/ folder
-            return verify_data(*path);
+            return verify_data(*path, *threads);
           }};
 }
 

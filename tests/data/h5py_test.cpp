@@ -118,12 +118,54 @@ TEST_F(ForeignShardTest, AUserBlockDoesNotShiftRows) {
   expect_rows_of(true);
 }
 
-TEST_F(ForeignShardTest, ChunkedCompressedAndSwappedOnesGoThroughHdf5) {
-  for (auto const* create : {"f.create_dataset('values', data=v.astype('<f4'), chunks=(7, 5))",
-                             "f.create_dataset('values', data=v.astype('<f4'), compression='gzip')", "f['values'] = v.astype('>f4')"}) {
-    ASSERT_EQ(make(create), "");
-    expect_rows_of(false);
-  }
+struct Form {
+  char const *name, *why, *create;
+  int user_block = 0;
+};
+
+class SlowFormTest : public ForeignShardTest, public ::testing::WithParamInterface<Form> {};
+
+TEST_P(SlowFormTest, GoesThroughHdf5AndSaysWhyOnce) {
+  auto const& form = GetParam();
+  ASSERT_EQ(make(form.create, fmt::format("h5py.File(folder + '/a.h5', 'w', userblock_size={})", form.user_block)), "");
+  ::testing::internal::CaptureStderr();
+  expect_rows_of(false);
+  auto const said = ::testing::internal::GetCapturedStderr();
+  EXPECT_TRUE(says(said, {"a.h5: dataset values", form.why, "repack"}));
+  EXPECT_EQ(said.find("note:"), said.rfind("note:")) << said;
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    , SlowFormTest,
+    ::testing::Values(
+        Form{"Chunks", "(chunks)", "f.create_dataset('values', data=v.astype('<f4'), chunks=(7, 5))"},
+        Form{"ChunksOfARow", "(chunks)", "f.create_dataset('values', data=v.astype('<f4'), chunks=(1, 20))"},
+        Form{"ChunksOfARowBehindAUserBlock", "(chunks)", "f.create_dataset('values', data=v.astype('<f4'), chunks=(1, 20))", 1024},
+        Form{"Compressed", "(chunks with a filter", "f.create_dataset('values', data=v.astype('<f4'), compression='gzip')"},
+        Form{"Checksummed", "(chunks with a filter", "f.create_dataset('values', data=v.astype('<f4'), fletcher32=True)", 512},
+        Form{"BigEndian", "(big-endian numbers)", "f['values'] = v.astype('>f4')"},
+        Form{"BigEndianBehindAUserBlock", "(big-endian numbers)", "f['values'] = v.astype('>f4')", 1024},
+        Form{"External", "(its bytes are in other files)",
+             "f.create_dataset('values', data=v.astype('<f4'), external=[(folder + '/values.bin', 0, 40 * 20 * 4)])"},
+        Form{"Virtual", "(a virtual data set)",
+             "s = h5py.File(folder + '/source.hdf5', 'w'); s['v'] = v.astype('<f4'); s.close(); l = h5py.VirtualLayout((40, 20), '<f4'); "
+             "l[:] = h5py.VirtualSource(folder + '/source.hdf5', 'v', (40, 20)); f.create_virtual_dataset('values', l)"},
+        Form{"Compact", "(stored inside its header)",
+             "p = h5py.h5p.create(h5py.h5p.DATASET_CREATE); p.set_layout(h5py.h5d.COMPACT); d = h5py.h5d.create(f.id, b'values', "
+             "h5py.h5t.IEEE_F32LE, h5py.h5s.create_simple((40, 20)), p); d.write(h5py.h5s.ALL, h5py.h5s.ALL, v.astype('<f4'))"}),
+    [](auto const& form) { return std::string(form.param.name); });
+
+// Contiguous, but HDF5 gives it no place in the file before something is written: its rows are the fill value.
+TEST_F(ForeignShardTest, ANeverWrittenOneIsReadAsItsFillValue) {
+  ASSERT_EQ(make("f.create_dataset('values', (40, 20), '<f4', fillvalue=2.5)"), "");
+  write_manifest(folder.path(), ShardKind::scene, {"a.h5"});
+  auto const index = std::make_shared<ShardIndex const>(folder.path());
+  EXPECT_FALSE(index->shards()[0].datasets.at("values").raw);
+  std::vector<float> row(20);
+  ::testing::internal::CaptureStderr();
+  RawReader(index).read(0, "values", 39, row.data());
+  EXPECT_TRUE(says(::testing::internal::GetCapturedStderr(), {"a.h5: dataset values", "never written"}));
+  EXPECT_EQ(row, std::vector<float>(20, 2.5F));
 }
 
 TEST_F(ForeignShardTest, ADamagedCompressedOneIsNamed) {
@@ -148,7 +190,10 @@ TEST_F(ForeignShardTest, MarkedSixteenBitIntegersAreBfloat16) {
 TEST_F(ForeignShardTest, OtherTypesAndUnmarkedFilesAreRefusedByName) {
   auto const error = [&] { return data_error_of([&] { write_manifest(folder.path(), ShardKind::scene, {"a.h5"}); }); };
   for (auto const* create : {"f['values'] = v.astype('<f8')", "f['values'] = v.astype('<i4')", "f['values'] = np.array([b'ab', b'c'])",
-                             "f.create_dataset('values', data=['a', 'b'])"}) {
+                             "f.create_dataset('values', data=['a', 'b'])", "f['values'] = v > 3", "f['values'] = v.astype('>u2')",
+                             "f['values'] = np.zeros(4, [('x', '<f4'), ('y', '<f4')])", "f['values'] = np.zeros(4, 'V2')",
+                             "f.create_dataset('values', (2,), h5py.vlen_dtype(np.float32))",
+                             "f['values'] = v.astype('<c8')"}) {
     ASSERT_EQ(make(create), "");
     EXPECT_TRUE(says(error(), {"a.h5", "values", "convert"})) << create;
   }

@@ -3,9 +3,11 @@
 #include <fmt/format.h>
 
 #include <filesystem>
+#include <fstream>
 #include <memory>
 #include <thread>
 
+#include "data/file.h"
 #include "data/shard_writer.h"
 #include "sample_folders.h"
 
@@ -46,7 +48,7 @@ TEST_F(RawReaderTest, AnAlteredByteOfAnyDatasetIsNamed) {
     EXPECT_NO_THROW(reader.read(0, name, 0, bytes.data()));
     EXPECT_TRUE(says(data_error_of([&] { reader.read(0, name, row, bytes.data()); }),
                      {"p0.h5", "dataset " + name, fmt::format("row {}", row), fmt::format("offset {}", offset),
-                      dataset.row_xxh3[static_cast<std::size_t>(row)]}));
+                      hex16(dataset.row_xxh3[static_cast<std::size_t>(row)])}));
     EXPECT_TRUE(says(data_error_of([&] { reader.read_part(0, name, row, 0, 1, bytes.data()); }), {"p0.h5", name}));
     EXPECT_NO_THROW(RawReader(index, Verify::never).read(0, name, row, bytes.data()));
     flip_byte(folder / "p0.h5", offset + dataset.spec.row_bytes() - 1);
@@ -69,11 +71,12 @@ TEST_F(RawReaderTest, FirstTouchChecksOnceAndAlwaysChecksEachTime) {
 TEST_F(RawReaderTest, AShardCutShortWhileOpenIsNamed) {
   RawReader const reader(index);
   auto const& dataset = index->shards()[0].datasets.at("target_images");
-  std::filesystem::resize_file(folder / "p0.h5", dataset.offset + dataset.spec.row_bytes() + 5);
   std::vector<std::byte> bytes(dataset.spec.row_bytes());
+  reader.read(0, "target_images", 0, bytes.data());
+  std::filesystem::resize_file(folder / "p0.h5", dataset.offset + dataset.spec.row_bytes() + 5);
   EXPECT_NO_THROW(reader.read(0, "target_images", 0, bytes.data()));
-  EXPECT_TRUE(says(data_error_of([&] { reader.read(0, "target_images", 1, bytes.data()); }),
-                   {"p0.h5", "target_images", "row 1", "5 found"}));
+  EXPECT_TRUE(
+      says(data_error_of([&] { reader.read(0, "target_images", 1, bytes.data()); }), {"p0.h5", "target_images", "row 1", "5 found"}));
 }
 
 TEST_F(RawReaderTest, RequestsOutsideAreNamed) {
@@ -84,6 +87,33 @@ TEST_F(RawReaderTest, RequestsOutsideAreNamed) {
   EXPECT_TRUE(says(data_error_of([&] { reader.read(0, "latents", 4, byte); }), {"p0.h5", "latents", "4 rows"}));
   EXPECT_TRUE(says(data_error_of([&] { reader.read(0, "latents", -1, byte); }), {"p0.h5", "latents"}));
   EXPECT_TRUE(says(data_error_of([&] { reader.read_part(0, "latents", 0, 10, 3, byte); }), {"latents", "12 bytes"}));
+}
+
+// A file of holes but for one row behind 5 GiB, and a manifest that tells of it.
+TEST(LargeFileTest, RowsBeyondFourGibibytesAreRead) {
+  TemporaryFolder const folder;
+  std::uint64_t const row_bytes = 1 << 20, offset = 4096, last = (std::uint64_t{5} << 10) - 1;
+  std::string row(row_bytes, '\0'), hashes;
+  for (std::size_t i = 0; i < row.size(); ++i) row[i] = static_cast<char>(sample_byte(9, i));
+  auto const zero = xxh3_hex(std::string(row_bytes, '\0').data(), row_bytes);
+  for (std::uint64_t i = 0; i < last; ++i) hashes += "\"" + zero + "\",";
+  hashes += "\"" + xxh3_hex(row.data(), row.size()) + "\"";
+  put_bytes(folder / "p.h5", "");
+  std::filesystem::resize_file(folder / "p.h5", offset + last * row_bytes);
+  std::ofstream(folder / "p.h5", std::ios::binary | std::ios::app) << row;
+  put_bytes(
+      folder / "manifest.json",
+      rehashed(fmt::format("{{\"kind\":\"pair\",\"schema_version\":1,\"shards\":[{{\"attributes\":{{\"latent_mean\":[],\"latent_std\":[],"
+                           "\"note\":\"\",\"producer\":\"\"}},\"bytes\":{},\"datasets\":{{\"values\":{{\"dtype\":\"u8\",\"offset\":{},"
+                           "\"raw\":true,\"row_xxh3\":[{}],\"shape\":[{},{}]}}}},\"file\":\"p.h5\",\"xxh3\":\"{}\"}}],\"xxh3\":\"\"}}",
+                           offset + (last + 1) * row_bytes, offset, hashes, last + 1, row_bytes, zero)));
+  auto const large = std::make_shared<ShardIndex const>(folder.path());
+  std::string found(row_bytes, '\0');
+  RawReader const reader(large, Verify::always);
+  reader.read(0, "values", static_cast<std::int64_t>(last), found.data());
+  EXPECT_EQ(found, row);
+  reader.read(0, "values", 2047, found.data());  // ends at 2 GiB of rows
+  EXPECT_EQ(found, std::string(row_bytes, '\0'));
 }
 
 TEST_F(RawReaderTest, ThreadsReadTheSameBytes) {

@@ -11,6 +11,7 @@
 #include <iterator>
 #include <stdexcept>
 
+#include "data/file.h"
 #include "data/shard_writer.h"
 
 namespace duoflow::data::testing {
@@ -40,6 +41,11 @@ std::string file_bytes(std::string const& path) {
 
 void put_bytes(std::string const& path, std::string const& bytes) {
   std::ofstream(path, std::ios::binary) << bytes;
+}
+
+std::string rehashed(std::string const& manifest) {
+  auto const body = manifest.substr(0, manifest.rfind(",\"xxh3\":\"")) + "}";
+  return body.substr(0, body.size() - 1) + ",\"xxh3\":\"" + xxh3_hex(body.data(), body.size()) + "\"}\n";
 }
 
 void flip_byte(std::string const& path, std::uint64_t offset) {

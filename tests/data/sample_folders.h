@@ -30,6 +30,8 @@ class TemporaryFolder {
 
 std::string file_bytes(std::string const& path);
 void put_bytes(std::string const& path, std::string const& bytes);
+// A manifest's text (as write_manifest writes it) with its own hash made right.
+std::string rehashed(std::string const& manifest);
 void flip_byte(std::string const& path, std::uint64_t offset);  // its lowest bit
 
 // Byte i of every u8 dataset and number i of every float one follow from (salt, i): no two rows are alike.

@@ -2,10 +2,12 @@
 
 #include <fmt/format.h>
 
+#include <filesystem>
 #include <limits>
 #include <memory>
 
 #include "data/raw_reader.h"
+#include "data/shard_receipt.h"
 #include "sample_folders.h"
 
 namespace duoflow::data::testing {
@@ -133,6 +135,39 @@ TEST(WriteManifestTest, RefusesWhatIsNoShardOfTheFolder) {
   write_pair_shard(folder / "nan.h5", diverged);
   EXPECT_TRUE(says(of(ShardKind::pair, {"nan.h5"}), {"nan.h5", "latent_std", "not finite"}));
   EXPECT_EQ(folder.files(), (std::vector<std::string>{"nan.h5", "p.h5", "text.h5"}));
+}
+
+TEST(ShardWriterSpaceTest, AShardThatTheDiskHasNoRoomForIsRefusedAtOnce) {
+  TemporaryFolder const folder;
+  auto const error = data_error_of([&] {
+    ShardWriter(folder / "a.h5", ShardKind::pair, {{"latents", DType::f32, {std::int64_t{1} << 30, 1 << 20}}}, {});
+  });
+  EXPECT_TRUE(says(error, {"a.h5", "disk is full", "4294967296.00 MiB needed", "missing"}));
+  EXPECT_EQ(folder.files(), std::vector<std::string>{});
+}
+
+TEST(ReceiptTest, OnlyTheVeryShardThatWasMadeFromTheSameIsFinished) {
+  TemporaryFolder const folder;
+  auto const path = folder / "pairs-00000.h5";
+  auto const key = made_from_hash("checkpoint a, bf16");
+  write_pair_shard(path, {});
+  EXPECT_FALSE(is_finished(path, key)) << "no receipt";
+  write_receipt(path, key, "producer-a");
+  EXPECT_TRUE(is_finished(path, key));
+  EXPECT_EQ(read_receipt(path)->producer, "producer-a");
+  EXPECT_EQ(shards_with_receipts(folder.path()), std::vector<std::string>{path});
+  EXPECT_FALSE(is_finished(path, made_from_hash("checkpoint a, f16")));
+  flip_byte(path, std::filesystem::file_size(path) / 2);
+  EXPECT_FALSE(is_finished(path, key)) << "damaged";
+  write_pair_shard(path, {});
+  EXPECT_TRUE(is_finished(path, key));
+  put_bytes(path + ".receipt", "{\"made_from\":");
+  EXPECT_FALSE(is_finished(path, key)) << "a receipt cut short";
+  write_receipt(path, key, "producer-a");
+  std::filesystem::remove(path);
+  EXPECT_FALSE(is_finished(path, key)) << "a receipt without its shard";
+  remove_receipts(folder.path());
+  EXPECT_EQ(folder.files(), std::vector<std::string>{});
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 
 #include "data/file.h"
 #include "data/shard_index.h"
+#include "data/shard_scan.h"
 #include "data/shard_writer.h"
 #include "sample_folders.h"
 
@@ -41,6 +42,68 @@ TEST_F(VerifyFolderTest, AnyAlteredByteOfTheShardIsFound) {
   EXPECT_EQ(verdict(folder), "");
 }
 
+// One byte of every kind of place: rows of each dataset, what HDF5 keeps around them, and the manifest.
+TEST_F(VerifyFolderTest, EveryKindOfPlaceIsNamed) {
+  make({.height = 40, .width = 40});  // pictures beyond 64 KiB start at a multiple of 4096: there is padding before them
+  ShardIndex const index(folder.path());
+  auto const& shard = index.shards()[0];
+  auto const regions = regions_of(shard.datasets, shard.bytes);
+  std::size_t outside = 0, padding = 0;
+  for (auto const& region : regions) {
+    outside += region.dataset == nullptr;
+    for (auto const at : {region.begin, region.begin + region.bytes / 2, region.begin + region.bytes - 1}) {
+      padding += region.dataset == nullptr && file_bytes(folder / "p.h5")[at] == 0;
+      flip_byte(folder / "p.h5", at);
+      auto const found = verdict(folder);
+      if (region.dataset == nullptr) {
+        EXPECT_TRUE(says(found, {"p.h5: the file is altered", "p.h5: bytes outside every directly read row are altered"})) << at;
+        EXPECT_EQ(found.find("dataset"), std::string::npos) << found;
+      } else {
+        auto const& spec = region.dataset->spec;
+        EXPECT_TRUE(says(found, {"p.h5: the file is altered",
+                                 fmt::format("p.h5: dataset {} row {} at", spec.name, (at - region.begin) / spec.row_bytes())}));
+        EXPECT_EQ(found.find("outside"), std::string::npos) << found;
+      }
+      flip_byte(folder / "p.h5", at);
+    }
+  }
+  EXPECT_EQ(regions.size() - outside, shard.datasets.size());
+  EXPECT_GT(outside, 1U);
+  EXPECT_GT(padding, 0U);
+  for (std::uint64_t at = 0; at + 1 < std::filesystem::file_size(folder / "manifest.json"); at += 53) {
+    flip_byte(folder / "manifest.json", at);
+    EXPECT_TRUE(says(verdict(folder), {"manifest.json"})) << at;
+    flip_byte(folder / "manifest.json", at);
+  }
+  EXPECT_EQ(verdict(folder), "");
+}
+
+TEST_F(VerifyFolderTest, EachByteIsCountedOnceWhateverTheThreads) {
+  std::vector<std::string> files;
+  std::uint64_t bytes = 0;
+  for (std::uint64_t i = 0; i < 5; ++i) {
+    files.push_back(fmt::format("p{}.h5", i));
+    write_pair_shard(folder / files.back(), {.salt = i});
+    bytes += std::filesystem::file_size(folder / files.back());
+  }
+  write_manifest(folder.path(), ShardKind::pair, files);
+  flip_byte(folder / "p1.h5", 4);
+  flip_byte(folder / "p3.h5", 4);
+  std::vector<std::string> first;
+  for (int const threads : {1, 2, 8}) {
+    std::uint64_t last = 0;
+    auto const problems = verify_folder(folder.path(), {.threads = threads, .progress = [&](std::uint64_t done, std::uint64_t in_all) {
+                                                          EXPECT_GT(done, last);
+                                                          EXPECT_EQ(in_all, bytes);
+                                                          last = done;
+                                                        }});
+    EXPECT_EQ(last, bytes);
+    if (first.empty()) first = problems;
+    EXPECT_EQ(problems, first) << threads << " threads";
+    EXPECT_EQ(problems.size(), 4U);  // of each of the two the file and its metadata
+  }
+}
+
 TEST_F(VerifyFolderTest, AnAlteredRowIsNamed) {
   make({});
   auto const images = ShardIndex(folder.path()).shards()[0].datasets.at("target_images");
@@ -51,7 +114,7 @@ TEST_F(VerifyFolderTest, AnAlteredRowIsNamed) {
 TEST_F(VerifyFolderTest, AMissingOrShortShardAndAMissingManifestAreNamed) {
   make({});
   std::filesystem::resize_file(folder / "p.h5", 3000);
-  EXPECT_TRUE(says(verdict(folder), {"p.h5: 3000 bytes", "p.h5 ends inside dataset"}));
+  EXPECT_TRUE(says(verdict(folder), {"p.h5: 3000 bytes", "p.h5: the file ends inside dataset"}));
   std::filesystem::remove(folder / "p.h5");
   EXPECT_TRUE(says(verdict(folder), {"p.h5", "missing"}));
   std::filesystem::remove(folder / "manifest.json");
@@ -81,16 +144,14 @@ TEST_F(VerifyFolderTest, AManifestThatDisagreesWithTheFileIsFound) {
     auto text = file_bytes(folder / "manifest.json");
     auto const at = text.find(from);
     text.replace(at, from.size(), to);
-    auto const key = text.rfind(",\"xxh3\":\"");
-    auto const rest = text.substr(0, key) + "}";
-    put_bytes(folder / "manifest.json", rest.substr(0, rest.size() - 1) + ",\"xxh3\":\"" + xxh3_hex(rest.data(), rest.size()) + "\"}\n");
+    put_bytes(folder / "manifest.json", rehashed(text));
     auto const found = verdict(folder);
     make({});
     return found;
   };
   EXPECT_TRUE(says(with("\"shape\":[4,3,2]", "\"shape\":[4,2,2]"), {"dataset latents is bf16 [4,3,2]", "says bf16 [4,2,2]"}));
   EXPECT_TRUE(says(with("\"producer\":\"producer-a\"", "\"producer\":\"producer-b\""), {"p.h5: the attributes differ"}));
-  auto const hash = ShardIndex(folder.path()).shards()[0].datasets.at("latents").row_xxh3[2];
+  auto const hash = hex16(ShardIndex(folder.path()).shards()[0].datasets.at("latents").row_xxh3[2]);
   EXPECT_TRUE(says(with(hash, "0123456789abcdef"), {"dataset latents row 2", "0123456789abcdef"}));
   EXPECT_TRUE(says(with("\"latents\"", "\"latentz\""), {"latents is not in the manifest", "latentz is in the manifest but not"}));
 }
@@ -103,9 +164,8 @@ TEST_F(VerifyFolderTest, SenselessContentIsFoundThoughItsHashIsRight) {
 }
 
 TEST_F(VerifyFolderTest, NumbersThatAreNotFiniteAreFoundInEveryFloatType) {
-  for (auto const& [dtype, bits] : {std::pair{DType::f32, std::vector<std::uint8_t>{0, 0, 0x80, 0x7f}},
-                                    {DType::f16, {0, 0x7c}},
-                                    {DType::bf16, {0xc0, 0x7f}}}) {
+  for (auto const& [dtype, bits] :
+       {std::pair{DType::f32, std::vector<std::uint8_t>{0, 0, 0x80, 0x7f}}, {DType::f16, {0, 0x7c}}, {DType::bf16, {0xc0, 0x7f}}}) {
     ShardWriter writer(folder / "p.h5", ShardKind::pair, {{"values", dtype, {3, 2}}}, {});
     std::vector<std::uint8_t> bytes(6 * bits.size(), 0x3f);
     writer.write("values", 0, 3, bytes.data());
