@@ -51,7 +51,7 @@ std::vector<DataFolder> parse_data_folders(std::vector<std::string> const& texts
   for (auto const& text : texts) {
     folders.push_back(parse_data_folder(text));
     auto const& path = folders.back().path;
-    if (!known.insert(std::filesystem::weakly_canonical(path)).second)
+    if (!known.insert(std::filesystem::weakly_canonical(std::filesystem::absolute(path))).second)
       throw ConfigError(
           fmt::format("--data {} is given twice (it would be mixed with itself); give it once, with a weight", path));
     if ((folders.back().weight == 0) != (folders.front().weight == 0))

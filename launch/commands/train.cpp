@@ -27,8 +27,7 @@ Command add_train(CLI::App& root) {
                   "folder of scene shards (reconstruction) or pair shards (joint); FOLDER=WEIGHT draws from several by "
                   "weight, without weights by their samples (repeats)")
       ->required()
-      ->expected(1)
-      ->take_all();
+      ->allow_extra_args(false);  // what follows are overrides
   app->add_option("--run", arguments->train.run, "run folder: config, log, curves, checkpoints, pictures")->required();
   app->add_option("--resume", arguments->train.resume,
                   "auto (newest valid checkpoint of --run), never, or a checkpoint or run folder")
