@@ -481,10 +481,14 @@ std::vector<std::int64_t> parse_frames(std::string const& text, std::string cons
 }
 
 data::SkippedPositions skipped_positions(Config const& config) {
+  constexpr std::int64_t kMostPositions = std::int64_t{1} << 53;  // logs have them as doubles
   std::vector<data::PositionRange> ranges;
   auto const text = fmt::format("[{}]", fmt::join(config.data.skip, ", "));
   for (auto const& part : config.data.skip) {
     auto const [first, last] = parse_range(part, "data.skip", text, "sample", "[9600-9999, 12000-12399]");
+    if (last >= kMostPositions)
+      throw ConfigError(
+          fmt::format("data.skip = {} ({} is beyond 2^53, up to which samples are counted); lower it", text, last));
     ranges.push_back({static_cast<std::uint64_t>(first), static_cast<std::uint64_t>(last)});
   }
   return data::SkippedPositions(std::move(ranges));

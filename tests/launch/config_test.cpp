@@ -347,6 +347,7 @@ TEST(ConfigTest, ValuesOutsideTheirRangeAreErrors) {
                                         "data.skip=-3",
                                         "data.skip=[3-5, 1-]",
                                         "data.skip=[3.5]",
+                                        "data.skip=0-9007199254740992",
                                         "data.skip=[99999999999999999999]",
                                         "data.input_frames=\"1,x\""};
   for (auto const& override : bad) {

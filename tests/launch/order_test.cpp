@@ -62,14 +62,21 @@ Config order_config() {
 // A sample's place in the order, and a hash of everything it brings: its bytes, t, noise, whether it sees its light.
 using Read = std::vector<std::pair<std::int64_t, std::size_t>>;
 
-std::size_t hash_of(data::Batch const& batch, data::BatchSource const& source, model::JointBatch const& joint,
+// What launch draws for each sample of a batch of pairs; scenes have nothing but their views.
+std::vector<at::Tensor> drawn_for(data::Batch const& batch, data::BatchSource const& source, Config const& config) {
+  if (config.objective == "reconstruction") return {};
+  auto const joint = joint_batch(batch, source, config, model::LightEncoding::lvsm, at::kCPU);
+  return {joint.t, joint.noise, joint.light_kept};
+}
+
+std::size_t hash_of(data::Batch const& batch, data::BatchSource const& source, std::vector<at::Tensor> const& drawn,
                     std::int64_t i) {
   std::string bytes;
   auto const add = [&](void const* begin, std::size_t count) { bytes.append(static_cast<char const*>(begin), count); };
   for (auto const& field : source.fields())
     add(batch.fields.at(field.name) + static_cast<std::size_t>(i) * field.bytes_per_sample(), field.bytes_per_sample());
-  for (auto const& drawn : {joint.t, joint.noise, joint.light_kept}) {
-    auto const own = drawn.select(0, i).contiguous();
+  for (auto const& numbers : drawn) {
+    auto const own = numbers.select(0, i).contiguous();
     add(own.const_data_ptr(), own.nbytes());
   }
   return std::hash<std::string>()(bytes);
@@ -87,10 +94,10 @@ Read read_steps(std::vector<DataFolder> const& folders, Config config, int ranks
     for (auto const& own : data)
       for (std::int64_t micro = 0; micro < own->plan().micro_steps; ++micro) {
         auto const batch = own->next();
-        auto const joint = joint_batch(batch, own->source(), config, model::LightEncoding::lvsm, at::kCPU);
+        auto const drawn = drawn_for(batch, own->source(), config);
         auto const positions = positions_of(batch);
         for (std::int64_t i = 0; i < batch.samples; ++i)
-          read.emplace_back(positions[static_cast<std::size_t>(i)], hash_of(batch, own->source(), joint, i));
+          read.emplace_back(positions[static_cast<std::size_t>(i)], hash_of(batch, own->source(), drawn, i));
         own->release(batch);
       }
   return read;
@@ -150,6 +157,22 @@ TEST_F(OrderTest, AMixtureIsElastic) { expect_elastic(two_, order_config()); }
 TEST_F(OrderTest, SkippedSamplesAreElastic) { expect_elastic(one_, with_skips(order_config())); }
 TEST_F(OrderTest, AMixtureOfBlocksWithSkippedSamplesIsElastic) {
   expect_elastic(two_, with_skips(with_blocks(order_config())));
+}
+
+TEST_F(OrderTest, ScenesOfAMixtureAreElastic) {
+  data::testing::TemporaryFolder const first, second;
+  std::uint64_t salt = 0;
+  for (auto const* folder : {&first, &second}) {
+    data::testing::SceneShard shard;
+    shard.frame_counts.assign(7 - 2 * salt, 6);
+    shard.salt = ++salt;
+    data::testing::write_scene_shard(*folder / "scenes.h5", shard);
+    data::write_manifest(folder->path(), data::ShardKind::scene, {"scenes.h5"});
+  }
+  auto config = with_skips(with_blocks(order_config()));
+  config.objective = "reconstruction";
+  config.training.num_input_views = 2;
+  expect_elastic({{first.path()}, {second.path()}}, config);
 }
 
 // As before there were blocks, mixtures and skips: checkpoints hold only the position.
