@@ -1,11 +1,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cmath>
 #include <iterator>
 #include <utility>
 
 #include "data/error.h"
+#include "data/latent_statistics.h"
 #include "data/parallel.h"
 #include "data/shard_index.h"
 #include "data/tables.h"
@@ -13,7 +13,7 @@
 namespace duoflow::data {
 namespace {
 
-// Mean and standard deviation of all rows from those of the shards: E[x^2] adds up, written around the common mean for accuracy.
+// Mean and standard deviation of all rows from those of the shards.
 class PooledStatistics {
  public:
   void add(ShardInfo const& shard, std::int64_t rows, std::int64_t dim, std::string const& path) {
@@ -24,36 +24,20 @@ class PooledStatistics {
     if (mean.size() != deviation.size() || (!mean.empty() && mean.size() != size))
       throw DataError(fmt::format("{}: latent_mean has {} numbers and latent_std {} ({} needed, or none), encode again", path, mean.size(),
                                   deviation.size(), dim));
-    if (!shards_.empty() && mean.empty() != shards_.front().mean.empty())
+    if (!shards_.empty() && mean.empty() != shards_.front().statistics.mean.empty())
       throw DataError(fmt::format("{} {} latent statistics (the shards before it differ), encode again", path,
                                   mean.empty() ? "has no" : "has"));
-    shards_.push_back({static_cast<double>(rows), mean, deviation});
-    rows_ += static_cast<double>(rows);
+    shards_.push_back({static_cast<double>(rows), {mean, deviation}});
   }
 
   void write(std::vector<float>& mean, std::vector<float>& deviation) const {
-    auto const size = shards_.empty() ? 0 : shards_.front().mean.size();
-    mean.resize(size);
-    deviation.resize(size);
-    for (std::size_t i = 0; i < size; ++i) {
-      double centre = 0, variance = 0;
-      for (auto const& shard : shards_) centre += shard.rows / rows_ * static_cast<double>(shard.mean[i]);
-      for (auto const& shard : shards_) {
-        double const s = static_cast<double>(shard.deviation[i]), d = static_cast<double>(shard.mean[i]) - centre;
-        variance += shard.rows / rows_ * (s * s + d * d);
-      }
-      mean[i] = static_cast<float>(centre);
-      deviation[i] = static_cast<float>(std::sqrt(variance));
-    }
+    auto const all = pooled(shards_);
+    mean = all.mean;
+    deviation = all.deviation;
   }
 
  private:
-  struct Part {
-    double rows;
-    std::vector<float> mean, deviation;
-  };
-  std::vector<Part> shards_;
-  double rows_ = 0;
+  std::vector<WeightedStatistics> shards_;
 };
 
 // One shard's part of the set: its rows and pairs numbered from 0.

@@ -6,7 +6,7 @@
 #include <utility>
 #include <vector>
 
-#include "data/sampler.h"
+#include "data/permutation.h"
 
 namespace duoflow::data {
 

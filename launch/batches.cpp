@@ -1,5 +1,7 @@
 #include "launch/batches.h"
 
+#include <algorithm>
+#include <cstring>
 #include <functional>
 #include <stdexcept>
 
@@ -37,27 +39,27 @@ at::Tensor own_float(at::Tensor const& view, at::Device device) {
 }
 
 // [samples] fp32 on the device, one number a sample.
-at::Tensor per_sample(std::uint64_t first_position, std::int64_t samples, at::Device device,
+at::Tensor per_sample(std::vector<std::uint64_t> const& positions, at::Device device,
                       std::function<float(std::uint64_t)> const& number_of) {
-  auto numbers = at::empty(
-      {samples}, at::TensorOptions(at::kFloat).pinned_memory(device.is_cuda()));  // else the copy waits for the device
+  auto numbers =
+      at::empty({std::ssize(positions)},
+                at::TensorOptions(at::kFloat).pinned_memory(device.is_cuda()));  // else the copy waits for the device
   auto* values = numbers.mutable_data_ptr<float>();
-  for (std::int64_t i = 0; i < samples; ++i) values[i] = number_of(first_position + static_cast<std::uint64_t>(i));
+  std::transform(positions.begin(), positions.end(), values, number_of);
   return numbers.to(device, /*non_blocking=*/true);
 }
 
-at::Tensor times(std::uint64_t first_position, std::int64_t samples, Config const& config, at::Device device) {
-  return per_sample(first_position, samples, device,
+at::Tensor times(std::vector<std::uint64_t> const& positions, Config const& config, at::Device device) {
+  return per_sample(positions, device,
                     [sampling = time_sampling(config.flow), seed = config.training.seed](std::uint64_t position) {
                       return static_cast<float>(model::sample_time(sampling, seed, position));
                     });
 }
 
-at::Tensor noise_of(std::uint64_t first_position, std::int64_t samples, model::ModelOptions const& options,
-                    std::uint64_t seed, at::Device device) {
+at::Tensor noise_of(std::vector<std::uint64_t> const& positions, model::ModelOptions const& options, std::uint64_t seed,
+                    at::Device device) {
   std::vector<at::Tensor> noise;
-  for (std::int64_t i = 0; i < samples; ++i)
-    noise.push_back(starting_noise(options, seed, first_position + static_cast<std::uint64_t>(i)));
+  for (auto const position : positions) noise.push_back(starting_noise(options, seed, position));
   auto const stacked = at::stack(noise);  // from pageable memory the copy would wait for the device
   return (device.is_cuda() ? stacked.pin_memory() : stacked).to(device, /*non_blocking=*/true);
 }
@@ -122,10 +124,16 @@ InputPictures input_pictures(data::Batch const& batch, data::BatchSource const& 
   return result;
 }
 
-at::Tensor kept_lights(std::uint64_t first_position, std::int64_t samples, double dropout, std::uint64_t seed,
+std::vector<std::uint64_t> positions_of(data::Batch const& batch) {
+  std::vector<std::uint64_t> positions(static_cast<std::size_t>(batch.samples));
+  std::memcpy(positions.data(), batch.fields.at("position"), positions.size() * sizeof(positions[0]));
+  return positions;
+}
+
+at::Tensor kept_lights(std::vector<std::uint64_t> const& positions, double dropout, std::uint64_t seed,
                        at::Device device) {
   if (dropout == 0) return {};
-  return per_sample(first_position, samples, device, [&](std::uint64_t position) {
+  return per_sample(positions, device, [&](std::uint64_t position) {
     return model::uniform01(seed, position, model::Stream::light, 0) < dropout ? 0.0F : 1.0F;
   });
 }
@@ -144,15 +152,13 @@ model::JointBatch joint_batch(data::Batch const& batch, data::BatchSource const&
     result.relit_image = pictures.relit;
     result.input_rays = pictures.rays;
   }
-  result.first_position = batch.first_position;
+  result.positions = positions_of(batch);
   result.t = model::knows_time(options.editor)
-                 ? times(batch.first_position, batch.samples, config, device)
+                 ? times(result.positions, config, device)
                  : at::zeros({batch.samples}, at::TensorOptions(at::kFloat).device(device));
-  if (needs_noise(config))
-    result.noise = noise_of(batch.first_position, batch.samples, options, config.training.seed, device);
+  if (needs_noise(config)) result.noise = noise_of(result.positions, options, config.training.seed, device);
   result.env = light_tensor(field("env"), field("world_to_norm"), options.env_height, encoding, device);
-  result.light_kept =
-      kept_lights(batch.first_position, batch.samples, config.training.light_dropout, config.training.seed, device);
+  result.light_kept = kept_lights(result.positions, config.training.light_dropout, config.training.seed, device);
   result.target_image = image_tensor(field("target_images"), device);
   result.target_rays = rays_of(batch, source, "target", result.target_image);
   return result;
@@ -162,7 +168,7 @@ model::ReconstructionBatch reconstruction_batch(data::Batch const& batch, data::
                                                 at::Device device) {
   auto const inputs = input_pictures(batch, source, device);
   auto const target = image_tensor(field_tensor(batch, source, "target_images"), device);
-  return {inputs.image, inputs.rays, rays_of(batch, source, "target", target), target, batch.first_position};
+  return {inputs.image, inputs.rays, rays_of(batch, source, "target", target), target, positions_of(batch)};
 }
 
 }  // namespace duoflow::launch

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include <ATen/core/Tensor.h>
 
@@ -34,9 +35,12 @@ bool needs_noise(Config const& config);
 // bridge.
 at::Tensor starting_noise(model::ModelOptions const& options, std::uint64_t seed, std::uint64_t position);
 
+// Where the samples stand in the run's order (data/ordered_source.h): what their random numbers are drawn from.
+std::vector<std::uint64_t> positions_of(data::Batch const& batch);
+
 // [samples] 1 or 0, whether a sample sees its light: 0 with probability `dropout` (training.light_dropout), decided by
 // (seed, position) alone; undefined where it is 0.
-at::Tensor kept_lights(std::uint64_t first_position, std::int64_t samples, double dropout, std::uint64_t seed,
+at::Tensor kept_lights(std::vector<std::uint64_t> const& positions, double dropout, std::uint64_t seed,
                        at::Device device);
 
 // x0, x1 keep renderer space (pair shards), or the pictures they are encoded from are there (scene pairs); t, noise and

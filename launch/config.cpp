@@ -240,6 +240,8 @@ void note_what_has_no_effect(Config& c) {
   note(!c.dist.reproducible && c.dist.virtual_shards > 0, "dist.virtual_shards", "dist.reproducible is false");
   note(c.objective == "joint" && c.latents == "cached" && !c.data.exclude_lights.empty(), "data.exclude_lights",
        "the lights of cached latents were chosen when they were encoded");
+  note(c.data.shuffle == "full", "data.shuffle_block_mib", "data.shuffle is full");
+  note(c.data.shuffle == "full", "data.shuffle_window_mib", "data.shuffle is full");
   note(c.flow.statistics != "current" && !knows_weights_at_cut(c.flow),
        "model.transformer.editor.flow_matching.statistics", "the weighting waits for no statistics");
   note_other_weightings(c);
@@ -446,25 +448,50 @@ std::string config_table_markdown() {
   return text;
 }
 
+namespace {
+
+// "8-11" -> {8, 11}, "4" -> {4, 4}. `what`: of a number; `example`: of the key's value.
+std::pair<std::int64_t, std::int64_t> parse_range(std::string const& part, std::string const& key,
+                                                  std::string const& text, char const* what, char const* example) {
+  auto number = [&](std::string const& digits) {
+    std::int64_t value = -1;
+    auto const [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
+    if (error != std::errc() || end != digits.data() + digits.size() || value < 0)
+      throw ConfigError(
+          fmt::format("{} = {} (\"{}\" is not a {} number); write for example {}", key, text, digits, what, example));
+    return value;
+  };
+  auto const dash = part.find('-');
+  auto const first = number(part.substr(0, dash));
+  auto const last = dash == std::string::npos ? first : number(part.substr(dash + 1));
+  if (last < first) throw ConfigError(fmt::format("{} = {} (range {} runs backwards)", key, text, part));
+  return {first, last};
+}
+
+}  // namespace
+
 std::vector<std::int64_t> parse_frames(std::string const& text, std::string const& key) {
   std::vector<std::int64_t> frames;
   std::stringstream stream(text);
-  auto number = [&](std::string const& part) {
-    std::int64_t value = -1;
-    auto const [end, error] = std::from_chars(part.data(), part.data() + part.size(), value);
-    if (error != std::errc() || end != part.data() + part.size() || value < 0)
-      throw ConfigError(
-          fmt::format("{} = {} (\"{}\" is not a frame number); write for example 0,4,8-11", key, text, part));
-    return value;
-  };
   for (std::string part; std::getline(stream, part, ',');) {
-    auto const dash = part.find('-');
-    auto const first = number(part.substr(0, dash));
-    auto const last = dash == std::string::npos ? first : number(part.substr(dash + 1));
-    if (last < first) throw ConfigError(fmt::format("{} = {} (range {} runs backwards)", key, text, part));
+    auto const [first, last] = parse_range(part, key, text, "frame", "0,4,8-11");
     for (auto frame = first; frame <= last; ++frame) frames.push_back(frame);
   }
   return frames;
+}
+
+data::SkippedPositions skipped_positions(Config const& config) {
+  constexpr std::int64_t kMostPositions = std::int64_t{1} << 53;  // logs have them as doubles
+  std::vector<data::PositionRange> ranges;
+  auto const text = fmt::format("[{}]", fmt::join(config.data.skip, ", "));
+  for (auto const& part : config.data.skip) {
+    auto const [first, last] = parse_range(part, "data.skip", text, "sample", "[9600-9999, 12000-12399]");
+    if (last >= kMostPositions)
+      throw ConfigError(
+          fmt::format("data.skip = {} ({} is beyond 2^53, up to which samples are counted); lower it", text, last));
+    ranges.push_back({static_cast<std::uint64_t>(first), static_cast<std::uint64_t>(last)});
+  }
+  return data::SkippedPositions(std::move(ranges));
 }
 
 model::TimeSampling time_sampling(FlowMatchingConfig const& f) {

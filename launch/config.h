@@ -13,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "data/skipped_positions.h"
 #include "model/flow/solver.h"
 #include "model/flow/time_sampling.h"
 #include "model/loss/weighting.h"
@@ -100,6 +101,10 @@ struct DataConfig {
   std::string input_frames, target_frames;  // "0,4,8-11"; empty: drawn from all
   std::string exclude_lights;               // glob; empty: none
   std::string light_encoding = "lvsm";
+  std::string shuffle = "full";
+  double shuffle_block_mib = 256, shuffle_window_mib = 16384;
+  std::vector<std::string> skip;  // positions of the order: "FIRST-LAST"
+  bool log_samples = false;
 };
 
 struct DistConfig {
@@ -150,6 +155,8 @@ std::string nearest_key(std::string const& key);
 
 // "0,4,8-11" -> {0,4,8,9,10,11}; ConfigError naming `key`.
 std::vector<std::int64_t> parse_frames(std::string const& text, std::string const& key);
+// Of data.skip; ConfigError for an entry that is neither FIRST-LAST nor a number.
+data::SkippedPositions skipped_positions(Config const& config);
 model::WeightingOptions weighting_options(Config const& config);
 model::TimeSampling time_sampling(FlowMatchingConfig const& config);
 model::SolverOptions solver_options(FlowMatchingConfig const& config);

@@ -288,6 +288,24 @@ void add_other_keys(std::vector<ConfigKey>& keys, Config& c) {
           key("data.light_encoding", c.data.light_encoding,
               "lvsm (the family's: clipped, and log over its maximum), cosmos, or raw (radiance and log1p; shows a "
               "small editor the light much sooner, see benchmarks/results/light_encoding.md)"),
+          key("data.shuffle", c.data.shuffle,
+              "full (any sample may follow any other) or block (for folders larger than memory: samples near each "
+              "other "
+              "in the order come from few places of the folder)"),
+          key("data.shuffle_block_mib", c.data.shuffle_block_mib,
+              "shuffle: block: what is read from one place of the folder, in MiB"),
+          key("data.shuffle_window_mib", c.data.shuffle_window_mib,
+              "shuffle: block: what is mixed at a time, in MiB, of all data folders together; reading needs up to "
+              "twice "
+              "as much memory for the operating system's page cache"),
+          key("data.skip", c.data.skip,
+              "positions of the order never trained on, both ends skipped, for example [9600-9999]; `samples` of "
+              "metrics.jsonl and of messages counts positions (lines with samples 9600 and 10000 have 9600-9999 "
+              "between them), skipped ones included; the other samples keep their places and random numbers"),
+          key("data.log_samples", c.data.log_samples,
+              "list every sample trained on in RUN/samples/rank_R.tsv: position, data folder, pair or scene, xxh3 of "
+              "its "
+              "bytes"),
           key("dist.reproducible", c.dist.reproducible,
               "bit-identical losses, weights and checkpoints at any rank count that is a power of two"),
           key("dist.virtual_shards", c.dist.virtual_shards,

@@ -262,6 +262,11 @@ void validate(Config& c) {
   require_one_of("data.verify", c.data.verify, {"first_touch", "always", "never"});
   require_one_of("data.light_encoding", c.data.light_encoding, {"lvsm", "cosmos", "raw"});
   require(c.data.threads > 0, "data.threads", c.data.threads, "> 0");
+  require_one_of("data.shuffle", c.data.shuffle, {"full", "block"});
+  require(c.data.shuffle_block_mib > 0, "data.shuffle_block_mib", c.data.shuffle_block_mib, "> 0");
+  require(c.data.shuffle_window_mib >= c.data.shuffle_block_mib, "data.shuffle_window_mib", c.data.shuffle_window_mib,
+          "at least data.shuffle_block_mib");
+  skipped_positions(c);
   parse_frames(c.data.input_frames, "data.input_frames");
   parse_frames(c.data.target_frames, "data.target_frames");
   require(c.dist.virtual_shards >= 0, "dist.virtual_shards", c.dist.virtual_shards, ">= 0");

@@ -104,19 +104,25 @@ void RunLog::skipped(StepNumbers const& numbers) {
   if (!state_) return;
   auto const& config = state_->config;
   auto const size = state_->line.size;
-  auto const whole = plan_batches(config.training, config.dist, 0, size).global_batch;
+  // Among the samples that are not skipped the step's lie side by side.
+  auto const skipped = skipped_positions(config);
+  auto const number_of = [&](std::int64_t position) {
+    return static_cast<std::int64_t>(skipped.kept_before(static_cast<std::uint64_t>(position)));
+  };
+  auto const position_of = [&](std::int64_t number) { return skipped.position(static_cast<std::uint64_t>(number)); };
+  auto const start = number_of(numbers.samples) - plan_batches(config.training, config.dist, 0, size).global_batch;
   std::string where = fmt::format("the gradient's norm is {}, samples {} to {} of the order", numbers.own[kGradNorm],
-                                  numbers.samples - whole, numbers.samples - 1);
+                                  position_of(start), numbers.samples - 1);
   for (int rank = 0; rank < size; ++rank) {
     auto const position =
         numbers.statistics[static_cast<std::size_t>(kFirstPerRank + kPerRank * rank + kFirstBadPosition)];
     if (position == 0) continue;
     auto const plan = plan_batches(config.training, config.dist, rank, size);
     auto const first = static_cast<std::int64_t>(position) - 1;
-    auto const offset = (first - (numbers.samples - whole)) - plan.first;  // in this rank's part of the step
+    auto const offset = (number_of(first) - start) - plan.first;  // in this rank's part of the step
     auto const count = std::min(plan.micro_batch, plan.samples - offset);
-    where =
-        fmt::format("a loss is not finite on rank {}, samples {} to {} of the order", rank, first, first + count - 1);
+    where = fmt::format("a loss is not finite on rank {}, samples {} to {} of the order", rank, first,
+                        position_of(number_of(first) + count - 1));
     break;
   }
   log_warning(fmt::format("step {} skipped: {}", numbers.step, where));

@@ -99,9 +99,10 @@ at::Tensor first_latents(model::SceneModel const& model, TrainingData const& dat
 
 void set_latent_statistics(dist::Communicator const& communicator, model::SceneModel& model, TrainingData const& data) {
   auto const device = model.parameters().front().tensor.device();
-  if (auto const* pairs = data.pairs()) {
-    model.set_latent_statistics(at::tensor(at::ArrayRef<float>(pairs->latent_mean)).to(device),
-                                at::tensor(at::ArrayRef<float>(pairs->latent_std)).to(device));
+  if (data.folders().front().pairs) {
+    auto const& known = data.latent_statistics();
+    model.set_latent_statistics(at::tensor(at::ArrayRef<float>(known.mean)).to(device),
+                                at::tensor(at::ArrayRef<float>(known.deviation)).to(device));
   } else if (data.online() && model.options().normalize_latents) {
     // One rank measures: a device that rounds differently must not make another flow space.
     auto statistics = at::zeros({2, model.options().d}, at::TensorOptions(at::kFloat).device(device));
@@ -115,12 +116,12 @@ void set_latent_statistics(dist::Communicator const& communicator, model::SceneM
   }
 }
 
-void check_producer(Config const& config, model::SceneModel const& model, data::PairSet const& pairs, bool warn) {
+void check_producer(Config const& config, model::SceneModel const& model, TrainingFolder const& pairs, bool warn) {
   auto const mine = producer_of(model);
-  auto const& theirs = pairs.producer;
+  auto const& theirs = pairs.pairs->producer;
   if (mine == theirs) return;
-  auto const what =
-      fmt::format("the pairs were encoded by another reconstructor (producer {}, this model's is {})", theirs, mine);
+  auto const what = fmt::format("{}: the pairs were encoded by another reconstructor (producer {}, this model's is {})",
+                                pairs.index->directory(), theirs, mine);
   if (!config.data.allow_other_producer)
     throw data::DataError(what +
                           "; its renderer would not understand the latents: encode again, set training.init_from to "

@@ -27,13 +27,13 @@ dist::FlatBuffer make_buffer(model::SceneModel const& model, Config const& confi
 // For that buffer, as the config says: by the same groups.
 dist::AdamWOptions adamw_options(model::SceneModel const& model, Config const& config, double eps);
 
-// Mean and deviation of the data's latents, which the flow sees them normalised by: the pair shards' own, or, with
-// online latents, those of the first samples of the order as the model encodes them now; they stay what they are from
-// there on. Collective.
+// Mean and deviation of the data's latents, which the flow sees them normalised by: the pair shards' own (of several
+// folders as they are drawn), or, with online latents, those of the first samples of the order as the model encodes
+// them now; they stay what they are from there on. Collective.
 void set_latent_statistics(dist::Communicator const& communicator, model::SceneModel& model, TrainingData const& data);
 
 // Pairs that another reconstructor has encoded: DataError, or a warning with data.allow_other_producer.
-void check_producer(Config const& config, model::SceneModel const& model, data::PairSet const& pairs, bool warn);
+void check_producer(Config const& config, model::SceneModel const& model, TrainingFolder const& pairs, bool warn);
 
 // The checkpoint to go on from; "": none. Collective. CheckpointError when --resume auto finds none valid among
 // several.

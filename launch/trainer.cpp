@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cmath>
 #include <filesystem>
+#include <optional>
 
 #include <sys/resource.h>
 
@@ -11,6 +12,7 @@
 #include <fmt/format.h>
 
 #include "data/error.h"
+#include "data/sample_log.h"
 #include "dist/error.h"
 #include "launch/batches.h"
 #include "launch/collapse_guard.h"
@@ -112,6 +114,7 @@ class Trainer : private StepSource {
   std::unique_ptr<TrainingData> data_;
   std::unique_ptr<RunLog> log_;
   std::unique_ptr<Validation> validation_;
+  std::optional<data::SampleLog> samples_log_;
 
   CollapseGuard guard_;
   Counters counters_;
@@ -143,7 +146,7 @@ void Trainer::open(TrainArguments const& arguments) {
   }
   data_ = std::make_unique<TrainingData>(arguments.data, config_, communicator_.rank(), communicator_.size(), samples,
                                          device_.is_cuda());
-  agree_on_data(communicator_, runtime_.host(), arguments.data, data_->fingerprint());
+  agree_on_data(communicator_, runtime_.host(), joined_paths(arguments.data), data_->fingerprint());
   counters_.data_fingerprint = data_->fingerprint();
   if (folder.empty())
     set_latent_statistics(communicator_, model_, *data_);
@@ -154,12 +157,12 @@ void Trainer::open(TrainArguments const& arguments) {
   counters_.global_batch = plan_.global_batch;
   counters_.loss_networks = networks_.fingerprint;
   if (arguments.resume != "auto") set_later_checkpoints_aside(folder.empty() ? -1 : step);
-  if (data_->pairs()) {
-    check_producer(config_, model_, *data_->pairs(), communicator_.rank() == 0);
-    if (config_.training.num_target_views > data_->pairs()->targets)
-      warn_once(fmt::format("training.num_target_views = {}, the pairs have {}: all of them are rendered",
-                            config_.training.num_target_views, data_->pairs()->targets));
-  }
+  for (auto const& data_folder : data_->folders())
+    if (data_folder.pairs) check_producer(config_, model_, data_folder, communicator_.rank() == 0);
+  auto const& pairs = data_->folders().front().pairs;  // the folders' samples are alike
+  if (pairs && config_.training.num_target_views > pairs->targets)
+    warn_once(fmt::format("training.num_target_views = {}, the pairs have {}: all of them are rendered",
+                          config_.training.num_target_views, pairs->targets));
   bool const renders = config_.objective != "joint" || renders_at_all(config_);
   LineOptions const line{loss_options(config_).lambda_v,
                          renders ? loss_options(config_).lambda_r : 0,
@@ -172,6 +175,9 @@ void Trainer::open(TrainArguments const& arguments) {
   saver_.best_so_far(log_->best_evaluation());
   check_room();
   log_->start(data_->samples(), plan_.global_batch, update_.buffer().size(), device_.str());
+  if (!data_->order().empty() && communicator_.rank() == 0) log_info(data_->order());
+  if (config_.data.log_samples)
+    samples_log_.emplace(fmt::format("{}/samples/rank_{:05d}.tsv", arguments.run, communicator_.rank()));
 }
 
 // What the end of the run would otherwise run into. On rank 0, which names the files.
@@ -228,12 +234,12 @@ void Trainer::train_step() {
 
 MicroBatch Trainer::joint(std::int64_t) {
   auto const batch = next_batch();
-  return {joint_batch(batch, data_->source(), config_, encoding_, device_), batch.first_position};
+  return {joint_batch(batch, data_->source(), config_, encoding_, device_), positions_of(batch).front()};
 }
 
 std::pair<model::ReconstructionBatch, std::uint64_t> Trainer::reconstruction(std::int64_t) {
   auto const batch = next_batch();
-  return {reconstruction_batch(batch, data_->source(), device_), batch.first_position};
+  return {reconstruction_batch(batch, data_->source(), device_), positions_of(batch).front()};
 }
 
 StepStatistics::Flags Trainer::flags() {
@@ -251,7 +257,7 @@ StepStatistics::Flags Trainer::flags() {
 
 void Trainer::record(Update::Result const& result) {
   ++counters_.step;
-  counters_.samples += plan_.global_batch;
+  counters_.samples = data_->position_after_step(counters_.samples);
   picture_ = result.picture;
   target_ = result.target;
   auto const number = [](at::Tensor const& scalar) { return scalar.to(at::kDouble); };
@@ -263,6 +269,7 @@ void Trainer::record(Update::Result const& result) {
 data::Batch Trainer::next_batch() {
   auto batch = data_->next();
   data_wait_ms_ += data_->waited_ms();
+  if (samples_log_) samples_log_->write(batch, data_->source());
   held_.push_back(batch);
   return batch;
 }

@@ -2,14 +2,17 @@
 // The trainer: the only place where data, model and ranks meet. One object per rank and run.
 
 #include <string>
+#include <vector>
 
 #include "dist/runtime.h"
 #include "launch/config.h"
+#include "launch/data_folders.h"
 
 namespace duoflow::launch {
 
 struct TrainArguments {
-  std::string data, run;
+  std::vector<DataFolder> data;
+  std::string run;
   std::string resume = "auto";  // auto, never, or a checkpoint or run folder
 };
 

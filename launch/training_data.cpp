@@ -1,49 +1,14 @@
 #include "launch/training_data.h"
 
-#include <fnmatch.h>
-
 #include <algorithm>
 
 #include <ATen/ATen.h>
 #include <fmt/format.h>
 
 #include "data/error.h"
-#include "data/scene_lights.h"
 
 namespace duoflow::launch {
 namespace {
-
-void require_kind(data::ShardIndex const& index, data::ShardKind kind, std::string const& objective) {
-  if (index.kind() == kind) return;
-  throw data::DataError(
-      fmt::format("{} holds {} shards, objective {} needs {} shards; give the folder that `duoflow {}` wrote",
-                  index.directory(), index.kind() == data::ShardKind::pair ? "pair" : "scene", objective,
-                  kind == data::ShardKind::pair ? "pair" : "scene",
-                  kind == data::ShardKind::pair ? "encode" : "synth` or `duoflow ingest"));
-}
-
-void require_equal(std::string const& directory, char const* what, std::int64_t found, std::int64_t expected,
-                   char const* key) {
-  if (found != expected)
-    throw data::DataError(fmt::format(
-        "{}: {} is {}, the config's {} is {} (the model cannot take it); make the data again or change the config",
-        directory, what, found, key, expected));
-}
-
-void check_pairs(std::string const& directory, data::PairSet const& pairs, Config const& config) {
-  require_equal(directory, "number of latent tokens", pairs.tokens, config.model.n_latent_vectors,
-                "model.transformer.n_latent_vectors");
-  require_equal(directory, "latent width", pairs.dim, config.model.d, "model.transformer.d");
-  require_equal(directory, "picture height", pairs.height, config.model.image_size, "model.image_tokenizer.image_size");
-  require_equal(directory, "picture width", pairs.width, config.model.image_size, "model.image_tokenizer.image_size");
-}
-
-data::SceneSet without_lights(data::SceneSet set, std::string const& glob) {
-  if (!glob.empty())
-    std::erase_if(set.scenes,
-                  [&](data::SceneEntry const& scene) { return fnmatch(glob.c_str(), scene.light.c_str(), 0) == 0; });
-  return set;
-}
 
 data::Allocate pinned_memory() {
   return [](std::size_t bytes) {
@@ -53,10 +18,6 @@ data::Allocate pinned_memory() {
     return std::shared_ptr<std::byte>(data, [tensor](std::byte*) {});
   };
 }
-
-}  // namespace
-
-namespace {
 
 bool power_of_two(std::int64_t n) { return n > 0 && (n & (n - 1)) == 0; }
 
@@ -105,83 +66,33 @@ BatchPlan plan_batches(TrainingConfig const& config, DistConfig const& dist, int
   return plan;
 }
 
-data::ViewSelection view_selection(Config const& config) {
-  data::ViewSelection views;
-  views.inputs = config.training.num_input_views;
-  views.targets = config.training.num_target_views;
-  views.input_frames = parse_frames(config.data.input_frames, "data.input_frames");
-  views.target_frames = parse_frames(config.data.target_frames, "data.target_frames");
-  views.target_has_input = config.training.target_has_input;
-  return views;
-}
-
-data::Verify verify_mode(Config const& config) {
-  if (config.data.verify == "always") return data::Verify::always;
-  return config.data.verify == "never" ? data::Verify::never : data::Verify::first_touch;
-}
-
-data::Sampler TrainingData::sampler(std::string const& directory, std::uint64_t seed, std::size_t samples, int ranks) {
-  samples_ = samples;
-  if (samples_ < static_cast<std::uint64_t>(ranks))
+TrainingData::TrainingData(std::vector<DataFolder> const& folders, Config const& config, int rank, int size,
+                           std::int64_t start_position, bool pin_memory)
+    : plan_(plan_batches(config.training, config.dist, rank, size)), skipped_(skipped_positions(config)) {
+  for (auto const& folder : folders) {
+    folders_.push_back(open_training_folder(folder.path, config));
+    samples_ += folders_.back().samples;
+  }
+  if (samples_ < static_cast<std::uint64_t>(size))
     throw data::DataError(
         fmt::format("{}: {} samples for {} ranks (every rank needs at least one); start fewer ranks, make more "
                     "data or exclude fewer lights",
-                    directory, samples, ranks));
-  return data::Sampler(seed, samples_);
-}
-
-void TrainingData::open_pairs(std::shared_ptr<data::ShardIndex const> const& index, Config const& config, int ranks) {
-  auto const& directory = index->directory();
-  require_kind(*index, data::ShardKind::pair, "joint");
-  pairs_ = std::make_shared<data::PairSet const>(data::load_pairs(*index));
-  check_pairs(directory, *pairs_, config);
-  auto const seed = config.training.seed;
-  auto const targets = config.training.num_target_views < pairs_->targets ? config.training.num_target_views : 0;
-  source_ = data::make_pair_source(index, pairs_, std::make_shared<data::RawReader const>(index, verify_mode(config)),
-                                   sampler(directory, seed, pairs_->pairs.size(), ranks), seed, targets);
-}
-
-void TrainingData::open_scenes(std::shared_ptr<data::ShardIndex const> const& index, Config const& config, int ranks) {
-  auto const& directory = index->directory();
-  online_ = config.objective == "joint";
-  require_kind(*index, data::ShardKind::scene, online_ ? "joint with latents: online" : config.objective);
-  auto const reader = std::make_shared<data::RawReader const>(index, verify_mode(config));
-  auto const scenes =
-      std::make_shared<data::SceneSet const>(without_lights(data::load_scenes(*index), config.data.exclude_lights));
-  require_equal(directory, "picture height", scenes->height, config.model.image_size,
-                "model.image_tokenizer.image_size");
-  require_equal(directory, "picture width", scenes->width, config.model.image_size, "model.image_tokenizer.image_size");
-  auto const seed = config.training.seed;
-  auto const views = view_selection(config);
-  if (online_) {
-    auto pairs = data::light_pairs(*scenes);
-    auto const order = sampler(directory, seed, pairs.size(), ranks);
-    source_ = data::make_scene_pair_source(index, scenes, std::move(pairs), reader, order, seed, views,
-                                           config.env_image_size);
-  } else {
-    source_ = data::make_scene_source(index, scenes, reader, sampler(directory, seed, scenes->scenes.size(), ranks),
-                                      seed, views);
-  }
-}
-
-TrainingData::TrainingData(std::string const& directory, Config const& config, int rank, int size,
-                           std::int64_t start_samples, bool pin_memory)
-    : plan_(plan_batches(config.training, config.dist, rank, size)) {
-  auto const index = std::make_shared<data::ShardIndex const>(directory);
-  fingerprint_ = index->fingerprint();
-  if (config.objective == "joint" && config.latents == "cached")
-    open_pairs(index, config, size);
-  else
-    open_scenes(index, config, size);
+                    joined_paths(folders), samples_, size));
+  auto const mixture = mixture_of(folders, folders_);
+  fingerprint_ = fingerprint_of(folders, folders_, mixture.get());
+  statistics_ = mixed_statistics(folders_, mixture.get());
+  order_ = described_order(folders_, mixture.get(), config);
+  source_ = make_training_source(folders_, mixture, config);
   data::LoaderOptions options;
   options.threads = config.data.threads;
   options.slots = static_cast<int>(2 * plan_.micro_steps + 2);  // this step's, the last step's on CUDA, two ahead
   if (pin_memory) options.allocate = pinned_memory();
-  auto schedule = [plan = plan_, start_samples](std::uint64_t number) {
+  auto const start = skipped_.kept_before(static_cast<std::uint64_t>(start_position));
+  auto schedule = [plan = plan_, start](std::uint64_t number) {
     auto const step = static_cast<std::int64_t>(number) / plan.micro_steps;  // since the start or the resume
     auto const micro = static_cast<std::int64_t>(number) % plan.micro_steps;
     auto const offset = micro * plan.micro_batch;
-    return std::pair(static_cast<std::uint64_t>(start_samples + step * plan.global_batch + plan.first + offset),
+    return std::pair(start + static_cast<std::uint64_t>(step * plan.global_batch + plan.first + offset),
                      std::min(plan.micro_batch, plan.samples - offset));
   };
   loader_ = std::make_unique<data::Loader>(source_, schedule, plan_.micro_batch, options);
@@ -191,5 +102,11 @@ TrainingData::~TrainingData() = default;
 data::Batch TrainingData::next() { return loader_->next(); }
 void TrainingData::release(data::Batch const& batch) { loader_->release(batch); }
 double TrainingData::waited_ms() const { return loader_->waited_ms(); }
+
+std::int64_t TrainingData::position_after_step(std::int64_t position) const {
+  auto const last =
+      skipped_.kept_before(static_cast<std::uint64_t>(position)) + static_cast<std::uint64_t>(plan_.global_batch) - 1;
+  return static_cast<std::int64_t>(skipped_.position(last)) + 1;
+}
 
 }  // namespace duoflow::launch

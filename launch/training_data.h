@@ -1,12 +1,18 @@
 #pragma once
-// TrainingData: the data folder of a run, this rank's part of each global batch, and the loader that reads ahead.
+// TrainingData: the data folders of a run, this rank's part of each global batch, and the loader that reads ahead.
+//
+// The state of the order is one number: the position up to which the run has consumed it, those that data.skip passes
+// over included. It is `samples` in metrics.jsonl and in checkpoints.
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "data/loader.h"
-#include "dist/communicator.h"
+#include "data/skipped_positions.h"
 #include "launch/config.h"
+#include "launch/data_folders.h"
+#include "launch/training_folders.h"
 
 namespace duoflow::launch {
 
@@ -23,40 +29,39 @@ BatchPlan plan_batches(TrainingConfig const& config, DistConfig const& dist, int
 
 class TrainingData {
  public:
-  // Opens `directory`: pair shards for joint on cached latents, else scene shards. start_samples: samples already
-  // consumed.
-  // DataError: wrong kind of shard, picture or latent sizes other than the config's, fewer samples than ranks.
-  TrainingData(std::string const& directory, Config const& config, int rank, int size, std::int64_t start_samples,
-               bool pin_memory);
+  // Starts at `start_position` of the order. DataError: as open_training_folder, folders whose samples are not alike,
+  // fewer samples than ranks.
+  TrainingData(std::vector<DataFolder> const& folders, Config const& config, int rank, int size,
+               std::int64_t start_position, bool pin_memory);
   ~TrainingData();
 
   BatchPlan const& plan() const { return plan_; }
   data::BatchSource const& source() const { return *source_; }
   std::shared_ptr<data::BatchSource const> shared_source() const { return source_; }
-  data::PairSet const* pairs() const { return pairs_.get(); }  // null for scenes
-  bool online() const { return online_; }                      // pairs of scenes, to be encoded in every step
-  std::uint64_t samples() const { return samples_; }
+  std::vector<TrainingFolder> const& folders() const { return folders_; }
+  data::LatentStatistics const& latent_statistics() const { return statistics_; }  // empty: not known beforehand
+  bool online() const { return !folders_.front().scene_pairs.empty(); }  // pairs of scenes, encoded in every step
+  std::uint64_t samples() const { return samples_; }                     // of all folders
   std::string const& fingerprint() const { return fingerprint_; }
+  std::string const& order() const { return order_; }  // described_order
 
+  std::int64_t position_after_step(std::int64_t position) const;  // of the order, one step behind `position`
+
+  // The batch's own positions count the samples trained on since position 0 without the skipped ones; the field
+  // `position` has each sample's place in the order.
   data::Batch next();
   void release(data::Batch const& batch);
   double waited_ms() const;
 
  private:
-  void open_pairs(std::shared_ptr<data::ShardIndex const> const& index, Config const& config, int ranks);
-  void open_scenes(std::shared_ptr<data::ShardIndex const> const& index, Config const& config, int ranks);
-  data::Sampler sampler(std::string const& directory, std::uint64_t seed, std::size_t samples, int ranks);
-
   BatchPlan plan_;
+  data::SkippedPositions skipped_;
+  std::vector<TrainingFolder> folders_;
   std::uint64_t samples_ = 0;
-  bool online_ = false;
-  std::string fingerprint_;
-  std::shared_ptr<data::PairSet const> pairs_;
+  std::string fingerprint_, order_;
+  data::LatentStatistics statistics_;
   std::shared_ptr<data::BatchSource const> source_;
   std::unique_ptr<data::Loader> loader_;
 };
-
-data::ViewSelection view_selection(Config const& config);
-data::Verify verify_mode(Config const& config);
 
 }  // namespace duoflow::launch

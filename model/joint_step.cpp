@@ -146,7 +146,7 @@ AtCut JointStep::run_to_cut(JointBatch const& batch, std::int64_t step, std::int
   if (with_velocity) losses.velocity = velocity_loss(at_cut.v_pred, target);
   if (with_render) {
     auto const rendered = render_and_walk_back(model_, render_loss_, x_hat, batch.target_rays, batch.target_image,
-                                               {batch.t, batch.first_position}, render_factor(step, global_batch, at_cut),
+                                               {batch.t, batch.positions}, render_factor(step, global_batch, at_cut),
                                                [&](auto const& measured) {
                                                  losses.rendered = measured;
                                                  contribute(pack(losses));
@@ -251,7 +251,7 @@ at::Tensor reconstruction_step(SceneModel& model, RenderLoss const& loss, Recons
   SampleLosses losses = zero_losses(latents.size(0), latents.options());
   losses.latent_std = latents.detach().flatten(1).std(1);
   auto const rendered =
-      render_and_walk_back(model, loss, latents, batch.target_rays, batch.target_image, {{}, batch.first_position},
+      render_and_walk_back(model, loss, latents, batch.target_rays, batch.target_image, {{}, batch.positions},
                            {1.0 / static_cast<double>(global_batch)}, [&](auto const& measured) {
                              losses.rendered = measured;
                              contribute(pack(losses));

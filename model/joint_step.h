@@ -14,6 +14,7 @@
 #include <cstdint>
 #include <functional>
 #include <optional>
+#include <vector>
 
 #include <ATen/core/Tensor.h>
 
@@ -60,8 +61,8 @@ struct JointBatch {
   // [B,V,6,H,W].
   at::Tensor input_image{}, relit_image{}, input_rays{};
   at::Tensor noise{};  // [B,n,d] standard normal: where the path of EditorKind::noise_to_relit begins; eps of a bridge
-  at::Tensor light_kept{};           // [B] 1 or 0: samples that are shown no light have 0; undefined: all see theirs
-  std::uint64_t first_position = 0;  // of the first sample in the run's order
+  at::Tensor light_kept{};  // [B] 1 or 0: samples that are shown no light have 0; undefined: all see theirs
+  std::vector<std::uint64_t> positions{};  // [B] in the run's order; empty: 0, 1, ..
 };
 
 struct JointLossOptions {
@@ -150,9 +151,9 @@ class JointStep {
 // Stage 1: reconstructor + renderer with the render loss alone (gradients of its sum over the samples / G). Returns the
 // fp64 [kStatisticCount] sums through `contribute` before the backward.
 struct ReconstructionBatch {
-  at::Tensor input_image, input_rays;    // [B,V,3,H,W], [B,V,6,H,W]
-  at::Tensor target_rays, target_image;  // [B,T,6,H,W], [B,T,3,H,W]
-  std::uint64_t first_position = 0;      // of the first sample in the run's order
+  at::Tensor input_image, input_rays;      // [B,V,3,H,W], [B,V,6,H,W]
+  at::Tensor target_rays, target_image;    // [B,T,6,H,W], [B,T,3,H,W]
+  std::vector<std::uint64_t> positions{};  // [B] in the run's order; empty: 0, 1, ..
 };
 at::Tensor reconstruction_step(
     SceneModel& model, RenderLoss const& loss, ReconstructionBatch const& batch, std::int64_t global_batch,

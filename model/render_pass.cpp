@@ -41,7 +41,7 @@ RenderedViews render_and_walk_back(SceneModel const& model, RenderLoss const& lo
     double const share = static_cast<double>(count) / static_cast<double>(views);
     auto const part = [&](at::Tensor const& x) { return x.narrow(1, first, count); };
     at::Tensor const image = model.render(leaf, part(rays));
-    auto const of_chunk = loss(image, part(target), {samples.t, samples.first_position, samples.first_view + first});
+    auto const of_chunk = loss(image, part(target), {samples.t, samples.positions, samples.first_view + first});
     images.push_back(image.detach());
     measure(result, of_chunk, images.back(), part(target), share);
     if (first + count == views) measured(result);

@@ -46,7 +46,7 @@ int ingest(data::IngestOptions& options, dist::Runtime& runtime) {
   bool const first = communicator.rank() == 0;
   options.worker = communicator.rank();
   options.workers = communicator.size();
-  if (options.threads == 0) options.threads = static_cast<std::size_t>(at::get_num_threads());
+  if (options.threads == 0) options.threads = at::get_num_threads();
   options.exchange = [&](std::string const& mine) { return dist::all_gather_strings(communicator, mine); };
   if (first) options.say = [](std::string const& line) { log_info(line); };
   std::optional<data::FolderLock> lock;

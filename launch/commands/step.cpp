@@ -217,8 +217,9 @@ class StepRun {
     auto const target = read_views(batch_, "target", kAny), input = read_views(batch_, "input", target.image.size(0));
     model::RenderLoss const loss(losses_.render);
     at::Tensor sums;
-    auto const image = model::reconstruction_step(model_, loss, {input.image, input.rays, target.rays, target.image, 0},
-                                                  target.image.size(0), [&](at::Tensor const& s) { sums = s; });
+    auto const image =
+        model::reconstruction_step(model_, loss, {input.image, input.rays, target.rays, target.image, {}},
+                                   target.image.size(0), [&](at::Tensor const& s) { sums = s; });
     auto const mean = [&sums](int slot) { return (sums[slot] / sums[model::kSamples]).to(at::kFloat); };
     auto const render = mean(model::kRenderLoss);
     Numbers const numbers{render, at::zeros_like(render), render, mean(model::kPsnr)};

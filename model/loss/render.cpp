@@ -93,9 +93,11 @@ at::Tensor cropped(at::Tensor const& image_BT3HW, RenderLossOptions const& optio
   if (crop == 0 || samples * views == 0) return image_BT3HW;
   std::vector<at::Tensor> parts;
   for (std::int64_t i = 0; i < samples; ++i) {
+    auto const sample = static_cast<std::size_t>(i);
+    auto const position = batch.positions.empty() ? sample : batch.positions.at(sample);
     for (std::int64_t view = 0; view < views; ++view) {
-      auto const [top, left] = crop_place(options, batch.first_position + static_cast<std::uint64_t>(i),
-                                          batch.first_view + view, image_BT3HW.size(3), image_BT3HW.size(4));
+      auto const [top, left] =
+          crop_place(options, position, batch.first_view + view, image_BT3HW.size(3), image_BT3HW.size(4));
       parts.push_back(image_BT3HW.select(0, i).select(0, view).narrow(1, top, crop).narrow(2, left, crop));
     }
   }

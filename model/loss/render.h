@@ -40,9 +40,9 @@ struct RenderLossOptions {
 
 // What is known of the samples of a batch beside their pictures.
 struct RenderSamples {
-  at::Tensor t{};                    // [B]; undefined (no times: reconstruction): every sample is open
-  std::uint64_t first_position = 0;  // of the first sample in the run's order: where a crop lies depends on it
-  std::int64_t first_view = 0;       // and on the view: of the first one given
+  at::Tensor t{};                          // [B]; undefined (no times: reconstruction): every sample is open
+  std::vector<std::uint64_t> positions{};  // [B] in the run's order, where a crop lies depends on them; empty: 0, 1, ..
+  std::int64_t first_view = 0;             // and on the view: of the first one given
 };
 
 class ImageTerm;

@@ -123,6 +123,11 @@ std::vector<std::pair<std::string, std::string>> other_values() {
           {"data.target_frames", "\"3\""},
           {"data.exclude_lights", "\"env_[ab]*\""},
           {"data.light_encoding", "\"cosmos\""},
+          {"data.shuffle", "\"block\""},
+          {"data.shuffle_block_mib", "64"},
+          {"data.shuffle_window_mib", "4096.5"},
+          {"data.skip", "[\"3-9\", \"12\"]"},
+          {"data.log_samples", "true"},
           {"latents", "\"online\""},
           {kFlow + "statistics", "\"lagged\""},
           {"dist.zero", "1"},
@@ -343,6 +348,15 @@ TEST(ConfigTest, ValuesOutsideTheirRangeAreErrors) {
                                         "data.verify=maybe",
                                         "data.light_encoding=hdr",
                                         "data.threads=0",
+                                        "data.shuffle=blocks",
+                                        "data.shuffle_block_mib=0",
+                                        "data.shuffle_window_mib=255",
+                                        "data.skip=[9-3]",
+                                        "data.skip=-3",
+                                        "data.skip=[3-5, 1-]",
+                                        "data.skip=[3.5]",
+                                        "data.skip=0-9007199254740992",
+                                        "data.skip=[99999999999999999999]",
                                         "data.input_frames=\"1,x\""};
   for (auto const& override : bad) {
     auto const key = override.substr(0, override.find('='));
@@ -529,6 +543,20 @@ TEST(ConfigTest, NoKeyIsBothUsedAndUnused) {
     EXPECT_FALSE(values.contains(key)) << key;
     EXPECT_FALSE(reason.empty()) << key;
   }
+}
+
+TEST(ConfigTest, SkippedSamplesAreNumbersAndRanges) {
+  auto const ranges = skipped_positions(parse("data: {skip: [7-9, \"3\", 8-12]}")).ranges();
+  ASSERT_EQ(ranges.size(), 2u);
+  EXPECT_EQ(ranges[0].first, 3u);
+  EXPECT_EQ(ranges[0].last, 3u);
+  EXPECT_EQ(ranges[1].first, 7u);
+  EXPECT_EQ(ranges[1].last, 12u);
+  EXPECT_EQ(skipped_positions(parse("", {"data.skip=100-199"})).ranges().size(), 1u);
+  EXPECT_TRUE(skipped_positions(parse("data: {skip: []}")).ranges().empty());
+  expect_error({"data.skip = [5-6, 9-7]", "9-7", "backwards"}, "data: {skip: [5-6, 9-7]}");
+  expect_error({"data.skip = [5-six]", "\"six\" is not a sample number", "[9600-9999, 12000-12399]"},
+               "data: {skip: [5-six]}");
 }
 
 TEST(ConfigTest, FramesAreNumbersAndRanges) {

@@ -46,15 +46,16 @@ model::SceneModel trained_model(Config const& config) {
 
 TEST(KeptLightsTest, AreAFunctionOfSeedAndPositionWithTheShareAsked) {
   std::int64_t const samples = 4000;
-  auto const all = kept_lights(100, samples, 0.3, 7, at::kCPU);
+  std::vector<std::uint64_t> positions(samples);
+  std::iota(positions.begin(), positions.end(), std::uint64_t{100});
+  auto const all = kept_lights(positions, 0.3, 7, at::kCPU);
   EXPECT_NEAR(all.mean().item<double>(), 0.7, 4 * std::sqrt(0.3 * 0.7 / samples));
   for (std::int64_t const split : {1, 1333, 3999})
-    EXPECT_TRUE(
-        at::equal(at::cat({kept_lights(100, split, 0.3, 7, at::kCPU),
-                           kept_lights(100 + static_cast<std::uint64_t>(split), samples - split, 0.3, 7, at::kCPU)}),
-                  all));
-  EXPECT_FALSE(at::equal(kept_lights(100, samples, 0.3, 8, at::kCPU), all));
-  EXPECT_FALSE(kept_lights(0, 4, 0, 7, at::kCPU).defined());
+    EXPECT_TRUE(at::equal(at::cat({kept_lights({positions.begin(), positions.begin() + split}, 0.3, 7, at::kCPU),
+                                   kept_lights({positions.begin() + split, positions.end()}, 0.3, 7, at::kCPU)}),
+                          all));
+  EXPECT_FALSE(at::equal(kept_lights(positions, 0.3, 8, at::kCPU), all));
+  EXPECT_FALSE(kept_lights(positions, 0, 7, at::kCPU).defined());
 }
 
 TEST(EditingTest, GuidanceIsTheStraightLineThroughBothVelocities) {

@@ -55,7 +55,7 @@ Objective direct_objective(TinyShape const& shape) {
   auto const v = scene.velocity(x_t, batch.t, scene.light_tokens(batch.env));
   auto const image = scene.render(scene.from_flow_space(x_t + (1 - t) * v), batch.target_rays);
   auto const options = loss_options(tiny_config(shape, 1), model::test::tiny_networks());
-  auto const result = model::RenderLoss(options.render)(image, batch.target_image, {batch.t, 0});
+  auto const result = model::RenderLoss(options.render)(image, batch.target_image, {batch.t});
   auto const velocity_loss = (v - (x1 - x0)).square().mean(), render_loss = result.loss.mean();
   auto const weight = render_loss.detach() / (velocity_loss.detach() + 1e-8);
   torch::autograd::backward({options.lambda_v * weight * velocity_loss + options.lambda_r * render_loss});

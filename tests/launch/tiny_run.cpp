@@ -1,6 +1,7 @@
 #include "tests/launch/tiny_run.h"
 
 #include <algorithm>
+#include <numeric>
 
 #include <ATen/ATen.h>
 
@@ -215,8 +216,9 @@ MicroBatch TinyRun::joint(std::int64_t k) {
   auto const first = plan_.first + k * plan_.micro_batch;
   auto const count = std::min(plan_.micro_batch, plan_.samples - k * plan_.micro_batch);
   auto part = part_of(*batch_, first, count);
-  part.first_position = static_cast<std::uint64_t>(first);
-  return {part, part.first_position};
+  part.positions.resize(static_cast<std::size_t>(count));
+  std::iota(part.positions.begin(), part.positions.end(), static_cast<std::uint64_t>(first));
+  return {part, part.positions.front()};
 }
 
 // Forward and backward laps come once per micro-step's first half, then a backward lap for all second halves. Waits:

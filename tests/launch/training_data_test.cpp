@@ -79,14 +79,14 @@ Config pair_config() {
 }
 
 std::string open_error(std::string const& folder, Config const& config, int size = 1) {
-  return data::testing::data_error_of([&] { TrainingData(folder, config, 0, size, 0, false); });
+  return data::testing::data_error_of([&] { TrainingData({{folder}}, config, 0, size, 0, false); });
 }
 
 TEST(TrainingDataTest, PairsAreReadStepAfterStep) {
   PairFolder const pairs;
-  TrainingData training(pairs.folder.path(), pair_config(), 0, 1, 0, false);
+  TrainingData training({{pairs.folder.path()}}, pair_config(), 0, 1, 0, false);
   EXPECT_EQ(training.samples(), 3u);
-  ASSERT_NE(training.pairs(), nullptr);
+  ASSERT_NE(training.folders().front().pairs, nullptr);
   for (std::uint64_t step = 0; step < 4; ++step) {
     auto const batch = training.next();
     EXPECT_EQ(batch.first_position, 2 * step);
@@ -100,7 +100,7 @@ TEST(TrainingDataTest, AResumedRunStartsBehindTheSamplesItConsumed) {
   auto config = pair_config();
   config.training.global_batch_size = 5;
   config.training.batch_size_per_gpu = 2;
-  TrainingData training(pairs.folder.path(), config, 1, 2, 7 * 5, false);  // positions 38 and 39
+  TrainingData training({{pairs.folder.path()}}, config, 1, 2, 7 * 5, false);  // positions 38 and 39
   auto const batch = training.next();
   EXPECT_EQ(batch.first_position, 7u * 5u + 3u);
   EXPECT_EQ(batch.samples, 2);
@@ -150,7 +150,23 @@ TEST(TrainingDataTest, ExcludingEveryLightLeavesNoSamples) {
   config.objective = "reconstruction";
   config.model.image_size = 4;
   config.data.exclude_lights = "*";
-  EXPECT_TRUE(data::testing::says(open_error(scenes.path(), config), {"0 samples"}));
+  EXPECT_TRUE(data::testing::says(open_error(scenes.path(), config),
+                                  {scenes.path(), "data.exclude_lights = *", "none of its 2 scenes"}));
+  config.objective = "joint";
+  config.latents = "online";
+  config.data.exclude_lights = "light_1";
+  EXPECT_TRUE(data::testing::says(open_error(scenes.path(), config), {scenes.path(), "no object has two lights"}));
+}
+
+TEST(TrainingDataTest, AFolderWithoutPairsIsAnErrorNamingIt) {
+  data::testing::TemporaryFolder const empty;
+  data::testing::write_pair_shard(empty / "pairs.h5", {.height = 4, .width = 4, .pairs = {}});
+  data::write_manifest(empty.path(), data::ShardKind::pair, {"pairs.h5"});
+  PairFolder const pairs;
+  auto const error = data::testing::data_error_of([&] {
+    TrainingData({{pairs.folder.path()}, {empty.path()}}, pair_config(), 0, 1, 0, false);
+  });
+  EXPECT_TRUE(data::testing::says(error, {empty.path(), "4 rows and no pair"}));
 }
 
 }  // namespace

@@ -218,16 +218,18 @@ TEST(RenderLossTermsTest, ACropDependsOnSeedPositionAndViewAlone) {
   options.perceptual_crop = 4, options.seed = 9;
   RenderLoss const loss(options);
   at::Tensor const image = pictures(0), target = pictures(1);
-  auto const whole = loss(image, target, {{}, 100});
+  std::vector<std::uint64_t> const positions{100, 101, 205};
+  auto const whole = loss(image, target, {{}, positions});
   for (std::int64_t i = 0; i < 3; ++i) {
-    auto const alone = loss(image.narrow(0, i, 1), target.narrow(0, i, 1), {{}, 100 + static_cast<std::uint64_t>(i)});
+    auto const alone =
+        loss(image.narrow(0, i, 1), target.narrow(0, i, 1), {{}, {positions[static_cast<std::size_t>(i)]}});
     EXPECT_LT(test::relative_error(alone.loss[0], whole.loss[i]), 1e-6);
   }
   auto const mse = RenderLoss(perceptual_options())(image, target).term("mse");
   EXPECT_TRUE(at::equal(whole.term("mse"), mse)) << "pixel terms see the whole picture";
-  EXPECT_FALSE(at::equal(loss(image, target, {{}, 101}).term("lpips"), whole.term("lpips")));
+  EXPECT_FALSE(at::equal(loss(image, target, {{}, {101, 102, 206}}).term("lpips"), whole.term("lpips")));
   options.seed = 10;
-  EXPECT_FALSE(at::equal(RenderLoss(options)(image, target, {{}, 100}).term("lpips"), whole.term("lpips")));
+  EXPECT_FALSE(at::equal(RenderLoss(options)(image, target, {{}, positions}).term("lpips"), whole.term("lpips")));
 }
 
 // What the networks see of a picture whose pixels are numbered is a square of it; over many samples every place comes.

@@ -30,12 +30,12 @@ Pass pass(std::int64_t view_chunk) {
   SmallJoint small;
   Pass result;
   at::Tensor const latents = small.batch.x0.detach().requires_grad_(true);
-  result.views =
-      render_and_walk_back(small.model, RenderLoss(every_term(view_chunk)), latents, small.batch.target_rays,
-                           small.batch.target_image, {small.batch.t, 5}, {0.7}, [&](RenderedViews const& measured) {
-                             ++result.measured;
-                             EXPECT_TRUE(measured.loss.defined());
-                           });
+  result.views = render_and_walk_back(small.model, RenderLoss(every_term(view_chunk)), latents, small.batch.target_rays,
+                                      small.batch.target_image, {small.batch.t, {5, 9}}, {0.7},
+                                      [&](RenderedViews const& measured) {
+                                        ++result.measured;
+                                        EXPECT_TRUE(measured.loss.defined());
+                                      });
   result.gradients = small.gradients(Part::renderer);
   EXPECT_FALSE(latents.grad().defined());  // the caller walks on
   return result;
@@ -61,7 +61,7 @@ TEST(RenderPassTest, TheStatisticsAreHandedOverBeforeTheLastChunksGradientsAndAf
   SmallJoint small;
   test::Tensors before;
   render_and_walk_back(small.model, RenderLoss(every_term(1)), small.batch.x0, small.batch.target_rays,
-                       small.batch.target_image, {small.batch.t, 0}, {1},
+                       small.batch.target_image, {small.batch.t}, {1},
                        [&](RenderedViews const&) { before = small.gradients(Part::renderer); });
   auto const after = small.gradients(Part::renderer);
   auto const name = std::string("image_token_decoder.1.weight");
@@ -73,7 +73,7 @@ TEST(RenderPassTest, ConstantLatentsHaveNoGradient) {
   SmallJoint small;
   auto const views =
       render_and_walk_back(small.model, RenderLoss(every_term(0)), small.batch.x0, small.batch.target_rays,
-                           small.batch.target_image, {small.batch.t, 0}, {1}, [](RenderedViews const&) {});
+                           small.batch.target_image, {small.batch.t}, {1}, [](RenderedViews const&) {});
   EXPECT_FALSE(views.gradient.defined());
 }
 
