@@ -16,7 +16,7 @@ Object matte_sphere(Vec3 albedo) {
   Object object;
   object.name = "sphere";
   object.mesh = mesh_of([](Vec3 p) { return length(p) - kRadius; }, 0.8F, 64);
-  object.surface_at = [albedo](Vec3) { return matte(albedo); };
+  object.surface_at = [albedo](SurfacePoint const&) { return matte(albedo); };
   return object;
 }
 
