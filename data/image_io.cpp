@@ -34,9 +34,8 @@ void append(void* text, void* bytes, int count) {
 stbi_uc const* stb_bytes(std::string const& bytes) { return reinterpret_cast<stbi_uc const*>(bytes.data()); }
 int stb_size(std::string const& bytes) { return static_cast<int>(bytes.size()); }
 
-// The file's bytes when they are a whole PNG or JPEG.
-std::string checked_bytes(std::string const& path) {
-  std::string bytes = read_text(path);
+// The bytes when they are a whole PNG or JPEG.
+std::string checked(std::string bytes, std::string const& path) {
   ImageFormat const format = image_format(bytes);
   if (format != ImageFormat::png && format != ImageFormat::jpeg) {
     throw DataError(fmt::format("{} is {} (its first bytes are those of neither PNG nor JPEG), pass a PNG or JPEG picture", path,
@@ -80,10 +79,12 @@ void check(Image8 const& image) {
 
 }  // namespace
 
-ImageSize check_image(std::string const& path) { return size_of(checked_bytes(path), path); }
+ImageSize check_image(std::string const& path) { return size_of(checked(read_text(path), path), path); }
 
-Image8 read_image(std::string const& path) {
-  std::string const bytes = checked_bytes(path);
+Image8 read_image(std::string const& path) { return decode_image(read_text(path), path); }
+
+Image8 decode_image(std::string text, std::string const& path) {
+  std::string const bytes = checked(std::move(text), path);
   int width = 0, height = 0, channels = 0;
   std::unique_ptr<stbi_uc, void (*)(void*)> const pixels(stbi_load_from_memory(stb_bytes(bytes), stb_size(bytes), &width, &height, &channels, 0),
                                                          &stbi_image_free);

@@ -19,6 +19,7 @@ struct ImageF {
 // PNG or JPEG, 3 or 4 channels kept as stored (grey becomes 3, grey with alpha 4; 16-bit samples lose their low byte).
 // DataError naming the file and why: another format, cut short, altered (PNG checksums are verified).
 Image8 read_image(std::string const& path);
+Image8 decode_image(std::string bytes, std::string const& name);  // the same of a file's bytes; name: for messages
 struct ImageSize {
   std::int64_t height = 0, width = 0, channels = 0;  // channels as read_image would return them
 };

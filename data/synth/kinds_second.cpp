@@ -169,7 +169,7 @@ Shape make_lattice(KeyedRandom random) {
 }
 
 Shape make_gyroid(KeyedRandom random) {
-  float const frequency = random.uniform(4.2F, 6.0F), wall = random.uniform(0.16F, 0.24F), hue = random.uniform();
+  float const frequency = random.uniform(4.2F, 6.0F), wall = random.uniform(0.08F, 0.14F), hue = random.uniform();
   Vec3 const phase{random.uniform(0, kTurn), random.uniform(0, kTurn), random.uniform(0, kTurn)};
   Surface const core = plastic(vivid(random, hue), 0.4F), rim = plastic(vivid(random, hue + 0.4F), 0.45F), cut = any_surface(random, pale(random));
   auto const wave = [=](Vec3 p) {

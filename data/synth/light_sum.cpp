@@ -52,13 +52,13 @@ LightTable::LightTable(std::vector<ImageF> const& maps)
   }
 }
 
-std::int64_t LightTable::texel_towards(Vec3 direction) const {
+std::int64_t texel_towards(Vec3 direction, std::int64_t height, std::int64_t width) {
   constexpr float kPi = std::numbers::pi_v<float>;
   auto const cell = [](float at, std::int64_t count) {
     return std::clamp(static_cast<std::int64_t>(at * static_cast<float>(count)), std::int64_t{0}, count - 1);
   };
-  std::int64_t const row = cell(std::acos(std::clamp(direction.z, -1.0F, 1.0F)) / kPi, height_);
-  return row * width_ + cell(0.5F - std::atan2(direction.y, direction.x) / (2 * kPi), width_);
+  std::int64_t const row = cell(std::acos(std::clamp(direction.z, -1.0F, 1.0F)) / kPi, height);
+  return row * width + cell(0.5F - std::atan2(direction.y, direction.x) / (2 * kPi), width);
 }
 
 LightSum::LightSum(LightTable const& lights)

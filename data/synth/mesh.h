@@ -10,7 +10,7 @@
 
 namespace duoflow::data {
 
-using Field = std::function<float(Vec3)>;  // negative inside, about a distance near the surface
+using SolidField = std::function<float(Vec3)>;  // negative inside, about a distance near the surface
 
 struct Mesh {  // closed and counter-clockwise seen from outside, unless two_sided
   std::vector<Vec3> points;
@@ -21,7 +21,7 @@ struct Mesh {  // closed and counter-clockwise seen from outside, unless two_sid
 
 // The zero surface of a field inside the cube [-half_extent, half_extent]^3, on a grid of `cells` cells a side, by marching
 // tetrahedra. Closed if the surface stays inside the cube. Normals are the field's gradient.
-Mesh mesh_of(Field const& field, float half_extent, int cells);
+Mesh mesh_of(SolidField const& field, float half_extent, int cells);
 
 // Moves and scales a mesh so that its bounding box is centred at the origin with the longest side `longest`:
 // new point = (old - centre) * scale.

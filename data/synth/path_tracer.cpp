@@ -178,7 +178,7 @@ class PathTracer::Walker {
         continue;
       }
       if (!scene_.intersect(point.origin, direction, next)) {
-        std::int64_t const texel = lights_.texel_towards(direction);
+        std::int64_t const texel = texel_towards(direction, lights_.height(), lights_.width());
         if (directions_ == nullptr) {
           sum_.add(texel, carried);
         } else {

@@ -21,6 +21,9 @@
 
 namespace duoflow::data {
 
+// The texel of a map height x width through which a unit direction leaves (environment_map.h).
+std::int64_t texel_towards(Vec3 direction, std::int64_t height, std::int64_t width);
+
 // The maps of all lights, [texel][3][stride], lights innermost and padded with zeros.
 class LightTable {
  public:
@@ -29,7 +32,6 @@ class LightTable {
   std::int64_t width() const { return width_; }
   std::int64_t lights() const { return lights_; }
   std::int64_t stride() const { return stride_; }
-  std::int64_t texel_towards(Vec3 direction) const;  // unit
   float const* texel(std::int64_t index) const { return &values_[static_cast<std::size_t>(index * 3 * stride_)]; }
 
  private:

@@ -45,7 +45,7 @@ Surface any_surface(KeyedRandom& random, Vec3 colour) {
   }
 }
 
-void Parts::add(Field field, Surface const& surface) {
+void Parts::add(SolidField field, Surface const& surface) {
   fields.push_back(std::move(field));
   surfaces.push_back(surface);
 }

@@ -14,7 +14,7 @@ namespace duoflow::data {
 inline constexpr float kShapeHalfExtent = 1.15F;
 
 struct Shape {
-  Field field;
+  SolidField field;
   std::function<Surface(Vec3)> surface;  // for points on the field's surface; from many threads
 };
 
@@ -36,11 +36,11 @@ Surface any_surface(KeyedRandom& random, Vec3 colour);  // matte, plastic or met
 
 // Several solids joined with a fillet of the given width; across the fillet their surfaces blend.
 struct Parts {
-  std::vector<Field> fields;
+  std::vector<SolidField> fields;
   std::vector<Surface> surfaces;
   float fillet = 0.02F;
 
-  void add(Field field, Surface const& surface);
+  void add(SolidField field, Surface const& surface);
   Shape shape() const;
 };
 
