@@ -197,6 +197,9 @@ LoadedObject load_mesh(std::string const& path, MeshUp up, KeyedRandom random) {
   LoadedObject loaded;
   loaded.has_colours = !data->colours.empty() ||
                        std::any_of(data->materials.begin(), data->materials.end(), [](MeshMaterial const& m) { return m.from_file; });
+  for (MeshMaterial& material : data->materials) {  // points bring the colour where the file names no material
+    if (!material.from_file && !data->colours.empty()) { material.colour = {1, 1, 1}; }
+  }
   loaded.object.name = std::filesystem::path(path).stem().string();
   loaded.object.mesh = {data->points, data->normals, data->triangles, true};
   loaded.object.surface_at = loaded.has_colours ? surface_of(data) : patches(random);

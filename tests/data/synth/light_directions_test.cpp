@@ -33,9 +33,8 @@ TEST(LightDirectionsTest, DirectionsFallIntoTheirTexelAsOftenAsTheDensitySays) {
     LightDirections::Drawn const drawn = directions.draw(sample_point(3, i));
     ASSERT_NEAR(length(drawn.direction), 1, 1e-5F);
     ASSERT_EQ(drawn.density, directions.density(drawn.texel));
-    // Off the texel's border by less than rounding at most.
-    std::int64_t const towards = texel_towards(drawn.direction, 8, 16);
-    if (towards != drawn.texel) {
+    // Off the texel's border by less than rounding at most; at a pole all columns meet.
+    if (texel_towards(drawn.direction, 8, 16) != drawn.texel && std::abs(drawn.direction.z) < 0.9999F) {
       Vec3 const nudged = normalised(drawn.direction + Vec3{1e-5F, -2e-5F, 1e-5F}), back = normalised(drawn.direction - Vec3{1e-5F, -2e-5F, 1e-5F});
       ASSERT_TRUE(texel_towards(nudged, 8, 16) == drawn.texel || texel_towards(back, 8, 16) == drawn.texel);
     }
