@@ -21,29 +21,7 @@
 namespace duoflow::data {
 namespace {
 
-void check(SynthOptions const& options) {
-  auto const in_range = [](char const* name, std::int64_t value, std::int64_t low, std::int64_t high) {
-    if (value < low || value > high) {
-      throw DataError(fmt::format("{} is {} (must be {} to {}), give a number in that range", name, value, low, high));
-    }
-  };
-  in_range("objects", options.objects, options.object.meshes.empty() ? 1 : 0, 100000);
-  in_range("lights", options.lights, 1, 100000);
-  in_range("views", options.views, 1, 100000);
-  in_range("size", options.size, 1, 4096);
-  in_range("env_height", options.env_height, 2, 1024);
-  in_range("samples_per_pixel", options.samples_per_pixel, 1, kMostSamples);
-  in_range("bounces", options.bounces, 1, kMostBounces);
-  if (options.light_directions != SynthOptions::kAutomatic) {
-    in_range("light_directions", options.light_directions, 0, kMostLightDirections);
-  }
-  in_range("objects per scene", options.object.per_scene, 1, kMostPerScene);
-  if (!(options.soften_degrees >= 0 && options.soften_degrees <= 90)) {
-    throw DataError(fmt::format("soften_degrees is {} (must be 0 to 90), give a number in that range", options.soften_degrees));
-  }
-  if (options.light_kinds.empty()) {
-    throw DataError("no kind of light (light_kinds is empty), give some of: sky, area, sun-sky, studio");
-  }
+void check_folder(SynthOptions const& options) {
   if (options.out.empty()) {
     throw DataError("no output folder (out is empty), name the folder to write the shards to");
   }
@@ -210,8 +188,34 @@ float lowest_elevation(SynthOptions const& o) { return o.object.ground == Ground
 
 }  // namespace
 
+void check_options(SynthOptions const& options) {
+  auto const in_range = [](char const* name, std::int64_t value, std::int64_t low, std::int64_t high) {
+    if (value < low || value > high) {
+      throw DataError(fmt::format("{} is {} (must be {} to {}), give a number in that range", name, value, low, high));
+    }
+  };
+  in_range("objects", options.objects, options.object.meshes.empty() ? 1 : 0, 100000);
+  in_range("lights", options.lights, 1, 100000);
+  in_range("views", options.views, 1, 100000);
+  in_range("size", options.size, 1, 4096);
+  in_range("env_height", options.env_height, 2, 1024);
+  in_range("samples_per_pixel", options.samples_per_pixel, 1, kMostSamples);
+  in_range("bounces", options.bounces, 1, kMostBounces);
+  if (options.light_directions != SynthOptions::kAutomatic) {
+    in_range("light_directions", options.light_directions, 0, kMostLightDirections);
+  }
+  in_range("objects per scene", options.object.per_scene, 1, kMostPerScene);
+  if (!(options.soften_degrees >= 0 && options.soften_degrees <= 90)) {
+    throw DataError(fmt::format("soften_degrees is {} (must be 0 to 90), give a number in that range", options.soften_degrees));
+  }
+  if (options.light_kinds.empty()) {
+    throw DataError("no kind of light (light_kinds is empty), give some of: sky, area, sun-sky, studio");
+  }
+}
+
 SynthReport generate_scenes(SynthOptions const& options) {
-  check(options);
+  check_options(options);
+  check_folder(options);
   embree();  // when it is missing, nothing is left behind
   ObjectMaker const maker(options.object, options.seed);
   std::int64_t const objects = options.objects > 0 ? options.objects : (maker.files() + options.object.per_scene - 1) / options.object.per_scene;

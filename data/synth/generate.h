@@ -41,6 +41,7 @@ struct SynthReport {
   std::int64_t scenes = 0, frames = 0;
   std::vector<std::string> shards;
 };
+void check_options(SynthOptions const& options);             // DataError that names an option out of its range
 SynthReport generate_scenes(SynthOptions const& options);  // shards and manifest
 
 }  // namespace duoflow::data

@@ -58,9 +58,6 @@ std::function<void(data::SynthProgress const&)> synth_progress() {
 }
 
 int run_synth(data::SynthOptions options, SynthWords const& words, bool objects_given) {
-  for (auto const value : {options.objects, options.lights, options.views, options.size, options.env_height,
-                           options.samples_per_pixel})
-    if (value <= 0) throw ConfigError(fmt::format("synth: every count and size must be positive (found {})", value));
   if (!options.object.meshes.empty() && !objects_given) options.objects = 0;
   if (!words.light_kinds.empty() && !options.envmaps.empty())
     throw ConfigError("synth: --light-kinds and --envmaps exclude each other, give one of them");
@@ -71,6 +68,8 @@ int run_synth(data::SynthOptions options, SynthWords const& words, bool objects_
     }
     for (auto const& name : words.materials) options.object.materials.push_back(data::finish_named(name));
     options.object.mesh_up = data::mesh_up(words.mesh_up);
+    if (objects_given && options.objects < 1) throw data::DataError(fmt::format("objects is {} (must be 1 or more)", options.objects));
+    data::check_options(options);
   } catch (data::DataError const& error) {
     throw ConfigError(fmt::format("synth: {}", error.what()));
   }

@@ -49,7 +49,9 @@ SurfaceAt projected(Image8 const& albedo, Camera const& camera, float roughness)
           if (r < 0 || c < 0 || r >= albedo.height || c >= albedo.width) { continue; }
           std::uint8_t const* const p = &albedo.pixels[static_cast<std::size_t>((r * albedo.width + c) * 4)];
           if (p[3] < 128) { continue; }
-          auto const linear = [](std::uint8_t code) { return std::pow(static_cast<float>(code) / 255, 2.2F); };
+          // Mitsuba's principled diffuse lobe is not dimmed by the coat above it, this project's is: by (1 - mean Fresnel) twice.
+          constexpr float kThroughCoat = (1 - 0.0857F) * (1 - 0.0857F);
+          auto const linear = [](std::uint8_t code) { return std::min(std::pow(static_cast<float>(code) / 255, 2.2F) / kThroughCoat, 0.98F); };
           return plastic({linear(p[0]), linear(p[1]), linear(p[2])}, roughness);
         }
       }
@@ -98,7 +100,7 @@ int main(int argc, char** argv) {
   };
   Variant const variants[] = {{"as documented", false, 1, 0}, {"yaw of the other sign", false, -1, 0}, {"map mirrored", true, 1, 0}, {"map turned by 10 degrees", false, 1, 10}};
   Error whole[4], masked[4];
-  Image8 sheet{0, 2 * kSize * 4, 3, {}};
+  Image8 sheet{0, 2 * kSize * 2, 3, {}};
   for (int k = 0; k < 6; ++k) {
     auto const env = read_json(fmt::format("{}/source/{}/{}/env_{}/env.json", set, object_name, split, k));
     ImageF map = read_exr(fmt::format("{}/envmaps/{}", shared, env["env_map"].get<std::string>()));
@@ -109,13 +111,13 @@ int main(int argc, char** argv) {
       maps.push_back(rotate_map(map, variant.mirrored ? std::array<float, 9>{c, s, 0, s, -c, 0, 0, 0, 1} : std::array<float, 9>{c, -s, 0, s, c, 0, 0, 0, 1}));
     }
     LightTable const table(maps);
-    for (std::size_t frame = 0; frame < 12; frame += 3) {
+    for (std::size_t frame = 0; frame < 12; frame += 6) {
       Camera const camera = camera_of(cameras[frame], kSize);
       Image8 const albedo = read_image(fmt::format("{}/{}/albedos/{}/{:05}.png", set, split, object_name, frame));
       object.surface_at = projected(albedo, camera, roughness);
       Image8 const theirs = read_image(fmt::format("{}/{}/images/{}_env_{}/{:05}.png", set, split, object_name, k, frame));
       std::vector<Image8> mine(4, Image8{kSize, kSize, 4, std::vector<std::uint8_t>(kSize * kSize * 4)});
-      PathTracer(object).trace(camera, table, {.samples_per_pixel = 32, .key = frame, .light_directions = 8},
+      PathTracer(object).trace(camera, table, {.samples_per_pixel = 64, .key = frame, .light_directions = 16},
                                [&](std::int64_t row, std::int64_t column, float coverage, float const* radiance) {
                                  for (std::size_t v = 0; v < 4; ++v) {
                                    std::uint8_t* const pixel = &mine[v].pixels[static_cast<std::size_t>((row * kSize + column) * 4)];
@@ -130,7 +132,7 @@ int main(int argc, char** argv) {
         sheet.pixels.resize(static_cast<std::size_t>(sheet.height * sheet.width * 3));
       }
       for (std::int64_t r = 0; r < kSize; ++r) {
-        auto const to = static_cast<std::ptrdiff_t>(((sheet.height - kSize + r) * sheet.width + static_cast<std::int64_t>(frame) / 3 * 2 * kSize) * 3), from = static_cast<std::ptrdiff_t>(r * kSize * 3);
+        auto const to = static_cast<std::ptrdiff_t>(((sheet.height - kSize + r) * sheet.width + static_cast<std::int64_t>(frame) / 6 * 2 * kSize) * 3), from = static_cast<std::ptrdiff_t>(r * kSize * 3);
         std::copy_n(a.pixels.begin() + from, kSize * 3, sheet.pixels.begin() + to);
         std::copy_n(b.pixels.begin() + from, kSize * 3, sheet.pixels.begin() + to + kSize * 3);
       }
