@@ -37,9 +37,10 @@ AssimpApi load_assimp() {
     void* const symbol = handle ? dlsym(handle.get(), name) : nullptr;
     if (symbol == nullptr) {
       char const* const error = dlerror();
-      throw DataError(fmt::format("assimp cannot be used ({}), and OBJ and glTF meshes need it. Install the package libassimp5 "
-                                  "(launch/setup.sh does), or convert the mesh to PLY",
-                                  error == nullptr ? name : error));
+      throw DataError(
+          fmt::format("assimp cannot be used ({}), and OBJ and glTF meshes need it. Install the package libassimp5 "
+                      "(launch/setup.sh does), or convert the mesh to PLY",
+                      error == nullptr ? name : error));
     }
     function = reinterpret_cast<std::remove_reference_t<decltype(function)>>(symbol);
   };
@@ -68,7 +69,9 @@ Vec3 to_vec(aiVector3D const& v) { return {v.x, v.y, v.z}; }
 Image8 read_texture(aiScene const& scene, std::string const& name, std::string const& path) {
   if (name.starts_with('*')) {
     std::size_t const index = std::stoul("0" + name.substr(1));
-    if (index >= scene.mNumTextures) { throw DataError(fmt::format("{} names its picture {} of {}, export it again", path, name, scene.mNumTextures)); }
+    if (index >= scene.mNumTextures) {
+      throw DataError(fmt::format("{} names its picture {} of {}, export it again", path, name, scene.mNumTextures));
+    }
     aiTexture const& texture = *scene.mTextures[index];
     if (texture.mHeight != 0) {  // uncompressed
       Image8 image{texture.mHeight, texture.mWidth, 3, {}};
@@ -88,7 +91,8 @@ MeshMaterial read_material(aiScene const& scene, aiMaterial const* material, std
   AssimpApi const& api = assimp();
   MeshMaterial read;
   aiString name;
-  read.from_file = api.get_material_string(material, AI_MATKEY_NAME, &name) != aiReturn_SUCCESS || std::string(name.C_Str()) != AI_DEFAULT_MATERIAL_NAME;
+  read.from_file =
+      api.get_material_string(material, AI_MATKEY_NAME, &name) != aiReturn_SUCCESS || std::string(name.C_Str()) != AI_DEFAULT_MATERIAL_NAME;
   aiColor4D colour;
   if (api.get_material_color(material, AI_MATKEY_BASE_COLOR, &colour) == aiReturn_SUCCESS ||
       api.get_material_color(material, AI_MATKEY_COLOR_DIFFUSE, &colour) == aiReturn_SUCCESS) {
@@ -108,11 +112,17 @@ MeshMaterial read_material(aiScene const& scene, aiMaterial const* material, std
 void append(MeshData& all, aiMesh const& mesh) {
   auto const base = static_cast<std::uint32_t>(all.points.size());
   auto const extend = [&](auto& array, bool has, auto filler, auto const& value_of) {
-    if (!has && array.empty()) { return; }
+    if (!has && array.empty()) {
+      return;
+    }
     array.resize(base, filler);
-    for (unsigned i = 0; i < mesh.mNumVertices; ++i) { array.push_back(has ? value_of(i) : filler); }
+    for (unsigned i = 0; i < mesh.mNumVertices; ++i) {
+      array.push_back(has ? value_of(i) : filler);
+    }
   };
-  for (unsigned i = 0; i < mesh.mNumVertices; ++i) { all.points.push_back(to_vec(mesh.mVertices[i])); }
+  for (unsigned i = 0; i < mesh.mNumVertices; ++i) {
+    all.points.push_back(to_vec(mesh.mVertices[i]));
+  }
   extend(all.normals, mesh.mNormals != nullptr, Vec3{}, [&](unsigned i) { return to_vec(mesh.mNormals[i]); });
   extend(all.colours, mesh.mColors[0] != nullptr, Vec3{1, 1, 1}, [&](unsigned i) {
     aiColor4D const& c = mesh.mColors[0][i];
@@ -132,16 +142,25 @@ void append(MeshData& all, aiMesh const& mesh) {
 
 MeshData read_with_assimp(std::string const& path) {
   AssimpApi const& api = assimp();
-  std::unique_ptr<aiPropertyStore, decltype(api.release_property_store)> const properties(api.create_property_store(), api.release_property_store);
+  std::unique_ptr<aiPropertyStore, decltype(api.release_property_store)> const properties(api.create_property_store(),
+                                                                                          api.release_property_store);
   api.set_import_property_integer(properties.get(), AI_CONFIG_PP_SBP_REMOVE, aiPrimitiveType_POINT | aiPrimitiveType_LINE);
   unsigned const steps = aiProcess_ValidateDataStructure | aiProcess_Triangulate | aiProcess_SortByPType | aiProcess_PreTransformVertices;
   std::unique_ptr<aiScene const, decltype(api.release_import)> const scene(api.import_file(path.c_str(), steps, nullptr, properties.get()),
-                                                                         api.release_import);
-  if (!scene) { throw DataError(fmt::format("{} cannot be read as a mesh ({}), export it again", path, api.get_error_string())); }
+                                                                           api.release_import);
+  if (!scene) {
+    throw DataError(fmt::format("{} cannot be read as a mesh ({}), export it again", path, api.get_error_string()));
+  }
   MeshData all;
-  for (unsigned m = 0; m < scene->mNumMeshes; ++m) { append(all, *scene->mMeshes[m]); }
-  for (unsigned m = 0; m < scene->mNumMaterials; ++m) { all.materials.push_back(read_material(*scene, scene->mMaterials[m], path)); }
-  if (all.materials.empty()) { all.materials.resize(1); }
+  for (unsigned m = 0; m < scene->mNumMeshes; ++m) {
+    append(all, *scene->mMeshes[m]);
+  }
+  for (unsigned m = 0; m < scene->mNumMaterials; ++m) {
+    all.materials.push_back(read_material(*scene, scene->mMaterials[m], path));
+  }
+  if (all.materials.empty()) {
+    all.materials.resize(1);
+  }
   return all;
 }
 

@@ -32,8 +32,8 @@ Vec3 face_normal(MeshData const& mesh, std::array<std::uint32_t, 3> const& t) { 
 void check(MeshData const& mesh, std::string const& path) {
   for (Vec3 const& p : mesh.points) {
     if (!std::isfinite(p.x) || !std::isfinite(p.y) || !std::isfinite(p.z)) {
-      throw DataError(fmt::format("{} has a point at ({}, {}, {}) (its index is {}), which is no place; export it again", path, p.x, p.y, p.z,
-                                  &p - mesh.points.data()));
+      throw DataError(fmt::format("{} has a point at ({}, {}, {}) (its index is {}), which is no place; export it again", path, p.x, p.y,
+                                  p.z, &p - mesh.points.data()));
     }
   }
   if (mesh.triangles.size() > kMostTriangles) {
@@ -45,7 +45,9 @@ void check(MeshData const& mesh, std::string const& path) {
 // of a size that floats hold.
 void place(MeshData& mesh, bool y_up, std::string const& path) {
   auto const turn = [&](std::vector<Vec3>& all) {
-    for (Vec3& v : all) { v = {v.x, -v.z, v.y}; }
+    for (Vec3& v : all) {
+      v = {v.x, -v.z, v.y};
+    }
   };
   if (y_up) {
     turn(mesh.points);
@@ -53,7 +55,9 @@ void place(MeshData& mesh, bool y_up, std::string const& path) {
   }
   Mesh used;
   for (auto const& t : mesh.triangles) {
-    for (std::uint32_t const corner : t) { used.points.push_back(mesh.points[corner]); }
+    for (std::uint32_t const corner : t) {
+      used.points.push_back(mesh.points[corner]);
+    }
   }
   Box const box = bounds_of(used);
   Vec3 const size = box.high - box.low;
@@ -62,20 +66,28 @@ void place(MeshData& mesh, bool y_up, std::string const& path) {
     throw DataError(fmt::format("{} has a longest side of {} (a mesh must have an extent), export it again", path, longest));
   }
   Placement const placement = fit_into(used, kLongestSide);
-  for (Vec3& p : mesh.points) { p = (p - placement.centre) * placement.scale; }
+  for (Vec3& p : mesh.points) {
+    p = (p - placement.centre) * placement.scale;
+  }
 }
 
 // Keeps the triangles that have an area.
 void drop_slivers(MeshData& mesh) {
   std::size_t kept = 0;
   for (std::size_t t = 0; t < mesh.triangles.size(); ++t) {
-    if (length(face_normal(mesh, mesh.triangles[t])) < 1e-12F) { continue; }
+    if (length(face_normal(mesh, mesh.triangles[t])) < 1e-12F) {
+      continue;
+    }
     mesh.triangles[kept] = mesh.triangles[t];
-    if (!mesh.material_of.empty()) { mesh.material_of[kept] = mesh.material_of[t]; }
+    if (!mesh.material_of.empty()) {
+      mesh.material_of[kept] = mesh.material_of[t];
+    }
     ++kept;
   }
   mesh.triangles.resize(kept);
-  if (!mesh.material_of.empty()) { mesh.material_of.resize(kept); }
+  if (!mesh.material_of.empty()) {
+    mesh.material_of.resize(kept);
+  }
 }
 
 // Gives every triangle corners of its own, then each corner the mean normal (by area) of the faces at its place that turn away by less
@@ -89,8 +101,12 @@ void make_normals(MeshData& mesh) {
     Vec3 const normal = face_normal(mesh, t);
     for (std::uint32_t& corner : t) {
       own.points.push_back(mesh.points[corner]);
-      if (!mesh.colours.empty()) { own.colours.push_back(mesh.colours[corner]); }
-      if (!mesh.uvs.empty()) { own.uvs.push_back(mesh.uvs[corner]); }
+      if (!mesh.colours.empty()) {
+        own.colours.push_back(mesh.colours[corner]);
+      }
+      if (!mesh.uvs.empty()) {
+        own.uvs.push_back(mesh.uvs[corner]);
+      }
       face.push_back(normal);
       corner = static_cast<std::uint32_t>(own.points.size() - 1);
     }
@@ -101,12 +117,16 @@ void make_normals(MeshData& mesh) {
   std::sort(by_place.begin(), by_place.end(), [&](std::uint32_t a, std::uint32_t b) { return key(a) != key(b) ? key(a) < key(b) : a < b; });
   own.normals.resize(own.points.size());
   for (std::size_t begin = 0, end = 0; begin < by_place.size(); begin = end) {
-    while (end < by_place.size() && key(by_place[end]) == key(by_place[begin])) { ++end; }
+    while (end < by_place.size() && key(by_place[end]) == key(by_place[begin])) {
+      ++end;
+    }
     for (std::size_t i = begin; i < end; ++i) {
       Vec3 const mine = face[by_place[i]];
       Vec3 sum = mine;
       for (std::size_t j = begin; j < std::min(end, begin + kMostFaces); ++j) {
-        if (i != j && dot(normalised(mine), normalised(face[by_place[j]])) > kCosine) { sum = sum + face[by_place[j]]; }
+        if (i != j && dot(normalised(mine), normalised(face[by_place[j]])) > kCosine) {
+          sum = sum + face[by_place[j]];
+        }
       }
       own.normals[by_place[i]] = normalised(sum);
     }
@@ -121,11 +141,16 @@ void make_normals(MeshData& mesh) {
 Vec3 look_up(Image8 const& image, float u, float v) {
   auto const texel = [&](std::int64_t row, std::int64_t column) {
     auto const wrapped = [](std::int64_t i, std::int64_t n) { return (i % n + n) % n; };
-    std::uint8_t const* const p = &image.pixels[static_cast<std::size_t>((wrapped(row, image.height) * image.width + wrapped(column, image.width)) * image.channels)];
-    return Vec3{from_srgb(static_cast<float>(p[0]) / 255), from_srgb(static_cast<float>(p[1]) / 255), from_srgb(static_cast<float>(p[2]) / 255)};
+    std::uint8_t const* const p =
+        &image.pixels[static_cast<std::size_t>((wrapped(row, image.height) * image.width + wrapped(column, image.width)) * image.channels)];
+    return Vec3{from_srgb(static_cast<float>(p[0]) / 255), from_srgb(static_cast<float>(p[1]) / 255),
+                from_srgb(static_cast<float>(p[2]) / 255)};
   };
-  if (!std::isfinite(u) || !std::isfinite(v)) { return texel(0, 0); }
-  float const x = (u - std::floor(u)) * static_cast<float>(image.width) - 0.5F, y = (1 - (v - std::floor(v))) * static_cast<float>(image.height) - 0.5F;
+  if (!std::isfinite(u) || !std::isfinite(v)) {
+    return texel(0, 0);
+  }
+  float const x = (u - std::floor(u)) * static_cast<float>(image.width) - 0.5F,
+              y = (1 - (v - std::floor(v))) * static_cast<float>(image.height) - 0.5F;
   auto const column = static_cast<std::int64_t>(std::floor(x)), row = static_cast<std::int64_t>(std::floor(y));
   float const right = x - std::floor(x), below = y - std::floor(y);
   return mix(mix(texel(row, column), texel(row, column + 1), right), mix(texel(row + 1, column), texel(row + 1, column + 1), right), below);
@@ -158,21 +183,31 @@ SurfaceAt surface_of(std::shared_ptr<MeshData const> mesh) {
 float from_srgb(float x) { return x <= 0.04045F ? std::max(x, 0.0F) / 12.92F : std::pow((std::min(x, 1.0F) + 0.055F) / 1.055F, 2.4F); }
 
 MeshUp mesh_up(std::string const& name) {
-  if (name == "auto") { return MeshUp::by_format; }
-  if (name == "y") { return MeshUp::y; }
-  if (name == "z") { return MeshUp::z; }
+  if (name == "auto") {
+    return MeshUp::by_format;
+  }
+  if (name == "y") {
+    return MeshUp::y;
+  }
+  if (name == "z") {
+    return MeshUp::z;
+  }
   throw DataError(fmt::format("\"{}\" is no axis that meshes have up, give auto, y or z", name));
 }
 
 std::vector<std::string> mesh_files(std::string const& file_or_folder) {
   std::error_code error;
   if (std::filesystem::is_regular_file(file_or_folder, error)) {
-    if (!is_mesh(file_or_folder)) { throw DataError(fmt::format("{} is no mesh by its name, give an .obj, .ply, .gltf or .glb file", file_or_folder)); }
+    if (!is_mesh(file_or_folder)) {
+      throw DataError(fmt::format("{} is no mesh by its name, give an .obj, .ply, .gltf or .glb file", file_or_folder));
+    }
     return {file_or_folder};
   }
   std::vector<std::string> files;
   for (auto const& entry : std::filesystem::directory_iterator(file_or_folder, error)) {
-    if (entry.is_regular_file() && is_mesh(entry.path().string())) { files.push_back(entry.path().string()); }
+    if (entry.is_regular_file() && is_mesh(entry.path().string())) {
+      files.push_back(entry.path().string());
+    }
   }
   if (files.empty()) {
     throw DataError(fmt::format("no mesh found in {} ({}), give an .obj, .ply, .gltf or .glb file or a folder of them", file_or_folder,
@@ -186,19 +221,30 @@ LoadedObject load_mesh(std::string const& path, MeshUp up, KeyedRandom random) {
   bool const ply = format_of(path) == ".ply";
   auto data = std::make_shared<MeshData>(ply ? read_ply(path) : read_with_assimp(path));
   check(*data, path);
-  if (data->triangles.empty()) { throw DataError(fmt::format("{} has no triangle ({} points), give a mesh with faces", path, data->points.size())); }
+  if (data->triangles.empty()) {
+    throw DataError(fmt::format("{} has no triangle ({} points), give a mesh with faces", path, data->points.size()));
+  }
   place(*data, up == MeshUp::y || (up == MeshUp::by_format && !ply), path);
   drop_slivers(*data);
-  if (data->triangles.empty()) { throw DataError(fmt::format("{} has no triangle with an area, export it again", path)); }
-  bool const whole = std::all_of(data->normals.begin(), data->normals.end(), [](Vec3 const& n) { return std::isfinite(length(n)) && length(n) > 0.1F; });
-  if (data->normals.empty() || !whole) { make_normals(*data); }
-  for (Vec3& n : data->normals) { n = normalised(n); }
+  if (data->triangles.empty()) {
+    throw DataError(fmt::format("{} has no triangle with an area, export it again", path));
+  }
+  bool const whole =
+      std::all_of(data->normals.begin(), data->normals.end(), [](Vec3 const& n) { return std::isfinite(length(n)) && length(n) > 0.1F; });
+  if (data->normals.empty() || !whole) {
+    make_normals(*data);
+  }
+  for (Vec3& n : data->normals) {
+    n = normalised(n);
+  }
 
   LoadedObject loaded;
   loaded.has_colours = !data->colours.empty() ||
                        std::any_of(data->materials.begin(), data->materials.end(), [](MeshMaterial const& m) { return m.from_file; });
   for (MeshMaterial& material : data->materials) {  // points bring the colour where the file names no material
-    if (!material.from_file && !data->colours.empty()) { material.colour = {1, 1, 1}; }
+    if (!material.from_file && !data->colours.empty()) {
+      material.colour = {1, 1, 1};
+    }
   }
   loaded.object.name = std::filesystem::path(path).stem().string();
   loaded.object.mesh = {data->points, data->normals, data->triangles, true};

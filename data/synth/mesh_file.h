@@ -17,9 +17,9 @@ std::vector<std::string> mesh_files(std::string const& file_or_folder);
 
 // Every mesh of the file as one object, named by the file: turned upright, centred, longest side kLongestSide, seen from both sides.
 // Normals that are missing are computed, smooth across edges of less than 50 degrees; triangles without area are left out.
-// Colours: the material's base colour times its picture and the points' colours (roughness and metallic of glTF materials).
-// Normal maps, opacity and texture transforms are not used. A file that brings no colours gets two from `random`. DataError that names the file: unreadable, no triangle, points
-// that are not finite or all in one place, more than kMostTriangles.
+// Colours: the material's base colour times its picture and the points' colours (roughness and metallic of glTF materials). Normal
+// maps, opacity and texture transforms are not used. A file that brings no colours gets two from `random`. DataError that names the
+// file: unreadable, no triangle, points that are not finite or all in one place, more than kMostTriangles.
 struct LoadedObject {
   Object object;
   bool has_colours;

@@ -45,7 +45,7 @@ struct TraceOptions {
   int threads = 0;                      // 0: all cores
   int bounces = 4;                      // surfaces a path may meet: 1 is direct light alone; 1 to kMostBounces
   // Directions towards the lights (light_directions.h) from the first surface, besides the 16 of its reflection; from later
-  // surfaces a 16th of them, at least one. 0: none. They find small bright lights; soft ones need none.
+  // surfaces a 16th of them, at least one. 0: none. They find small bright lights: benchmarks/results/synth.md has what they buy.
   int light_directions = 0;             // 0 to kMostLightDirections
 };
 inline constexpr std::int64_t kMostSamples = 2048;  // the sample sequence of the second vertex repeats after this

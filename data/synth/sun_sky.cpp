@@ -27,11 +27,9 @@ struct Skylight {
 Skylight skylight(float turbidity, float sun_zenith_angle) {
   float const t = turbidity, s = sun_zenith_angle, s2 = s * s, s3 = s2 * s;
   float const chi = (4.0F / 9 - t / 120) * (kPi - 2 * s);
-  float const x = t * t * (0.00166F * s3 - 0.00375F * s2 + 0.00209F * s) +
-                  t * (-0.02903F * s3 + 0.06377F * s2 - 0.03202F * s + 0.00394F) +
+  float const x = t * t * (0.00166F * s3 - 0.00375F * s2 + 0.00209F * s) + t * (-0.02903F * s3 + 0.06377F * s2 - 0.03202F * s + 0.00394F) +
                   (0.11693F * s3 - 0.21196F * s2 + 0.06052F * s + 0.25886F);
-  float const y = t * t * (0.00275F * s3 - 0.00610F * s2 + 0.00317F * s) +
-                  t * (-0.04214F * s3 + 0.08970F * s2 - 0.04153F * s + 0.00516F) +
+  float const y = t * t * (0.00275F * s3 - 0.00610F * s2 + 0.00317F * s) + t * (-0.04214F * s3 + 0.08970F * s2 - 0.04153F * s + 0.00516F) +
                   (0.15346F * s3 - 0.26756F * s2 + 0.06670F * s + 0.26688F);
   return {{Perez{0.1787F * t - 1.4630F, -0.3554F * t + 0.4275F, -0.0227F * t + 5.3251F, 0.1206F * t - 2.5771F, -0.0670F * t + 0.3703F},
            Perez{-0.0193F * t - 0.2592F, -0.0665F * t + 0.0008F, -0.0004F * t + 0.2125F, -0.0641F * t - 0.8989F, -0.0033F * t + 0.0452F},
@@ -77,7 +75,8 @@ SunSky sun_sky(float sun_elevation, float sun_azimuth, float turbidity, Vec3 gro
   constexpr int kRings = 16, kSpokes = 32;
   for (int i = 0; i < kRings * kSpokes; ++i) {
     float const r2 = (static_cast<float>(i / kSpokes) + 0.5F) / kRings, phi = (static_cast<float>(i % kSpokes) + 0.5F) / kSpokes * 2 * kPi;
-    sky_irradiance = sky_irradiance + above({std::sqrt(r2) * std::cos(phi), std::sqrt(r2) * std::sin(phi), std::sqrt(1 - r2)}) * (kPi / (kRings * kSpokes));
+    sky_irradiance = sky_irradiance +
+                     above({std::sqrt(r2) * std::cos(phi), std::sqrt(r2) * std::sin(phi), std::sqrt(1 - r2)}) * (kPi / (kRings * kSpokes));
   }
   Vec3 const ground = ground_albedo * (sky_irradiance + direct * std::max(sun.z, 0.0F)) * (1 / kPi);
   return {[=](Vec3 d) { return mix(ground, above(d), smooth_step(-0.02F, 0.02F, d.z)); }, sun, direct};

@@ -25,7 +25,9 @@ nlohmann::json read_json(std::string const& path) { return nlohmann::json::parse
 Camera camera_of(nlohmann::json const& entry, std::int64_t size) {
   Camera camera{};
   for (std::size_t r = 0; r < 4; ++r) {
-    for (std::size_t c = 0; c < 4; ++c) { camera.c2w[r * 4 + c] = entry["c2w"][r][c].get<float>() * (c == 1 || c == 2 ? -1.0F : 1.0F); }
+    for (std::size_t c = 0; c < 4; ++c) {
+      camera.c2w[r * 4 + c] = entry["c2w"][r][c].get<float>() * (c == 1 || c == 2 ? -1.0F : 1.0F);
+    }
   }
   auto const s = static_cast<float>(size);
   float const focal = 0.5F * s / std::tan(0.5F * entry["fov"].get<float>() * 3.14159265F / 180);
@@ -46,12 +48,18 @@ SurfaceAt projected(Image8 const& albedo, Camera const& camera, float roughness)
     for (std::int64_t reach = 0; reach < 4; ++reach) {
       for (std::int64_t r = row - reach; r <= row + reach; ++r) {
         for (std::int64_t c = column - reach; c <= column + reach; ++c) {
-          if (r < 0 || c < 0 || r >= albedo.height || c >= albedo.width) { continue; }
+          if (r < 0 || c < 0 || r >= albedo.height || c >= albedo.width) {
+            continue;
+          }
           std::uint8_t const* const p = &albedo.pixels[static_cast<std::size_t>((r * albedo.width + c) * 4)];
-          if (p[3] < 128) { continue; }
+          if (p[3] < 128) {
+            continue;
+          }
           // Mitsuba's principled diffuse lobe is not dimmed by the coat above it, this project's is: by (1 - mean Fresnel) twice.
           constexpr float kThroughCoat = (1 - 0.0857F) * (1 - 0.0857F);
-          auto const linear = [](std::uint8_t code) { return std::min(std::pow(static_cast<float>(code) / 255, 2.2F) / kThroughCoat, 0.98F); };
+          auto const linear = [](std::uint8_t code) {
+            return std::min(std::pow(static_cast<float>(code) / 255, 2.2F) / kThroughCoat, 0.98F);
+          };
           return plastic({linear(p[0]), linear(p[1]), linear(p[2])}, roughness);
         }
       }
@@ -98,17 +106,24 @@ int main(int argc, char** argv) {
     float turn;  // times the yaw
     float more;  // degrees
   };
-  Variant const variants[] = {{"as documented", false, 1, 0}, {"yaw of the other sign", false, -1, 0}, {"map mirrored", true, 1, 0}, {"map turned by 10 degrees", false, 1, 10}};
+  Variant const variants[] = {{"as documented", false, 1, 0},
+                              {"yaw of the other sign", false, -1, 0},
+                              {"map mirrored", true, 1, 0},
+                              {"map turned by 10 degrees", false, 1, 10}};
   Error whole[4], masked[4];
   Image8 sheet{0, 2 * kSize * 2, 3, {}};
   for (int k = 0; k < 6; ++k) {
     auto const env = read_json(fmt::format("{}/source/{}/{}/env_{}/env.json", set, object_name, split, k));
     ImageF map = read_exr(fmt::format("{}/envmaps/{}", shared, env["env_map"].get<std::string>()));
-    for (float& value : map.pixels) { value *= env["strength"].get<float>(); }
+    for (float& value : map.pixels) {
+      value *= env["strength"].get<float>();
+    }
     std::vector<ImageF> maps;
     for (Variant const& variant : variants) {
-      float const a = variant.turn * env["rotation_euler"][2].get<float>() + variant.more * 3.14159265F / 180, c = std::cos(a), s = std::sin(a);
-      maps.push_back(rotate_map(map, variant.mirrored ? std::array<float, 9>{c, s, 0, s, -c, 0, 0, 0, 1} : std::array<float, 9>{c, -s, 0, s, c, 0, 0, 0, 1}));
+      float const a = variant.turn * env["rotation_euler"][2].get<float>() + variant.more * 3.14159265F / 180, c = std::cos(a),
+                  s = std::sin(a);
+      maps.push_back(rotate_map(
+          map, variant.mirrored ? std::array<float, 9>{c, s, 0, s, -c, 0, 0, 0, 1} : std::array<float, 9>{c, -s, 0, s, c, 0, 0, 0, 1}));
     }
     LightTable const table(maps);
     for (std::size_t frame = 0; frame < 12; frame += 6) {
@@ -117,27 +132,37 @@ int main(int argc, char** argv) {
       object.surface_at = projected(albedo, camera, roughness);
       Image8 const theirs = read_image(fmt::format("{}/{}/images/{}_env_{}/{:05}.png", set, split, object_name, k, frame));
       std::vector<Image8> mine(4, Image8{kSize, kSize, 4, std::vector<std::uint8_t>(kSize * kSize * 4)});
-      PathTracer(object).trace(camera, table, {.samples_per_pixel = 64, .key = frame, .light_directions = 16},
+      PathTracer(object).trace(camera, table, {.samples_per_pixel = 32, .key = frame, .light_directions = 16},
                                [&](std::int64_t row, std::int64_t column, float coverage, float const* radiance) {
                                  for (std::size_t v = 0; v < 4; ++v) {
                                    std::uint8_t* const pixel = &mine[v].pixels[static_cast<std::size_t>((row * kSize + column) * 4)];
-                                   for (std::int64_t c = 0; c < 3; ++c) { pixel[c] = encode(radiance[c * table.stride() + static_cast<std::int64_t>(v)]); }
+                                   for (std::int64_t c = 0; c < 3; ++c) {
+                                     pixel[c] = encode(radiance[c * table.stride() + static_cast<std::int64_t>(v)]);
+                                   }
                                    pixel[3] = static_cast<std::uint8_t>(std::lround(255 * coverage));
                                  }
                                });
-      for (std::size_t v = 0; v < 4; ++v) { compare(mine[v], theirs, whole[v], masked[v]); }
+      for (std::size_t v = 0; v < 4; ++v) {
+        compare(mine[v], theirs, whole[v], masked[v]);
+      }
       Image8 const a = over_white(mine[0]), b = over_white(theirs);
       if (frame == 0) {
         sheet.height += kSize;
         sheet.pixels.resize(static_cast<std::size_t>(sheet.height * sheet.width * 3));
       }
       for (std::int64_t r = 0; r < kSize; ++r) {
-        auto const to = static_cast<std::ptrdiff_t>(((sheet.height - kSize + r) * sheet.width + static_cast<std::int64_t>(frame) / 6 * 2 * kSize) * 3), from = static_cast<std::ptrdiff_t>(r * kSize * 3);
+        auto const to = static_cast<std::ptrdiff_t>(
+                       ((sheet.height - kSize + r) * sheet.width + static_cast<std::int64_t>(frame) / 6 * 2 * kSize) * 3),
+                   from = static_cast<std::ptrdiff_t>(r * kSize * 3);
         std::copy_n(a.pixels.begin() + from, kSize * 3, sheet.pixels.begin() + to);
         std::copy_n(b.pixels.begin() + from, kSize * 3, sheet.pixels.begin() + to + kSize * 3);
       }
     }
   }
-  for (std::size_t v = 0; v < 4; ++v) { std::printf("| %s | %s | %.2f dB | %.2f dB |\n", object_name.c_str(), variants[v].name, whole[v].psnr(), masked[v].psnr()); }
-  if (argc > 5) { write_png(argv[5], sheet); }
+  for (std::size_t v = 0; v < 4; ++v) {
+    std::printf("| %s | %s | %.2f dB | %.2f dB |\n", object_name.c_str(), variants[v].name, whole[v].psnr(), masked[v].psnr());
+  }
+  if (argc > 5) {
+    write_png(argv[5], sheet);
+  }
 }

@@ -147,7 +147,9 @@ TEST_F(GenerateTest, AStoppedCallLeavesNoFinishedFolderAndCanBeRepeated) {
 
 TEST_F(GenerateTest, MeshFilesBecomeScenesOneAFileUnlessSaid) {
   std::filesystem::create_directories(root_ / "meshes");
-  for (char const* name : {"one.obj", "two.obj"}) { std::ofstream(root_ / "meshes" / name) << "v 0 0 0\nv 1 0 0\nv 0 1 0\nv 0 0 1\nf 1 3 2\nf 1 2 4\nf 1 4 3\nf 2 3 4\n"; }
+  for (char const* name : {"one.obj", "two.obj"}) {
+    std::ofstream(root_ / "meshes" / name) << "v 0 0 0\nv 1 0 0\nv 0 1 0\nv 0 0 1\nf 1 3 2\nf 1 2 4\nf 1 4 3\nf 2 3 4\n";
+  }
   SynthOptions o = options("of_meshes");
   o.object.meshes = (root_ / "meshes").string();
   o.objects = 0;

@@ -74,7 +74,8 @@ TEST(MaterialsTest, GgxNeverReflectsMoreThanItReceivesAndAllOfItWhenSmooth) {
       float const theta = (static_cast<float>(i) + 0.5F) / kTheta * kPiFloat / 2;
       for (int j = 0; j < kPhi; ++j) {
         float const phi = (static_cast<float>(j) + 0.5F) / kPhi * kPiFloat;  // half: the rest is its mirror image
-        sum += static_cast<double>(std::sin(theta) * (kPiFloat / 2 / kTheta) * (2 * kPiFloat / kPhi) * bsdf_times_cosine(surface, outgoing, from_angles(theta, phi)).x);
+        float const solid_angle = std::sin(theta) * (kPiFloat / 2 / kTheta) * (2 * kPiFloat / kPhi);
+        sum += static_cast<double>(solid_angle * bsdf_times_cosine(surface, outgoing, from_angles(theta, phi)).x);
       }
     }
     return sum;

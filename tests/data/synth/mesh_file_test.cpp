@@ -86,7 +86,8 @@ TEST_F(MeshFileTest, MissingNormalsAreFlatAcrossSharpEdgesAndSmoothAcrossDullOne
     EXPECT_GT(dot(n, box.mesh.points[i]), 0);
   }
   // Two equal squares that meet at 30 degrees: at the seam the normal lies half way.
-  Object const bent = load(write("bent.obj", "v 0 0 0\nv 1 0 0\nv 1 1 0\nv 0 1 0\nv 1.8660254 0 0.5\nv 1.8660254 1 0.5\nf 1 2 3 4\nf 2 5 6 3\n"), MeshUp::z);
+  Object const bent = load(
+      write("bent.obj", "v 0 0 0\nv 1 0 0\nv 1 1 0\nv 0 1 0\nv 1.8660254 0 0.5\nv 1.8660254 1 0.5\nf 1 2 3 4\nf 2 5 6 3\n"), MeshUp::z);
   float const seam = (1 - 0.5F * 1.8660254F) * 1.4F / 1.8660254F;
   int at_seam = 0;
   for (std::size_t i = 0; i < bent.mesh.points.size(); ++i) {
@@ -105,7 +106,8 @@ TEST_F(MeshFileTest, PlyReadsTextAndBothBinaryOrdersAlike) {
   std::string const text = write("a.ply", ply_header("ascii", 4, 2) + "0 0 0\n2 0 0\n0 1 0\n0 0 1\n3 0 1 2\n3 0 1 3\n");
   Object const ascii = load(text);
   for (bool const big : {false, true}) {
-    std::string bytes = ply_header(big ? "binary_big_endian" : "binary_little_endian", 4, 2) + raw<float>({0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 1}, big);
+    std::string bytes =
+        ply_header(big ? "binary_big_endian" : "binary_little_endian", 4, 2) + raw<float>({0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 1}, big);
     bytes += "\3" + raw<std::int32_t>({0, 1, 2}, big) + "\3" + raw<std::int32_t>({0, 1, 3}, big);
     Object const binary = load(write("b.ply", bytes));
     ASSERT_EQ(binary.mesh.points.size(), ascii.mesh.points.size());
@@ -119,10 +121,12 @@ TEST_F(MeshFileTest, PlyReadsTextAndBothBinaryOrdersAlike) {
 
 TEST_F(MeshFileTest, PlyColoursAreTheSurfacesAndOtherElementsAreSkipped) {
   std::string const header =
-      "ply\r\nformat ascii 1.0\r\nelement camera 1\r\nproperty list uchar float pose\r\nelement vertex 3\r\nproperty double x\r\nproperty double y\r\n"
+      "ply\r\nformat ascii 1.0\r\nelement camera 1\r\nproperty list uchar float pose\r\nelement vertex 3\r\nproperty double x\r\nproperty "
+      "double y\r\n"
       "property double z\r\nproperty uchar red\r\nproperty uchar green\r\nproperty uchar blue\r\nelement face 1\r\nproperty uchar flags\r\n"
       "property list uchar uint vertex_index\r\nend_header\r\n";
-  LoadedObject const loaded = load_mesh(write("c.ply", header + "2 0.5 0.25\n0 0 0 255 0 0\n1 0 0 0 255 0\n0 1 0 0 0 188\n7 3 0 1 2\n"), MeshUp::by_format, KeyedRandom(1));
+  LoadedObject const loaded = load_mesh(write("c.ply", header + "2 0.5 0.25\n0 0 0 255 0 0\n1 0 0 0 255 0\n0 1 0 0 0 188\n7 3 0 1 2\n"),
+                                        MeshUp::by_format, KeyedRandom(1));
   EXPECT_TRUE(loaded.has_colours);
   expect_near(loaded.object.surface_at({{}, 0, 0, 0}).diffuse, {1, 0, 0});
   expect_near(loaded.object.surface_at({{}, 0, 1, 0}).diffuse, {0, 1, 0});
@@ -133,9 +137,10 @@ TEST_F(MeshFileTest, AnObjTakesItsMaterialsColoursAndPicture) {
   Image8 picture{2, 2, 3, {255, 0, 0, 0, 255, 0, 0, 0, 255, 255, 255, 255}};  // red, green above blue, white
   write_png((folder_ / "t.png").string(), picture);
   write("m.mtl", "newmtl plain\nKd 0.2 0.4 0.6\nnewmtl pictured\nKd 1 1 1\nmap_Kd t.png\n");
-  LoadedObject const loaded = load_mesh(
-      write("m.obj", "mtllib m.mtl\nv 0 0 0\nv 1 0 0\nv 0 0 1\nvt 0.25 0.75\nvt 0.75 0.75\nvt 0.25 0.25\nusemtl plain\nf 1/1 2/2 3/3\nusemtl pictured\nf 1/1 3/3 2/2\n"),
-      MeshUp::by_format, KeyedRandom(1));
+  LoadedObject const loaded = load_mesh(write("m.obj",
+                                              "mtllib m.mtl\nv 0 0 0\nv 1 0 0\nv 0 0 1\nvt 0.25 0.75\nvt 0.75 0.75\nvt 0.25 0.25\nusemtl "
+                                              "plain\nf 1/1 2/2 3/3\nusemtl pictured\nf 1/1 3/3 2/2\n"),
+                                        MeshUp::by_format, KeyedRandom(1));
   EXPECT_TRUE(loaded.has_colours);
   ASSERT_EQ(loaded.object.mesh.triangles.size(), 2U);
   int plain = 0, pictured = 0;
@@ -226,15 +231,21 @@ TEST_F(MeshFileTest, BadMeshesAreErrorsThatNameTheFileAndTheReason) {
 
 TEST_F(MeshFileTest, NoDamageToAPlyDoesMoreThanRefuseIt) {
   std::string whole = ply_header("binary_little_endian", 4, 2, "property uchar red\nproperty uchar green\nproperty uchar blue\n");
-  for (int i = 0; i < 4; ++i) { whole += raw<float>({static_cast<float>(i), static_cast<float>(i * i), 1}) + "abc"; }
+  for (int i = 0; i < 4; ++i) {
+    whole += raw<float>({static_cast<float>(i), static_cast<float>(i * i), 1}) + "abc";
+  }
   whole += "\3" + raw<std::int32_t>({0, 1, 2}) + "\3" + raw<std::int32_t>({0, 2, 3});
   ASSERT_EQ(refusal(write("whole.ply", whole)), "");
   KeyedRandom random(5);
   int refused = 0;
   for (int i = 0; i < 400; ++i) {
     std::string damaged = whole;
-    for (int j = random.below(3); j >= 0; --j) { damaged[static_cast<std::size_t>(random.below(static_cast<int>(whole.size())))] = static_cast<char>(random.below(256)); }
-    if (random.below(3) == 0) { damaged.resize(static_cast<std::size_t>(random.below(static_cast<int>(whole.size())))); }
+    for (int j = random.below(3); j >= 0; --j) {
+      damaged[static_cast<std::size_t>(random.below(static_cast<int>(whole.size())))] = static_cast<char>(random.below(256));
+    }
+    if (random.below(3) == 0) {
+      damaged.resize(static_cast<std::size_t>(random.below(static_cast<int>(whole.size()))));
+    }
     refused += refusal(write("damaged.ply", damaged)).empty() ? 0 : 1;
   }
   EXPECT_GT(refused, 200);
@@ -253,7 +264,9 @@ TEST_F(MeshFileTest, AFolderGivesItsMeshesByName) {
 TEST_F(MeshFileTest, AStrayPointDoesNotShrinkTheMesh) {
   Object const triangle = load(write("stray.ply", ply_header("ascii", 4, 1) + "0 0 0\n1 0 0\n0 1 0\n900 0 0\n3 0 1 2\n"));
   float longest = 0;
-  for (auto const& t : triangle.mesh.triangles) { longest = std::max(longest, length(triangle.mesh.points[t[1]] - triangle.mesh.points[t[0]])); }
+  for (auto const& t : triangle.mesh.triangles) {
+    longest = std::max(longest, length(triangle.mesh.points[t[1]] - triangle.mesh.points[t[0]]));
+  }
   EXPECT_NEAR(longest, 1.4F, 1e-4F);
 }
 
@@ -272,7 +285,9 @@ float distance(Vec3 p, Vec3 a, Vec3 b, Vec3 c) {  // of a point from a triangle
 
 // The bunny of the shared scenes, whose points in world space the independent renderer's set has: the same placement and axes.
 TEST_F(MeshFileTest, ADracoCompressedGlbStandsWhereTheIndependentRendererPutIt) {
-  if (testing::shared_data().empty()) { GTEST_SKIP() << "no shared data beside the project"; }
+  if (testing::shared_data().empty()) {
+    GTEST_SKIP() << "no shared data beside the project";
+  }
   Object const bunny = load(testing::shared_data() + "/meshes/bunny.glb");
   std::ifstream in(testing::shared_data() + "/lvsm_scenes/source/bunny/train/points.npy", std::ios::binary);
   std::string const file{std::istreambuf_iterator<char>(in), {}};

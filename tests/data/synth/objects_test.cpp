@@ -59,7 +59,9 @@ TEST(FinishTest, PatternsVaryOverTheObjectAndAreAllDifferentKinds) {
 }
 
 TEST(FinishTest, NamesAreThoseOfTheOption) {
-  for (char const* name : {"diffuse", "glossy", "metal", "textured"}) { EXPECT_EQ(to_string(finish_named(name)), name); }
+  for (char const* name : {"diffuse", "glossy", "metal", "textured"}) {
+    EXPECT_EQ(to_string(finish_named(name)), name);
+  }
   EXPECT_THROW(finish_named("glass"), DataError);
 }
 
@@ -67,10 +69,14 @@ TEST(ObjectsTest, ProceduralObjectsKeepTheirOwnSurfacesUnlessMaterialsAreNamed) 
   Object const plain = ObjectMaker({}, 3).make(1), own = make_object(3, 1);
   EXPECT_EQ(plain.name, own.name);
   auto const a = surfaces_of(plain), b = surfaces_of(own);
-  for (std::size_t i = 0; i < a.size(); ++i) { ASSERT_TRUE(same(a[i].diffuse, b[i].diffuse) && a[i].alpha == b[i].alpha); }
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    ASSERT_TRUE(same(a[i].diffuse, b[i].diffuse) && a[i].alpha == b[i].alpha);
+  }
   ObjectOptions metals;
   metals.materials = {Finish::metal};
-  for (Surface const& surface : surfaces_of(ObjectMaker(metals, 3).make(1))) { ASSERT_EQ(mean(surface.diffuse), 0); }
+  for (Surface const& surface : surfaces_of(ObjectMaker(metals, 3).make(1))) {
+    ASSERT_EQ(mean(surface.diffuse), 0);
+  }
 }
 
 TEST(ObjectsTest, TheChoiceAmongMaterialsIsSeededAndUsesAll) {
@@ -96,14 +102,17 @@ Object ball(float radius, Surface const& surface) {
 TEST(ArrangementTest, MembersStandApartOnOneLevelAndKeepTheirSurfaces) {
   for (std::size_t count = 2; count <= 6; ++count) {
     std::vector<Object> balls;
-    for (std::size_t i = 0; i < count; ++i) { balls.push_back(ball(0.4F + 0.05F * static_cast<float>(i), matte({0.1F * static_cast<float>(i + 1), 0, 0}))); }
+    for (std::size_t i = 0; i < count; ++i) {
+      balls.push_back(ball(0.4F + 0.05F * static_cast<float>(i), matte({0.1F * static_cast<float>(i + 1), 0, 0})));
+    }
     Object const group = arranged(balls, Ground::none, "group", KeyedRandom(count));
     Vec3 const size = bounds_of(group.mesh).high - bounds_of(group.mesh).low;
     EXPECT_NEAR(std::max({size.x, size.y, size.z}), kLongestSide, 1e-4F);
     // Bounding boxes of the members, told apart by their surfaces.
     std::vector<Box> boxes(count, Box{{9, 9, 9}, {-9, -9, -9}});
     for (std::uint32_t t = 0; t < group.mesh.triangles.size(); ++t) {
-      auto const member = static_cast<std::size_t>(std::lround(group.surface_at({group.mesh.points[group.mesh.triangles[t][0]], t, 0, 0}).diffuse.x * 10) - 1);
+      auto const member = static_cast<std::size_t>(
+          std::lround(group.surface_at({group.mesh.points[group.mesh.triangles[t][0]], t, 0, 0}).diffuse.x * 10) - 1);
       ASSERT_LT(member, count);
       for (std::uint32_t const corner : group.mesh.triangles[t]) {
         Vec3 const p = group.mesh.points[corner];
@@ -147,10 +156,11 @@ class MeshObjectsTest : public ::testing::Test {
     std::filesystem::remove_all(folder_);
     std::filesystem::create_directories(folder_);
     for (char const* name : {"a b_env_1.ply", "a_b_env_1.obj", "c.obj"}) {
-      std::ofstream(folder_ / name) << (std::string(name).ends_with("ply") ? "ply\nformat ascii 1.0\nelement vertex 3\nproperty float x\nproperty float y\n"
-                                                                              "property float z\nelement face 1\nproperty list uchar int vertex_indices\n"
-                                                                              "end_header\n0 0 0\n1 0 0\n0 1 0\n3 0 1 2\n"
-                                                                            : "v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\n");
+      std::ofstream(folder_ / name) << (std::string(name).ends_with("ply")
+                                            ? "ply\nformat ascii 1.0\nelement vertex 3\nproperty float x\nproperty float y\n"
+                                              "property float z\nelement face 1\nproperty list uchar int vertex_indices\n"
+                                              "end_header\n0 0 0\n1 0 0\n0 1 0\n3 0 1 2\n"
+                                            : "v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\n");
     }
     options_.meshes = folder_.string();
   }
@@ -163,7 +173,9 @@ TEST_F(MeshObjectsTest, FilesTakeTurnsUnderNamesThatSceneNamesCanHold) {
   ObjectMaker const maker(options_, 0);
   EXPECT_EQ(maker.files(), 3);
   std::vector<std::string> names;
-  for (std::int64_t i = 0; i < 4; ++i) { names.push_back(maker.make(i).name); }
+  for (std::int64_t i = 0; i < 4; ++i) {
+    names.push_back(maker.make(i).name);
+  }
   EXPECT_EQ(names, (std::vector<std::string>{"a-b-env-1", "a-b-env-1-2", "c", "a-b-env-1_1"}));
 }
 
