@@ -4,7 +4,8 @@
 #   launch/bundle.sh [--demo] [--synth] [BUILD_FOLDER]      default: build-gpu if it has the program, else build
 # Along go configs/ and benchmarks/gpu.sh, what one GPU can show, with its scenes: those of a dry run on the CPU, and of a GPU build the
 # large ones and the CUDA tests. With --demo the weights in demo/ too.
-# Embree, 42 MiB that only `duoflow synth` opens, is left out: there, install the package libembree3-3, or pack it here with --synth.
+# Embree and assimp, 54 MiB that only `duoflow synth` opens, are left out: there, install the packages libembree3-3 and libassimp5, or
+# pack them here with --synth.
 # Makes BUILD_FOLDER/duoflow-bundle.tar.gz and runs what it unpacks to. There: tar xzf duoflow-bundle.tar.gz, then
 # duoflow-bundle/duoflow, which finds torch through python3, or in LIBTORCH_DIR.
 # duoflow-bundle/mpirun starts several ranks on that one machine; several hosts, or a fabric, need their own Open MPI and a build there.
@@ -14,11 +15,11 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 fail() { printf 'bundle: error: %s\n' "$*" >&2; exit 1; }
 
 max_mib=60  # of the folder, and so of the archive; not with --synth
-demo='' embree=''
+demo='' opened=''  # opened: libraries that the program opens by name when it needs them
 while [[ ${1:-} == -* ]]; do
   case $1 in
     --demo) demo='demo' ;;
-    --synth) embree='libembree3.so.3' ;;
+    --synth) opened='libembree3.so.3 libassimp.so.5' ;;
     *) fail "unknown option $1. There are --demo and --synth" ;;
   esac
   shift
@@ -62,9 +63,11 @@ if [[ -x $build/tests/gpu/cuda_test ]]; then
   install -s "$build/tests/gpu/cuda_test" "$bundle/bin/cuda_test"
   programs+=(cuda_test)
 fi
-# The program opens Embree by name when it needs it; preloading finds it by the same rules, with what Embree loads in turn.
-loaded=$(LD_PRELOAD=$embree loaded_libraries "$build/duoflow")
-[[ -z $embree || $loaded == *"$embree "* ]] || fail "--synth, but $embree is not found. Install the package libembree3-3"
+# Preloading finds what the program opens by the same rules, with what that loads in turn.
+loaded=$(LD_PRELOAD=$opened loaded_libraries "$build/duoflow")
+for library in $opened; do
+  [[ $loaded == *"$library "* ]] || fail "--synth, but $library is not found. Install the packages libembree3-3 and libassimp5"
+done
 while read -r name path; do
   if [[ ! $name =~ $system_libraries ]] && ! is_of_torch "$path"; then install -s -m 644 "$path" "$bundle/lib/$name"; fi
 done <<<"$loaded"
@@ -143,15 +146,16 @@ mib=$(du -sm "$unpacked" | cut -f1)
 if [[ $mib -gt $max_mib || $archive_mib -gt $max_mib ]]; then
   over="the folder takes $mib MiB and $archive $archive_mib, more than $max_mib"
   largest="Its largest files (MiB): $(du -m "$unpacked"/*/* | sort -rn | head -n5 | tr '\t\n' '  ')"
-  [[ -n $embree ]] || fail "$over. $largest"
-  printf 'bundle: note: %s, since --synth packs Embree\n' "$over"
+  [[ -n $opened ]] || fail "$over. $largest"
+  printf 'bundle: note: %s, since --synth packs Embree and assimp\n' "$over"
 fi
 version=$(cd / && env -i PATH=/usr/bin:/bin LIBTORCH_DIR="$torch" "$unpacked/duoflow" --version)
-if [[ -n $embree ]]; then
+if [[ -n $opened ]]; then
+  printf 'v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\n' >"$scratch/triangle.obj"
   quiet env -C / -i PATH=/usr/bin:/bin LIBTORCH_DIR="$torch" "$unpacked/duoflow" synth --out "$scratch/synth" \
-    --objects 1 --lights 1 --views 1 --size 8 --spp 1
+    --meshes "$scratch/triangle.obj" --lights 1 --views 1 --size 8 --spp 1
 fi
-loaded=$(LD_PRELOAD=$embree LD_LIBRARY_PATH=$unpacked/lib:$torch/lib loaded_libraries "$unpacked/bin/duoflow")
+loaded=$(LD_PRELOAD=$opened LD_LIBRARY_PATH=$unpacked/lib:$torch/lib loaded_libraries "$unpacked/bin/duoflow")
 while read -r name path; do
   [[ $name =~ $system_libraries || $path == "$unpacked"/* ]] || is_of_torch "$path" ||
     fail "$name comes from $path, not from the bundle"

@@ -99,6 +99,7 @@ probe_packages() {
   need libdeflate-dev     has_module libdeflate
   need libturbojpeg0-dev  has_module libturbojpeg
   need libembree-dev      has_header embree3/rtcore.h  # and, through it, libembree3-3, which the program opens when it runs
+  need libassimp-dev      has_header assimp/cimport.h  # likewise libassimp5: OBJ and glTF meshes of 'synth --meshes'
   if [[ $apt == yes ]]; then need ccache has_command ccache; fi  # only saves time
   if [[ -z ${LIBTORCH_DIR:-} || $full == yes || $perceptual == yes ]]; then need python3-venv can_make_environment; fi
   if [[ $apt == yes && $full == yes ]]; then need iproute2 has_command tc; fi  # tests and benchmarks on two hosts

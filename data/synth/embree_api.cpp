@@ -54,6 +54,7 @@ EmbreeApi load_embree(char const* library) {
   find(api.commit_geometry, "rtcCommitGeometry");
   find(api.attach_geometry, "rtcAttachGeometry");
   find(api.intersect1, "rtcIntersect1");
+  find(api.occluded1, "rtcOccluded1");
   static_cast<void>(handle.release());  // never closed: the pointers are kept, and Embree has threads
   return api;
 }

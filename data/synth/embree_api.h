@@ -22,6 +22,7 @@ struct EmbreeApi {
   decltype(&::rtcCommitGeometry) commit_geometry;
   decltype(&::rtcAttachGeometry) attach_geometry;
   decltype(&::rtcIntersect1) intersect1;
+  decltype(&::rtcOccluded1) occluded1;
 };
 
 // From a shared library given by name or path, which then stays loaded. DataError when it or one of the functions is

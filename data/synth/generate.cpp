@@ -2,15 +2,18 @@
 
 #include <fmt/format.h>
 
-#include <array>
+#include <atomic>
 #include <chrono>
 #include <cmath>
 #include <filesystem>
+#include <mutex>
 
+#include "data/environment_map.h"
 #include "data/error.h"
 #include "data/image_io.h"
 #include "data/shard_writer.h"
 #include "data/synth/embree_api.h"
+#include "data/synth/encoder.h"
 #include "data/synth/lights.h"
 #include "data/synth/path_tracer.h"
 #include "data/synth/scene.h"
@@ -18,54 +21,7 @@
 namespace duoflow::data {
 namespace {
 
-// 8-bit codes of linear values: round(255 clip(x)^(1/2.2)), by a table of where each code begins.
-class Encoder {
- public:
-  Encoder() {
-    for (std::size_t code = 1; code < 256; ++code) {
-      begins_[code] = static_cast<float>(std::pow((static_cast<double>(code) - 0.5) / 255, 2.2));
-    }
-    begins_[256] = 2;
-    std::size_t code = 0;
-    for (std::size_t i = 0; i < kCoarse; ++i) {
-      while (begins_[code + 1] <= static_cast<float>(i) / kCoarse) {
-        ++code;
-      }
-      coarse_[i] = static_cast<std::uint8_t>(code);
-    }
-  }
-  std::uint8_t operator()(float x) const {
-    if (!(x > 0)) {
-      return 0;
-    }
-    if (x >= 1) {
-      return 255;
-    }
-    std::size_t code = coarse_[static_cast<std::size_t>(x * kCoarse)];
-    while (x >= begins_[code + 1]) {
-      ++code;
-    }
-    return static_cast<std::uint8_t>(code);
-  }
-
- private:
-  static constexpr int kCoarse = 4096;
-  std::array<float, 257> begins_{};
-  std::array<std::uint8_t, kCoarse> coarse_{};
-};
-
-void check(SynthOptions const& options) {
-  auto const in_range = [](char const* name, std::int64_t value, std::int64_t low, std::int64_t high) {
-    if (value < low || value > high) {
-      throw DataError(fmt::format("{} is {} (must be {} to {}), give a number in that range", name, value, low, high));
-    }
-  };
-  in_range("objects", options.objects, 1, 100000);
-  in_range("lights", options.lights, 1, 100000);
-  in_range("views", options.views, 1, 100000);
-  in_range("size", options.size, 1, 4096);
-  in_range("env_height", options.env_height, 2, 1024);
-  in_range("samples_per_pixel", options.samples_per_pixel, 1, kMostSamples);
+void check_folder(SynthOptions const& options) {
   if (options.out.empty()) {
     throw DataError("no output folder (out is empty), name the folder to write the shards to");
   }
@@ -78,13 +34,19 @@ std::vector<ImageF> make_lights(SynthOptions const& options) {
   std::vector<ImageF> lights;
   if (options.envmaps.empty()) {
     for (std::int64_t l = 0; l < options.lights; ++l) {
-      lights.push_back(procedural_light(options.seed, l, options.env_height));
+      lights.push_back(procedural_light(options.seed, l, options.env_height, options.light_kinds));
     }
   } else {
-    lights = file_lights(options.envmaps, options.seed, options.lights, options.env_height);
+    lights = file_lights(options.envmaps, options.seed, options.lights, options.env_height, options.soften_degrees);
   }
-  for (ImageF& light : lights) {
-    light = rounded_to_half(light);
+  for (std::size_t l = 0; l < lights.size(); ++l) {
+    lights[l] = rounded_to_half(lights[l]);
+    // A half holds 65504 at most.
+    if (float const mean = mean_luminance(lights[l]); mean > 0 && mean < 0.99F * kMeanLuminance && options.say) {
+      options.say(fmt::format("{}: its brightest texels are beyond 16-bit floats and were cut ({:.0f} % of its light); take smaller maps, "
+                              "or soften them",
+                              light_name(static_cast<std::int64_t>(l)), 100 * (1 - mean / kMeanLuminance)));
+    }
   }
   return lights;
 }
@@ -115,12 +77,39 @@ void write_scene_table(ShardWriter& writer, SynthOptions const& options, std::st
   writer.write_names("scene/object", std::vector<std::string>(names.size(), object));
 }
 
+// Tells how far a data set is, at most four times a second.
+class Pace {
+ public:
+  Pace(SynthOptions const& options, std::int64_t objects) : options_(options), rows_(objects * options.views * options.size) {}
+
+  void begin(std::string const& object) { object_ = object; }
+  void row_done() {  // from any thread
+    std::int64_t const done = ++done_;
+    std::unique_lock const lock(mutex_, std::try_to_lock);
+    auto const now = std::chrono::steady_clock::now();
+    if (!options_.progress || !lock.owns_lock() || now - last_ < std::chrono::milliseconds(250)) {
+      return;
+    }
+    last_ = now;
+    options_.progress({static_cast<double>(done) / static_cast<double>(rows_), seconds(), object_});
+  }
+  double seconds() const { return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count(); }
+
+ private:
+  SynthOptions const& options_;
+  std::int64_t rows_;
+  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now(), last_ = start_;
+  std::atomic<std::int64_t> done_{0};
+  std::mutex mutex_;
+  std::string object_;
+};
+
 // One view under every light.
 struct Frames {
   std::vector<Image8> rgba;  // per light, straight alpha
 };
 
-Frames render(PathTracer const& tracer, Camera const& camera, LightTable const& lights, TraceOptions const& trace) {
+Frames render(PathTracer const& tracer, Camera const& camera, LightTable const& lights, TraceOptions const& trace, Pace& pace) {
   static Encoder const encode;
   Frames frames;
   frames.rgba.assign(static_cast<std::size_t>(lights.lights()),
@@ -133,6 +122,9 @@ Frames render(PathTracer const& tracer, Camera const& camera, LightTable const& 
         pixel[c] = encode(radiance[c * stride + l]);
       }
       pixel[3] = static_cast<std::uint8_t>(std::lround(255 * coverage));
+    }
+    if (column == camera.size - 1) {
+      pace.row_done();
     }
   });
   return frames;
@@ -153,23 +145,88 @@ void write_frames(ShardWriter& writer, SynthOptions const& options, std::int64_t
   }
 }
 
-std::string how_made(SynthOptions const& o) {  // nothing that may differ between machines: equal options, equal bytes
-  return fmt::format("procedural scenes: seed {}, {} samples per pixel, lights {}", o.seed, o.samples_per_pixel,
-                     o.envmaps.empty() ? "procedural" : "from files");
+// Whether a light may be small and bright, so that reflections alone would find it unevenly.
+bool has_sharp_lights(SynthOptions const& o) {
+  auto const is_sharp = [](LightKind kind) { return kind == LightKind::sun_sky || kind == LightKind::studio; };
+  return o.envmaps.empty() ? std::any_of(o.light_kinds.begin(), o.light_kinds.end(), is_sharp) : o.soften_degrees <= 0;
 }
+std::int64_t light_directions(SynthOptions const& o) {
+  return o.light_directions != SynthOptions::kAutomatic ? o.light_directions : has_sharp_lights(o) ? 16 : 0;
+}
+
+// Nothing that may differ between machines: equal options, equal bytes. What is as it is by default is left out.
+std::string how_made(SynthOptions const& o) {
+  SynthOptions const usual;
+  std::string lights = "procedural";
+  if (!o.envmaps.empty()) {
+    lights = o.soften_degrees == usual.soften_degrees ? "from files" : fmt::format("from files, softened by {} degrees", o.soften_degrees);
+  } else if (o.light_kinds != kSoftLights) {
+    lights.clear();
+    for (LightKind const kind : o.light_kinds) {
+      lights += (lights.empty() ? "" : " and ") + to_string(kind);
+    }
+  }
+  std::string note = fmt::format("{} scenes: seed {}, {} samples per pixel, lights {}", o.object.meshes.empty() ? "procedural" : "mesh", o.seed,
+                                 o.samples_per_pixel, lights);
+  if (o.bounces != usual.bounces) {
+    note += fmt::format(", {} bounces", o.bounces);
+  }
+  if (std::int64_t const directions = light_directions(o); directions > 0) {
+    note += fmt::format(", {} light directions", directions);
+  }
+  for (Finish const finish : o.object.materials) {
+    note += ", " + to_string(finish);
+  }
+  if (o.object.per_scene > 1) {
+    note += fmt::format(", {} objects a scene", o.object.per_scene);
+  }
+  return note + (o.object.ground == Ground::disc ? ", on ground" : "");
+}
+
+// Cameras stay above a ground.
+float lowest_elevation(SynthOptions const& o) { return o.object.ground == Ground::disc ? 8 : kLowestElevation; }
 
 }  // namespace
 
+void check_options(SynthOptions const& options) {
+  auto const in_range = [](char const* name, std::int64_t value, std::int64_t low, std::int64_t high) {
+    if (value < low || value > high) {
+      throw DataError(fmt::format("{} is {} (must be {} to {}), give a number in that range", name, value, low, high));
+    }
+  };
+  in_range("objects", options.objects, options.object.meshes.empty() ? 1 : 0, 100000);
+  in_range("lights", options.lights, 1, 100000);
+  in_range("views", options.views, 1, 100000);
+  in_range("size", options.size, 1, 4096);
+  in_range("env_height", options.env_height, 2, 1024);
+  in_range("samples_per_pixel", options.samples_per_pixel, 1, kMostSamples);
+  in_range("bounces", options.bounces, 1, kMostBounces);
+  if (options.light_directions != SynthOptions::kAutomatic) {
+    in_range("light_directions", options.light_directions, 0, kMostLightDirections);
+  }
+  in_range("objects per scene", options.object.per_scene, 1, kMostPerScene);
+  if (!(options.soften_degrees >= 0 && options.soften_degrees <= 90)) {
+    throw DataError(fmt::format("soften_degrees is {} (must be 0 to 90), give a number in that range", options.soften_degrees));
+  }
+  if (options.light_kinds.empty()) {
+    throw DataError("no kind of light (light_kinds is empty), give some of: sky, area, sun-sky, studio");
+  }
+}
+
 SynthReport generate_scenes(SynthOptions const& options) {
-  check(options);
+  check_options(options);
+  check_folder(options);
   embree();  // when it is missing, nothing is left behind
+  ObjectMaker const maker(options.object, options.seed);
+  std::int64_t const objects = options.objects > 0 ? options.objects : (maker.files() + options.object.per_scene - 1) / options.object.per_scene;
   std::filesystem::create_directories(options.out);
-  auto const start = std::chrono::steady_clock::now();
   std::vector<ImageF> const lights = make_lights(options);
   LightTable const table(lights);
+  Pace pace(options, objects);
   SynthReport report;
-  for (std::int64_t o = 0; o < options.objects; ++o) {
-    Object const object = make_object(options.seed, o);
+  for (std::int64_t o = 0; o < objects; ++o) {
+    Object const object = maker.make(o);
+    pace.begin(object.name);
     PathTracer const tracer(object);
     std::string const file = fmt::format("scenes-{:05}.h5", o);
     ShardWriter writer((std::filesystem::path(options.out) / file).string(), ShardKind::scene, scene_datasets(options),
@@ -177,18 +234,18 @@ SynthReport generate_scenes(SynthOptions const& options) {
     write_scene_table(writer, options, object.name, lights);
     std::uint64_t const object_key = make_key(options.seed, "trace", static_cast<std::uint64_t>(o));
     for (std::int64_t v = 0; v < options.views; ++v) {
-      Camera const camera = make_camera(options.seed, o, v, options.size, object.mesh);
-      TraceOptions const trace{options.samples_per_pixel, make_key(object_key, "view", static_cast<std::uint64_t>(v)), options.threads};
-      write_frames(writer, options, v, camera, render(tracer, camera, table, trace));
+      Camera const camera = make_camera(options.seed, o, v, options.size, object.mesh, lowest_elevation(options));
+      TraceOptions const trace{options.samples_per_pixel, make_key(object_key, "view", static_cast<std::uint64_t>(v)), options.threads,
+                               static_cast<int>(options.bounces), static_cast<int>(light_directions(options))};
+      write_frames(writer, options, v, camera, render(tracer, camera, table, trace, pace));
     }
     writer.close();
     report.shards.push_back(file);
     report.scenes += options.lights;
     report.frames += options.lights * options.views;
     if (options.say) {
-      std::chrono::duration<double> const seconds = std::chrono::steady_clock::now() - start;
-      options.say(fmt::format("{}/{} {}: {} lights x {} views, {} triangles ({:.1f} s)", o + 1, options.objects, object.name,
-                              options.lights, options.views, object.mesh.triangles.size(), seconds.count()));
+      options.say(fmt::format("{}/{} {}: {} lights x {} views, {} triangles ({:.1f} s)", o + 1, objects, object.name, options.lights,
+                              options.views, object.mesh.triangles.size(), pace.seconds()));
     }
   }
   write_manifest(options.out, ShardKind::scene, report.shards);

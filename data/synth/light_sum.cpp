@@ -52,24 +52,27 @@ LightTable::LightTable(std::vector<ImageF> const& maps)
   }
 }
 
+std::int64_t texel_towards(Vec3 direction, std::int64_t height, std::int64_t width) {
+  constexpr float kPi = std::numbers::pi_v<float>;
+  auto const cell = [](float at, std::int64_t count) {
+    return std::clamp(static_cast<std::int64_t>(at * static_cast<float>(count)), std::int64_t{0}, count - 1);
+  };
+  std::int64_t const row = cell(std::acos(std::clamp(direction.z, -1.0F, 1.0F)) / kPi, height);
+  return row * width + cell(0.5F - std::atan2(direction.y, direction.x) / (2 * kPi), width);
+}
+
 LightSum::LightSum(LightTable const& lights)
     : lights_(lights),
       weights_(static_cast<std::size_t>(lights.height() * lights.width())),
       touched_((weights_.size() + 63) / 64),
       sums_(static_cast<std::size_t>(3 * lights.stride())) {}
 
-void LightSum::add(Vec3 direction, Vec3 throughput) {
-  constexpr float kPi = std::numbers::pi_v<float>;
-  auto const cell = [](float at, std::int64_t count) {
-    return std::clamp(static_cast<std::int64_t>(at * static_cast<float>(count)), std::int64_t{0}, count - 1);
-  };
-  std::int64_t const row = cell(std::acos(std::clamp(direction.z, -1.0F, 1.0F)) / kPi, lights_.height());
-  std::int64_t const column = cell(0.5F - std::atan2(direction.y, direction.x) / (2 * kPi), lights_.width());
-  auto const texel = static_cast<std::size_t>(row * lights_.width() + column);
-  touched_[texel / 64] |= std::uint64_t{1} << (texel % 64);
-  weights_[texel][0] += throughput.x;
-  weights_[texel][1] += throughput.y;
-  weights_[texel][2] += throughput.z;
+void LightSum::add(std::int64_t texel, Vec3 throughput) {
+  auto const at = static_cast<std::size_t>(texel);
+  touched_[at / 64] |= std::uint64_t{1} << (at % 64);
+  weights_[at][0] += throughput.x;
+  weights_[at][1] += throughput.y;
+  weights_[at][2] += throughput.z;
 }
 
 float const* LightSum::finish(float scale) {

@@ -12,7 +12,7 @@ namespace duoflow::data {
 class LightSum {
  public:
   explicit LightSum(LightTable const& lights);
-  void add(Vec3 direction, Vec3 throughput);  // of a path that leaves the object
+  void add(std::int64_t texel, Vec3 throughput);  // of a path that leaves the object through it
   // sums = scale * sum over texels (in index order) of weight * radiance, [3][stride]; forgets the weights.
   float const* finish(float scale);
 

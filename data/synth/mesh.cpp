@@ -10,7 +10,7 @@ constexpr int kTetrahedra[6][4] = {{0, 1, 3, 7}, {0, 3, 2, 7}, {0, 2, 6, 7}, {0,
 
 class Mesher {
  public:
-  Mesher(Field const& field, float half_extent, int cells)
+  Mesher(SolidField const& field, float half_extent, int cells)
       : field_(field), half_(half_extent), cells_(cells), side_(cells + 1), step_(2 * half_extent / static_cast<float>(cells)) {
     values_.reserve(static_cast<std::size_t>(side_) * static_cast<std::size_t>(side_) * static_cast<std::size_t>(side_));
     for (int z = 0; z < side_; ++z) {
@@ -110,7 +110,7 @@ class Mesher {
     mesh_.triangles.push_back({a, b, c});
   }
 
-  Field const& field_;
+  SolidField const& field_;
   float half_;
   int cells_, side_;
   float step_;
@@ -121,17 +121,22 @@ class Mesher {
 
 }  // namespace
 
-Mesh mesh_of(Field const& field, float half_extent, int cells) { return Mesher(field, half_extent, cells).run(); }
+Mesh mesh_of(SolidField const& field, float half_extent, int cells) { return Mesher(field, half_extent, cells).run(); }
+
+Box bounds_of(Mesh const& mesh) {
+  Box box{mesh.points.at(0), mesh.points[0]};
+  for (Vec3 const& p : mesh.points) {
+    box.low = {std::min(box.low.x, p.x), std::min(box.low.y, p.y), std::min(box.low.z, p.z)};
+    box.high = {std::max(box.high.x, p.x), std::max(box.high.y, p.y), std::max(box.high.z, p.z)};
+  }
+  return box;
+}
 
 Placement fit_into(Mesh& mesh, float longest) {
   if (mesh.points.empty()) {
     return {};
   }
-  Vec3 low = mesh.points[0], high = low;
-  for (Vec3 const& p : mesh.points) {
-    low = {std::min(low.x, p.x), std::min(low.y, p.y), std::min(low.z, p.z)};
-    high = {std::max(high.x, p.x), std::max(high.y, p.y), std::max(high.z, p.z)};
-  }
+  auto const [low, high] = bounds_of(mesh);
   Vec3 const size = high - low;
   Placement const placement{(low + high) * 0.5F, longest / std::max({size.x, size.y, size.z})};
   for (Vec3& p : mesh.points) {

@@ -26,14 +26,15 @@ float fraction(float x) { return x - std::floor(x); }
 
 }  // namespace
 
-Camera make_camera(std::uint64_t seed, std::int64_t object, std::int64_t view, std::int64_t size, Mesh const& mesh) {
+Camera make_camera(std::uint64_t seed, std::int64_t object, std::int64_t view, std::int64_t size, Mesh const& mesh,
+                   float lowest_elevation) {
   std::uint64_t const rig_key = make_key(seed, "rig", static_cast<std::uint64_t>(object));
   KeyedRandom rig(rig_key), random(make_key(rig_key, "view", static_cast<std::uint64_t>(view)));
   auto const round = static_cast<float>(view / 16);
   float const step = static_cast<float>((view % 16) * 7 % 16) / 16 + fraction(round * 0.618034F) / 16;
   float const azimuth = (fraction(rig.uniform() + step) * 360 + random.uniform(-4, 4)) * kDegree;
   float const sweep = fraction(rig.uniform() + static_cast<float>(view) * 0.618034F + round * 0.38F);
-  float const elevation = (-10 + 70 * sweep) * kDegree;
+  float const elevation = (lowest_elevation + (60 - lowest_elevation) * sweep) * kDegree;
   float const tangent = std::tan(0.5F * random.uniform(40, 50) * kDegree);
   Vec3 const target{random.uniform(-0.02F, 0.02F), random.uniform(-0.02F, 0.02F), random.uniform(-0.02F, 0.02F)};
 

@@ -1,5 +1,5 @@
 #pragma once
-// Procedural objects and the cameras around them. Z up.
+// Objects and the cameras around them. Z up.
 
 #include <cstdint>
 #include <functional>
@@ -10,14 +10,23 @@
 
 namespace duoflow::data {
 
+struct SurfacePoint {
+  Vec3 point;
+  std::uint32_t triangle = 0;
+  float u = 0, v = 0;  // weights of the triangle's second and third corner
+};
+using SurfaceAt = std::function<Surface(SurfacePoint const&)>;  // may be called from many threads
+
+inline constexpr float kLongestSide = 1.4F;
+
 struct Object {
   std::string name;
-  Mesh mesh;                               // longest side of the bounding box 1.4, centred at the origin
-  std::function<Surface(Vec3)> surface_at;  // for points on the mesh; may be called from many threads
+  Mesh mesh;  // longest side of the bounding box kLongestSide, centred at the origin
+  SurfaceAt surface_at;
 };
 
-// Object `index` of a seed: kinds in an order of the seed's own, those with little light between their parts first;
-// a kind's second use gets the suffix _1. Does not depend on any other object.
+// Procedural object `index` of a seed: kinds (kinds.h) in an order of the seed's own, those with little light between their parts
+// first; a kind's second use gets the suffix _1. Does not depend on any other object.
 Object make_object(std::uint64_t seed, std::int64_t index);
 
 struct Camera {
@@ -26,8 +35,12 @@ struct Camera {
   std::int64_t size;  // height = width
 };
 
+inline constexpr float kLowestElevation = -10;  // of a camera, degrees
+
 // View `view` of an object: aims at the origin up to a small jitter, far enough to have the whole object in the frame. Every 16
-// consecutive views go once around, in steps of 7/16 turn: so 8 of them, or every 4th, are all around too.
-Camera make_camera(std::uint64_t seed, std::int64_t object, std::int64_t view, std::int64_t size, Mesh const& mesh);
+// consecutive views go once around, in steps of 7/16 turn: so 8 of them, or every 4th, are all around too. Elevations from the
+// lowest to 60 degrees.
+Camera make_camera(std::uint64_t seed, std::int64_t object, std::int64_t view, std::int64_t size, Mesh const& mesh,
+                   float lowest_elevation = kLowestElevation);
 
 }  // namespace duoflow::data

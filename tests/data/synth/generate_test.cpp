@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <filesystem>
 #include <fstream>
@@ -85,6 +87,81 @@ TEST_F(GenerateTest, BytesDoNotDependOnThreads) {
   generate_scenes(two);
   EXPECT_EQ(bytes("one", "scenes-00000.h5"), bytes("two", "scenes-00000.h5"));
   EXPECT_EQ(bytes("one", "manifest.json"), bytes("two", "manifest.json"));
+}
+
+TEST_F(GenerateTest, BytesOfAGroupUnderSharpLightsDoNotDependOnThreads) {
+  for (int const threads : {1, 3}) {
+    SynthOptions o = options(threads == 1 ? "group_one" : "group_three");
+    o.threads = threads;
+    o.light_kinds = {LightKind::sun_sky, LightKind::studio};
+    o.object.per_scene = 2;
+    o.object.ground = Ground::disc;
+    o.object.materials = {Finish::textured, Finish::metal};
+    generate_scenes(o);
+  }
+  EXPECT_EQ(bytes("group_one", "scenes-00000.h5"), bytes("group_three", "scenes-00000.h5"));
+}
+
+TEST_F(GenerateTest, OptionsThatChangeThePicturesAreInTheNoteAndTheUsualOnesAreNot) {
+  SynthOptions o = options("noted");
+  o.lights = o.views = 1;
+  generate_scenes(o);
+  EXPECT_EQ(ShardIndex(o.out).shards()[0].attributes.note, "procedural scenes: seed 9, 4 samples per pixel, lights procedural");
+  o.out += "_more";
+  o.bounces = 2;
+  o.light_kinds = {LightKind::studio};
+  o.object.ground = Ground::disc;
+  generate_scenes(o);
+  EXPECT_EQ(ShardIndex(o.out).shards()[0].attributes.note,
+            "procedural scenes: seed 9, 4 samples per pixel, lights studio, 2 bounces, 16 light directions, on ground");
+}
+
+TEST_F(GenerateTest, ProgressGrowsAndNamesTheObject) {
+  SynthOptions o = options("slow");
+  o.size = 96;
+  o.samples_per_pixel = 32;
+  std::vector<double> done;
+  o.progress = [&](SynthProgress const& at) {
+    done.push_back(at.done);
+    EXPECT_FALSE(at.object.empty());
+    EXPECT_GE(at.seconds, 0.25);
+  };
+  auto const start = std::chrono::steady_clock::now();
+  generate_scenes(o);
+  EXPECT_TRUE(std::is_sorted(done.begin(), done.end()));
+  if (std::chrono::steady_clock::now() - start > std::chrono::seconds(1)) { EXPECT_FALSE(done.empty()); }
+  for (double const share : done) { EXPECT_TRUE(share > 0 && share <= 1); }
+}
+
+TEST_F(GenerateTest, AStoppedCallLeavesNoFinishedFolderAndCanBeRepeated) {
+  SynthOptions o = options("stopped");
+  o.objects = 2;
+  o.say = [](std::string const&) { throw std::runtime_error("stopped"); };  // after the first object
+  EXPECT_THROW(generate_scenes(o), std::runtime_error);
+  EXPECT_FALSE(std::filesystem::exists(std::filesystem::path(o.out) / "manifest.json"));
+  EXPECT_FALSE(std::filesystem::exists(std::filesystem::path(o.out) / "scenes-00001.h5"));
+  o.say = {};
+  generate_scenes(o);
+  EXPECT_TRUE(verify_folder(o.out).empty());
+}
+
+TEST_F(GenerateTest, MeshFilesBecomeScenesOneAFileUnlessSaid) {
+  std::filesystem::create_directories(root_ / "meshes");
+  for (char const* name : {"one.obj", "two.obj"}) {
+    std::ofstream(root_ / "meshes" / name) << "v 0 0 0\nv 1 0 0\nv 0 1 0\nv 0 0 1\nf 1 3 2\nf 1 2 4\nf 1 4 3\nf 2 3 4\n";
+  }
+  SynthOptions o = options("of_meshes");
+  o.object.meshes = (root_ / "meshes").string();
+  o.objects = 0;
+  generate_scenes(o);
+  SceneSet const set = load_scenes(ShardIndex(o.out));
+  ASSERT_EQ(set.scenes.size(), 6U);
+  EXPECT_EQ(set.scenes[0].object, "one");
+  EXPECT_EQ(set.scenes[3].object, "two");
+  o.out += "_bad";
+  std::ofstream(root_ / "meshes" / "three.obj") << "v 0 0 0\nf 1 2 3\n";
+  EXPECT_THROW(generate_scenes(o), DataError);
+  EXPECT_FALSE(std::filesystem::exists(std::filesystem::path(o.out) / "manifest.json"));
 }
 
 TEST_F(GenerateTest, MoreLightsViewsAndObjectsKeepTheEarlierOnes) {

@@ -2,10 +2,12 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <filesystem>
 
 #include "data/environment_map.h"
+#include "data/synth/light_kinds.h"
 #include "data/error.h"
 
 namespace duoflow::data {
@@ -19,6 +21,79 @@ TEST(LightsTest, EveryMapHasTheSameMeanLuminanceAndNoNegativeTexel) {
     for (float const value : map.pixels) {
       ASSERT_GE(value, 0.0F);
     }
+  }
+}
+
+TEST(LightsTest, KindsTakeTurnsAndEveryKindHasTheMeanLuminance) {
+  std::vector<LightKind> const all{LightKind::sky, LightKind::area, LightKind::sun_sky, LightKind::studio};
+  for (LightKind const kind : all) {
+    EXPECT_EQ(light_kind(to_string(kind)), kind);
+    EXPECT_NEAR(mean_luminance(procedural_light(2, 5, 16, {kind})), kMeanLuminance, 1e-3F) << to_string(kind);
+  }
+  int same = 0;
+  for (std::int64_t l = 0; l < 4; ++l) {
+    for (LightKind const kind : all) { same += procedural_light(2, l, 8, all).pixels == procedural_light(2, l, 8, {kind}).pixels ? 1 : 0; }
+  }
+  EXPECT_EQ(same, 4);
+  EXPECT_THROW(light_kind("moon"), DataError);
+}
+
+float degrees(float angle) { return angle * 3.14159265F / 180; }
+float luminance_of(Vec3 c) { return 0.2126F * c.x + 0.7152F * c.y + 0.0722F * c.z; }
+
+// Clear noon: about 100 klx of sun and sky on level ground, a sky several times darker than that and blue at the zenith (CIE and
+// IES tables put it at 60 to 120 klx for such heights).
+TEST(SunSkyTest, IlluminanceAndColoursAreThoseOfDaylight) {
+  SunSky const noon = sun_sky(degrees(60), 0, 2.5F, {0.2F, 0.2F, 0.2F});
+  Vec3 const zenith = noon.sky({0, 0, 1});
+  EXPECT_GT(zenith.z, 1.5F * zenith.x);
+  float sky_lux = 0;
+  for (int i = 0; i < 64 * 64; ++i) {
+    float const z = std::sqrt((static_cast<float>(i / 64) + 0.5F) / 64), phi = (static_cast<float>(i % 64) + 0.5F) / 64 * degrees(360);
+    sky_lux += luminance_of(noon.sky({std::sqrt(1 - z * z) * std::cos(phi), std::sqrt(1 - z * z) * std::sin(phi), z})) * degrees(180) / (64 * 64);
+  }
+  float const sun_lux = luminance_of(noon.sun_irradiance) * noon.sun.z;
+  std::printf("level ground: %.1f klx of sun, %.1f klx of sky\n", static_cast<double>(sun_lux), static_cast<double>(sky_lux));
+  EXPECT_NEAR(sun_lux + sky_lux, 95, 30);
+  EXPECT_GT(sun_lux, 2 * sky_lux);
+
+  SunSky const evening = sun_sky(degrees(6), 0, 2.5F, {0.2F, 0.2F, 0.2F});
+  EXPECT_GT(evening.sun_irradiance.x / evening.sun_irradiance.z, 3 * noon.sun_irradiance.x / noon.sun_irradiance.z);
+  EXPECT_LT(luminance_of(evening.sun_irradiance), 0.6F * luminance_of(noon.sun_irradiance));
+  SunSky const haze = sun_sky(degrees(60), 0, 8, {0.2F, 0.2F, 0.2F});
+  EXPECT_LT(luminance_of(haze.sun_irradiance), luminance_of(noon.sun_irradiance));
+  Vec3 const pale = haze.sky({0, 0, 1});
+  EXPECT_LT(pale.z / pale.x, zenith.z / zenith.x);  // haze is whiter
+}
+
+TEST(SunSkyTest, TheSkyIsBrightestAroundTheSunAndFiniteEverywhere) {
+  SunSky const day = sun_sky(degrees(35), degrees(90), 3, {0.2F, 0.2F, 0.2F});
+  float const beside = luminance_of(day.sky(from_angles(degrees(37), degrees(92))));
+  for (int i = 0; i < 500; ++i) {
+    KeyedRandom random(static_cast<std::uint64_t>(i));
+    Vec3 const sky = day.sky(random.direction());
+    EXPECT_TRUE(std::isfinite(luminance_of(sky)) && std::min({sky.x, sky.y, sky.z}) >= 0);
+    EXPECT_LT(luminance_of(sky), 1.2F * beside);
+  }
+}
+
+TEST(SunSkyTest, TheSunsShareOfAMapDoesNotDependOnTheMapsSize) {
+  for (std::int64_t k = 0; k < 3; ++k) {
+    double shares[2];
+    for (int size = 0; size < 2; ++size) {
+      std::int64_t const height = size == 0 ? 16 : 64;
+      ImageF const map = procedural_light(9, k, height, {LightKind::sun_sky});
+      std::vector<double> powers;  // green, by texel
+      double all = 0;
+      for (std::int64_t t = 0; t < 2 * height * height; ++t) {
+        powers.push_back(static_cast<double>(map.pixels[static_cast<std::size_t>(t * 3 + 1)] * texel_solid_angle(height, t / (2 * height))));
+        all += powers.back();
+      }
+      std::sort(powers.rbegin(), powers.rend());
+      shares[size] = (powers[0] + powers[1] + powers[2] + powers[3]) / all;  // the disc touches four texels at most
+    }
+    EXPECT_NEAR(shares[0], shares[1], 0.06) << k;  // the larger texels hold some sky too
+    EXPECT_GT(shares[1], 0.2) << k;
   }
 }
 
@@ -95,6 +170,15 @@ TEST_F(FileLightsTest, ASmallSunIsWidenedAroundItsPlaceKeepingItsColour) {
   }
   double const centre = std::sin(3.14159265 * 8.5 / 16);
   EXPECT_NEAR(red / green, (0.1 * sines + 899.9 * centre) / (0.1 * sines), 1.0);  // about 29
+}
+
+TEST_F(FileLightsTest, WithoutSofteningASmallSunStaysWhatItIs) {
+  ImageF map{16, 32, std::vector<float>(16 * 32 * 3, 0.1F)};
+  for (std::size_t c = 0; c < 3; ++c) { map.pixels[(8 * 32 + 8) * 3 + c] = 900; }
+  write_exr((folder_ / "sun.exr").string(), map);
+  ImageF const light = file_lights(folder_.string(), 0, 1, 16, 0)[0];
+  EXPECT_NEAR(light.pixels[(8 * 32 + 8) * 3] / light.pixels[0], 9000, 1);
+  EXPECT_EQ(light.pixels[(8 * 32 + 7) * 3], light.pixels[0]);
 }
 
 TEST_F(FileLightsTest, AFolderWithoutMapsIsAnErrorThatNamesIt) {

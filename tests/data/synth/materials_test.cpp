@@ -63,6 +63,36 @@ TEST(MaterialsTest, DensityIntegratesToAtMostOneAndSamplesAgreeWithQuadrature) {
   }
 }
 
+// In a furnace of radiance 1 a metal of reflectance 1 shows what single scattering keeps: never more than 1, all of it where the
+// surface is smooth, and less the rougher it is (light that meets the surface twice is left out).
+TEST(MaterialsTest, GgxNeverReflectsMoreThanItReceivesAndAllOfItWhenSmooth) {
+  constexpr int kTheta = 400, kPhi = 200;
+  auto const reflected = [&](Surface const& surface, float angle) {
+    Vec3 const outgoing = from_angles(angle, 0);
+    double sum = 0;
+    for (int i = 0; i < kTheta; ++i) {
+      float const theta = (static_cast<float>(i) + 0.5F) / kTheta * kPiFloat / 2;
+      for (int j = 0; j < kPhi; ++j) {
+        float const phi = (static_cast<float>(j) + 0.5F) / kPhi * kPiFloat;  // half: the rest is its mirror image
+        float const solid_angle = std::sin(theta) * (kPiFloat / 2 / kTheta) * (2 * kPiFloat / kPhi);
+        sum += static_cast<double>(solid_angle * bsdf_times_cosine(surface, outgoing, from_angles(theta, phi)).x);
+      }
+    }
+    return sum;
+  };
+  for (float const angle : {0.05F, 0.6F, 1.1F, 1.4F}) {
+    double before = 1.005;  // quadrature
+    for (float const roughness : {0.3F, 0.5F, 0.7F, 0.95F}) {
+      double const share = reflected(metal({1, 1, 1}, roughness), angle);
+      EXPECT_LE(share, before + 0.002) << "angle " << angle << ", roughness " << roughness;
+      before = share;
+      EXPECT_LE(reflected(plastic({1, 1, 1}, roughness), angle), 1.005) << "angle " << angle << ", roughness " << roughness;
+    }
+    EXPECT_GT(before, 0.3);
+  }
+  EXPECT_NEAR(reflected(metal({1, 1, 1}, 0.3F), 0.05F), 1, 0.01);
+}
+
 TEST(MaterialsTest, MatteWeightIsTheAlbedoExactly) {
   Scattered const scattered = scatter(matte({0.7F, 0.2F, 0.5F}), from_angles(0.9F, 1), {0.3F, 0.6F});
   EXPECT_EQ(scattered.weight.x, 0.7F);

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <array>
 #include <numbers>
 
 #include "data/error.h"
@@ -16,8 +18,12 @@ Object matte_sphere(Vec3 albedo) {
   Object object;
   object.name = "sphere";
   object.mesh = mesh_of([](Vec3 p) { return length(p) - kRadius; }, 0.8F, 64);
-  object.surface_at = [albedo](Vec3) { return matte(albedo); };
+  object.surface_at = [albedo](SurfacePoint const&) { return matte(albedo); };
   return object;
+}
+
+float wall_of_bowl(float radius, float z) {  // the wall of a bowl open to the top: minus its field
+  return std::min({0.7F - radius, radius - 0.6F, 0.35F - z});
 }
 
 // At `distance` from the origin in a direction, looking at the origin.
@@ -73,9 +79,9 @@ TEST(PathTracerTest, AConvexMatteSphereInUniformLightShowsItsAlbedo) {
 }
 
 TEST(PathTracerTest, NoProceduralObjectReflectsMoreThanItReceives) {
-  for (std::int64_t o : {0, 3, 6}) {
+  for (std::int64_t o : {0, 3, 6, 9, 12, 13}) {
     Object const object = make_object(1, o);
-    Picture const picture = trace(object, make_camera(1, o, 0, 16, object.mesh), {constant_map(1)}, {.samples_per_pixel = 16});
+    Picture const picture = trace(object, make_camera(1, o, 0, 12, object.mesh), {constant_map(1)}, {.samples_per_pixel = 16});
     for (float const value : picture.radiance) {
       EXPECT_LE(value, 1.02F) << object.name;
     }
@@ -113,6 +119,107 @@ TEST(PathTracerTest, OneTexelLightsTheNormalsThatFaceItByTheCosineLaw) {
     Picture const behind = trace(sphere, look_from(-c.normal, 2.5F, 300, 1), {map}, {.samples_per_pixel = 64});
     EXPECT_EQ(behind.radiance[channel], 0.0F);
   }
+}
+
+// A closed box of half side `half`, its normals those of its sides.
+Object cube(float half, Surface const& surface) {
+  Object object;
+  object.name = "cube";
+  for (int axis = 0; axis < 3; ++axis) {
+    for (float const sign : {-1.0F, 1.0F}) {
+      auto const at = [&](float u, float v) {
+        float p[3];
+        p[axis] = sign * half;
+        p[(axis + 1) % 3] = sign * u * half;
+        p[(axis + 2) % 3] = v * half;
+        return Vec3{p[0], p[1], p[2]};
+      };
+      auto const base = static_cast<std::uint32_t>(object.mesh.points.size());
+      for (Vec3 const& p : {at(-1, -1), at(1, -1), at(1, 1), at(-1, 1)}) { object.mesh.points.push_back(p); }
+      Vec3 const normal{axis == 0 ? sign : 0, axis == 1 ? sign : 0, axis == 2 ? sign : 0};
+      object.mesh.normals.insert(object.mesh.normals.end(), 4, normal);
+      object.mesh.triangles.push_back({base, base + 1, base + 2});
+      object.mesh.triangles.push_back({base, base + 2, base + 3});
+    }
+  }
+  object.surface_at = [surface](SurfacePoint const&) { return surface; };
+  return object;
+}
+
+TEST(PathTracerTest, AWhiteConvexBodyInAUniformFurnaceShowsExactlyOne) {
+  Picture const picture = trace(cube(0.6F, matte({1, 1, 1})), look_from({1, -0.7F, 0.6F}, 3, 24, 16), {constant_map(1)}, {.samples_per_pixel = 16});
+  int full = 0;
+  for (std::size_t p = 0; p < picture.coverage.size(); ++p) {
+    if (picture.coverage[p] == 1) {
+      ++full;
+      EXPECT_EQ(picture.radiance[p * 3], 1.0F);
+      EXPECT_EQ(picture.radiance[p * 3 + 2], 1.0F);
+    }
+  }
+  EXPECT_GT(full, 30);
+}
+
+// In a furnace a white surface of any form shows 1; what a limited number of bounces leaves out is the paths still inside.
+TEST(PathTracerTest, MoreBouncesFillAWhiteHollowUpToOne) {
+  Object bowl;
+  bowl.name = "bowl";
+  bowl.mesh = mesh_of([](Vec3 p) { return -wall_of_bowl(length(p), p.z); }, 0.8F, 48);
+  bowl.surface_at = [](SurfacePoint const&) { return matte({1, 1, 1}); };
+  float before = 0;
+  for (int const bounces : {1, 2, 4, 16}) {
+    Picture const picture = trace(bowl, look_from({0.01F, 0, 1}, 2.5F, 60, 1), {constant_map(1)}, {.samples_per_pixel = 256, .bounces = bounces});
+    EXPECT_GT(picture.radiance[0], before + 0.005F) << bounces;
+    EXPECT_LE(picture.radiance[0], 1.0001F) << bounces;
+    before = picture.radiance[0];
+  }
+  EXPECT_GT(before, 0.97F);  // the facets shade a little
+}
+
+TEST(PathTracerTest, LightDirectionsKeepTheMeanAndQuietASmallLight) {
+  Object const object = make_object(1, 5);
+  Camera const camera = make_camera(1, 5, 2, 12, object.mesh);
+  ImageF sun = constant_map(0.1F);
+  sun.pixels[(2 * 16 + 4) * 3] = sun.pixels[(2 * 16 + 4) * 3 + 1] = 60;
+  std::vector<ImageF> const maps{sun};
+  Picture const truth = trace(object, camera, maps, {.samples_per_pixel = 1024});  // by reflections alone
+  auto const error = [&](TraceOptions const& options) {  // of the pixels wholly covered: root mean square, and mean
+    Picture const picture = trace(object, camera, maps, options);
+    double squares = 0, difference = 0, count = 0;
+    for (std::size_t i = 0; i < truth.radiance.size(); ++i) {
+      if (truth.coverage[i / 3] < 1) { continue; }
+      double const d = static_cast<double>(picture.radiance[i] - truth.radiance[i]);
+      squares += d * d;
+      difference += d;
+      ++count;
+    }
+    return std::array<double, 2>{std::sqrt(squares / count), difference / count};
+  };
+  auto const without = error({.samples_per_pixel = 16}), with = error({.samples_per_pixel = 16, .light_directions = 16});
+  EXPECT_LT(with[0], 0.5 * without[0]);
+  EXPECT_NEAR(with[1], 0, 0.006);  // 1.5 % of the mean
+}
+
+TEST(PathTracerTest, LightDirectionsFollowTheCosineLawToo) {
+  Object const sphere = matte_sphere({0.9F, 0.9F, 0.9F});
+  ImageF const map = one_hot(2, 7, 1);
+  Picture const picture = trace(sphere, look_from({1, 0, 0.2F}, 2.5F, 300, 1), {map}, {.samples_per_pixel = 64, .light_directions = 16});
+  double const expected = 0.9 / kPi * texel_irradiance(2, 7, normalised({1, 0, 0.2F}));
+  EXPECT_NEAR(static_cast<double>(picture.radiance[1]), expected, 0.01 * expected);
+  EXPECT_EQ(picture.radiance[0], 0.0F);
+}
+
+TEST(PathTracerTest, AnOpenMeshIsSeenAndLitFromBothSides) {
+  Object sheet;
+  sheet.name = "sheet";
+  sheet.mesh = {{{0, -1, -1}, {0, 1, -1}, {0, 1, 1}, {0, -1, 1}}, std::vector<Vec3>(4, Vec3{1, 0, 0}), {{0, 1, 2}, {0, 2, 3}}, true};
+  sheet.surface_at = [](SurfacePoint const&) { return matte({0.5F, 0.5F, 0.5F}); };
+  for (float const side : {1.0F, -1.0F}) {
+    Picture const picture = trace(sheet, look_from({side, 0, 0}, 3, 8, 2), {constant_map(1)}, {.samples_per_pixel = 4});
+    EXPECT_EQ(picture.coverage[0], 1.0F);
+    EXPECT_EQ(picture.radiance[0], 0.5F);
+  }
+  sheet.mesh.two_sided = false;
+  EXPECT_EQ(trace(sheet, look_from({-1, 0, 0}, 3, 8, 2), {constant_map(1)}, {.samples_per_pixel = 4}).radiance[0], 0.0F);
 }
 
 TEST(PathTracerTest, ThePictureUnderTwoLightsIsTheSumOfTheirPictures) {
@@ -164,10 +271,16 @@ TEST(PathTracerTest, ResultDoesNotDependOnTheNumberOfThreads) {
   EXPECT_EQ(one.coverage, three.coverage);
 }
 
-TEST(PathTracerTest, SampleCountsOutOfRangeAreErrors) {
+TEST(PathTracerTest, CountsOutOfRangeAreErrors) {
   Object const object = matte_sphere({1, 1, 1});
   for (std::int64_t samples : {std::int64_t{0}, kMostSamples + 1}) {
     EXPECT_THROW(trace(object, look_from({1, 0, 0}, 2, 1, 1), {constant_map(1)}, {.samples_per_pixel = samples}), DataError);
+  }
+  for (int const bounces : {0, kMostBounces + 1}) {
+    EXPECT_THROW(trace(object, look_from({1, 0, 0}, 2, 1, 1), {constant_map(1)}, {.bounces = bounces}), DataError);
+  }
+  for (int const directions : {-1, kMostLightDirections + 1}) {
+    EXPECT_THROW(trace(object, look_from({1, 0, 0}, 2, 1, 1), {constant_map(1)}, {.light_directions = directions}), DataError);
   }
 }
 
