@@ -32,7 +32,7 @@ bool is_current(int fd, std::string const& path) {
 
 }  // namespace
 
-FolderLock::FolderLock(std::string const& folder) : folder_(folder), path_(folder + "/writer.lock") {
+FolderLock::FolderLock(std::string const& folder, WithoutLocks without) : folder_(folder), path_(folder + "/writer.lock") {
   made_folder_ = std::filesystem::create_directories(folder);
   for (;;) {
     fd_ = ::open(path_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
@@ -41,10 +41,14 @@ FolderLock::FolderLock(std::string const& folder) : folder_(folder), path_(folde
     while ((result = ::flock(fd_, LOCK_EX | LOCK_NB)) != 0 && errno == EINTR) {}
     if (result != 0) {
       int const error = errno;
+      if (error != EWOULDBLOCK && without == WithoutLocks::go_on) {
+        held_ = false;
+        return;
+      }
       ::close(fd_);
       if (error != EWOULDBLOCK) { throw DataError(fmt::format("cannot lock {} ({}), choose a folder on a file system with locks", path_, std::strerror(error))); }
       std::string other = read_text(path_);
-      throw DataError(fmt::format("{} is being written by {} (two writers would mix their shards), wait for it or choose another folder", folder,
+      throw DataError(fmt::format("{} is being written by {} (two writers would mix their files), wait for it or choose another folder", folder,
                                   other.empty() ? "another process" : other));
     }
     if (is_current(fd_, path_)) { break; }

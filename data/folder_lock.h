@@ -11,13 +11,15 @@ namespace duoflow::data {
 // DataError naming the folder and the other writer's process when somebody else holds it.
 class FolderLock {
  public:
-  explicit FolderLock(std::string const& folder);
+  enum class WithoutLocks { refuse, go_on };  // on a file system that has none
+  explicit FolderLock(std::string const& folder, WithoutLocks without = WithoutLocks::refuse);
   ~FolderLock();  // removes the file, and the folder when it was made here and is empty
   FolderLock(FolderLock const&) = delete;
+  bool held() const { return held_; }  // false: the file system has no locks, another writer would not be noticed
 
  private:
   std::string folder_, path_;
-  bool made_folder_ = false;
+  bool made_folder_ = false, held_ = true;
   int fd_ = -1;
 };
 

@@ -23,6 +23,8 @@
 namespace duoflow::data {
 namespace {
 
+constexpr std::size_t kHashedPiece = 256 << 10;  // half of a core's second-level cache, or less
+
 // One bit per row: its hash has been found right by this reader. Two threads may both check a row; that is harmless.
 class TouchedRows {
  public:
@@ -191,10 +193,37 @@ struct RawReader::State {
     return verify == Verify::always || (verify == Verify::first_touch && !source.touched->has(row));
   }
 
-  void check(OpenShard const& shard, Source const& source, std::int64_t row, void const* bytes) const {
+  // Of the row, read in pieces that are still in the core's cache when they are hashed.
+  std::uint64_t fetch_hashed(OpenShard& shard, DatasetIndex const& dataset, std::int64_t row, std::byte* destination) const {
+    auto const row_bytes = dataset.spec.row_bytes();
+    thread_local RunningXxh3 hash;
+    hash.reset();
+    for (std::size_t begin = 0; begin < row_bytes; begin += kHashedPiece) {
+      auto const bytes = std::min(kHashedPiece, row_bytes - begin);
+      fetch(shard, dataset, row, begin, bytes, destination + begin);
+      hash.add(destination + begin, bytes);
+    }
+    return hash.value();
+  }
+
+  void fetch_rows(OpenShard& shard, Source const& source, std::int64_t first_row, std::int64_t rows, std::byte* destination) const {
+    auto const row_bytes = source.index->spec.row_bytes();
+    for (std::int64_t row = first_row, end = first_row + rows; row < end;) {
+      auto* const to = destination + static_cast<std::size_t>(row - first_row) * row_bytes;
+      auto unchecked = row;
+      while (unchecked < end && !must_check(source, unchecked)) ++unchecked;
+      if (unchecked > row)
+        fetch(shard, *source.index, row, 0, row_bytes * static_cast<std::size_t>(unchecked - row), to);
+      else
+        check(shard, source, unchecked++, fetch_hashed(shard, *source.index, row, to));
+      row = unchecked;
+    }
+  }
+
+  void check(OpenShard const& shard, Source const& source, std::int64_t row, std::uint64_t found) const {
     auto const& dataset = *source.index;
     auto const row_bytes = dataset.spec.row_bytes();
-    auto const found = xxh3(bytes, row_bytes), expected = dataset.row_xxh3[static_cast<std::size_t>(row)];
+    auto const expected = dataset.row_xxh3[static_cast<std::size_t>(row)];
     if (found != expected)
       throw DataError(fmt::format(
           "{}: dataset {} row {} at offset {} is altered (xxh3 {} expected, {} found), restore the file or make "
@@ -216,14 +245,12 @@ void RawReader::read_rows(std::int64_t shard_number, std::string const& dataset,
                           void* destination) const {
   auto const [shard, source] = state_->find(shard_number, dataset, first_row, rows);
   if (rows == 0) return;
+  auto* bytes = static_cast<std::byte*>(destination);
+  if (source.index->raw) return state_->fetch_rows(shard, source, first_row, rows, bytes);
+  state_->fetch_by_library(shard, *source.index, first_row, rows, destination);
   auto const row_bytes = source.index->spec.row_bytes();
-  if (source.index->raw)
-    state_->fetch(shard, *source.index, first_row, 0, row_bytes * static_cast<std::size_t>(rows), destination);
-  else
-    state_->fetch_by_library(shard, *source.index, first_row, rows, destination);
-  auto const* bytes = static_cast<std::byte const*>(destination);
   for (std::int64_t row = first_row; row < first_row + rows; ++row, bytes += row_bytes)
-    if (state_->must_check(source, row)) state_->check(shard, source, row, bytes);
+    if (state_->must_check(source, row)) state_->check(shard, source, row, xxh3(bytes, row_bytes));
 }
 
 void RawReader::read_part(std::int64_t shard_number, std::string const& dataset, std::int64_t row, std::size_t begin, std::size_t bytes,

@@ -12,6 +12,7 @@
 #include <fmt/format.h>
 
 #include "data/error.h"
+#include "data/folder_lock.h"
 #include "data/sample_log.h"
 #include "dist/error.h"
 #include "launch/batches.h"
@@ -381,6 +382,13 @@ int Trainer::run() {
 int train(dist::Runtime& runtime, Config const& config, TrainArguments const& arguments) {
   try {
     agree_on_run(runtime, config, arguments);
+    std::optional<data::FolderLock> lock;  // of rank 0: the kernel frees it however the process ends
+    if (runtime.rank() == 0) {
+      lock.emplace(arguments.run, data::FolderLock::WithoutLocks::go_on);
+      if (!lock->held())
+        log_warning(fmt::format("{}: its file system has no locks, so a second run on this folder would not be noticed",
+                                arguments.run));
+    }
     Trainer trainer(runtime, config, arguments);
     return trainer.run();
   } catch (c10::OutOfMemoryError const& error) {

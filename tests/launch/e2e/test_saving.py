@@ -122,6 +122,21 @@ class SavingTest(EndToEndTest):
             _, refused = self.train("refused-measurement", *overrides, code=code)
             self.assertIn(words, refused.errors[0])
 
+    def test_a_folder_belongs_to_one_run_at_a_time_and_is_free_when_that_ends_however_it_does(self):
+        run = self.folder / "locked"
+        endless = self.arguments(run, steps=1000000, every=5)
+        with Job(RANKS, *endless) as job:
+            job.wait_until(lambda: len(checkpoint_steps(run)) > 0, "a checkpoint")
+            lines = len(metrics(run))
+            refused = launch(RANKS, *endless, code=3)
+            self.assertEqual(len(refused.errors), 1, refused)
+            self.assertRegex(refused.errors[0], r"locked is being written by process [0-9]+ on ")
+            job.wait_until(lambda: len(metrics(run)) > lines + 5, "the first run goes on")
+            job.kill()
+        last = checkpoint_steps(run)[-1]
+        launch(RANKS, *self.arguments(run, steps=last + 1))
+        self.assertFalse((run / "writer.lock").exists())
+
     def test_a_fault_that_is_none_is_refused(self):
         _, refused = self.train("refused", fault="0:x:kill", code=2)
         self.assertIn("DUOFLOW_FAULT", refused.errors[0])
