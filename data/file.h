@@ -1,5 +1,5 @@
 #pragma once
-// Files as bytes: descriptors, whole reads, names that appear only when the bytes are on disk, hashes. Private to this folder.
+// Files as bytes: descriptors, whole reads, names that appear only when the bytes are on disk, hashes. Private to data/.
 
 #include <cstddef>
 #include <cstdint>

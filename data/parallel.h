@@ -1,5 +1,5 @@
 #pragma once
-// The same work for each of a list, on several threads. Private to this folder.
+// The same work for each of a list, on several threads. Private to data/.
 
 #include <cstddef>
 #include <functional>

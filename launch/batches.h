@@ -7,7 +7,7 @@
 
 #include <ATen/core/Tensor.h>
 
-#include "data/loader.h"
+#include "data/loading/loader.h"
 #include "launch/config.h"
 #include "model/joint_step.h"
 #include "model/light_encoding.h"
@@ -35,7 +35,7 @@ bool needs_noise(Config const& config);
 // bridge.
 at::Tensor starting_noise(model::ModelOptions const& options, std::uint64_t seed, std::uint64_t position);
 
-// Where the samples stand in the run's order (data/ordered_source.h): what their random numbers are drawn from.
+// Where the samples stand in the run's order (data/order/ordered_source.h): what their random numbers are drawn from.
 std::vector<std::uint64_t> positions_of(data::Batch const& batch);
 
 // [samples] 1 or 0, whether a sample sees its light: 0 with probability `dropout` (training.light_dropout), decided by

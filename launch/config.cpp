@@ -240,8 +240,11 @@ void note_what_has_no_effect(Config& c) {
   note(!c.dist.reproducible && c.dist.virtual_shards > 0, "dist.virtual_shards", "dist.reproducible is false");
   note(c.objective == "joint" && c.latents == "cached" && !c.data.exclude_lights.empty(), "data.exclude_lights",
        "the lights of cached latents were chosen when they were encoded");
-  note(c.data.shuffle == "full", "data.shuffle_block_mib", "data.shuffle is full");
-  note(c.data.shuffle == "full", "data.shuffle_window_mib", "data.shuffle is full");
+  DataConfig const usual;
+  bool const whole = c.data.shuffle == "full";
+  note(whole && c.data.shuffle_block_mib != usual.shuffle_block_mib, "data.shuffle_block_mib", "data.shuffle is full");
+  note(whole && c.data.shuffle_window_mib != usual.shuffle_window_mib, "data.shuffle_window_mib", "data.shuffle is full");
+  note(no_editor && c.training.eval_every > 0, "training.eval_every", "reconstruction edits nothing");
   note(c.flow.statistics != "current" && !knows_weights_at_cut(c.flow),
        "model.transformer.editor.flow_matching.statistics", "the weighting waits for no statistics");
   note_other_weightings(c);

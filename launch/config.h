@@ -13,7 +13,7 @@
 #include <string>
 #include <vector>
 
-#include "data/skipped_positions.h"
+#include "data/order/skipped_positions.h"
 #include "model/flow/solver.h"
 #include "model/flow/time_sampling.h"
 #include "model/loss/weighting.h"

@@ -149,8 +149,6 @@ void validate_training(Config const& c) {
   require(t.eval_pairs > 0, "training.eval_pairs", t.eval_pairs, "> 0");
   if (t.eval_every > 0 && t.eval_data.empty())
     throw ConfigError("training.eval_every is set and training.eval_data is not (no pairs to measure on); give a folder of pair shards");
-  if (t.eval_every > 0 && c.objective != "joint")
-    throw ConfigError("training.eval_every measures edits, which objective " + c.objective + " does not train; set it to 0");
   if (t.keep_best && (t.eval_every == 0 || t.eval_every % t.checkpoint_every != 0))
     throw ConfigError(fmt::format("training.keep_best needs measurements at steps that have a checkpoint, and training.eval_every = {} is "
                                   "no multiple of training.checkpoint_every = {}; change one of them",

@@ -24,9 +24,10 @@ int checkpoints_there(std::string const& directory) {
 }  // namespace
 
 std::string check_disk_space(std::string const& directory, std::uint64_t bytes, int keep_last) {
-  dist::make_folders(directory);
+  auto place = directory;  // the nearest folder that is there: nothing is made for a run that may not begin
+  while (!dist::path_exists(place)) place = dist::parent_folder(place);
   struct statvfs disk {};
-  if (::statvfs(directory.c_str(), &disk) != 0)
+  if (::statvfs(place.c_str(), &disk) != 0)
     throw dist::CheckpointError(fmt::format("{}: cannot look at its disk ({})", directory,
                                             std::generic_category().message(errno)));
   auto const free = static_cast<std::uint64_t>(disk.f_bavail) * disk.f_frsize;

@@ -6,7 +6,7 @@
 
 namespace duoflow::launch {
 
-// Makes `directory`. Of checkpoints of `bytes` each, keep_last stay and one more is there while it is written. Throws
+// `directory` need not be there yet. Of checkpoints of `bytes` each, keep_last stay and one more is there while it is written. Throws
 // dist::CheckpointError when not even one fits into what is free; returns a warning when not all do, else "". Those
 // that are there already count as room, since they are pruned.
 std::string check_disk_space(std::string const& directory, std::uint64_t bytes, int keep_last);

@@ -12,7 +12,7 @@ Read. Numbers come straight from the file at the manifest's offsets, bf16 as its
     for scene in duoflow_h5.Folder("scenes").scenes():
         print(scene["object"], scene["light"], scene["images"].shape, scene["c2w"].shape)
 
-Write shards of the schema (data/shard_schema.h), then let `duoflow index` check them and write the manifest, hashes included:
+Write shards of the schema (data/shards/shard_schema.h), then let `duoflow index` check them and write the manifest, hashes included:
 
     # Latents of your own model: every scene under every light, views 0-3 in, the others as targets.
     import torch, duoflow_h5

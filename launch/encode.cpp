@@ -11,11 +11,11 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
-#include "data/environment_map.h"
+#include "data/images/environment_map.h"
 #include "data/error.h"
-#include "data/scene_lights.h"
-#include "data/shard_receipt.h"
-#include "data/shard_writer.h"
+#include "data/loading/scene_lights.h"
+#include "data/shards/shard_receipt.h"
+#include "data/shards/shard_writer.h"
 #include "launch/encoded_folder.h"
 #include "launch/encoder.h"
 #include "launch/logging.h"
@@ -70,6 +70,20 @@ std::vector<ObjectJob> plan_jobs(data::SceneSet const& set, EncodeOptions const&
   return jobs;
 }
 
+// The keys that change how the same weights encode the same pictures.
+std::string arithmetic_of(Config const& config) {
+  auto copy = config;
+  std::string text;
+  for (auto const& key : config_keys(copy)) {
+    std::string const& name = key.name;
+    bool const reconstructor =
+        name.starts_with("model.") && !name.starts_with("model.transformer.editor.") && name != "model.class_name";
+    if (reconstructor || name == "training.use_amp" || name == "training.amp_dtype" || name == "dist.threads")
+      text += name + ": " + key.get() + "\n";
+  }
+  return text;
+}
+
 class ShardEncoder {
  public:
   ShardEncoder(SceneEncoder const& encoder, LoadedModel const& loaded, EncodeOptions const& options,
@@ -84,14 +98,19 @@ class ShardEncoder {
         encoder_.fingerprint(), job.object, fmt::join(views.inputs, ","), fmt::join(views.targets, ","), options_.dtype,
         options_.batch, loaded_.model.parameters().front().tensor.device().is_cuda() ? "cuda" : "cpu");
     for (auto const scene : job.scenes) text += "light " + set_.scenes[static_cast<std::size_t>(scene)].light + "\n";
-    return data::made_from_hash(text + effective_yaml(loaded_.config));
+    return data::made_from_hash(text + arithmetic_of(loaded_.config));
+  }
+
+  // DataError: an object with too few frames, or with other cameras under another light.
+  void check(ObjectJob const& job) const {
+    views_of(job);
+    auto const& first = set_.scenes[static_cast<std::size_t>(job.scenes.front())];
+    for (auto const index : job.scenes) data::require_same_cameras(set_.scenes[static_cast<std::size_t>(index)], first);
   }
 
   void run(ObjectJob const& job) {
-    auto const& first = set_.scenes[static_cast<std::size_t>(job.scenes.front())];
     auto const views = views_of(job);
     auto const key = made_from(job), path = options_.out + "/" + job.file;
-    for (auto const index : job.scenes) data::require_same_cameras(set_.scenes[static_cast<std::size_t>(index)], first);
     auto const pairs = ordered_pairs(set_, job);
     data::ShardWriter writer(path, data::ShardKind::pair, layout(job, views, std::ssize(pairs) / 2),
                              {producer_, {}, {}, note_of(key)});
@@ -259,10 +278,13 @@ void encode(dist::Communicator const& communicator, LoadedModel const& loaded, E
     log_warning(
         fmt::format("left out, for want of two lights with different base maps: {}", fmt::join(without_pairs, ", ")));
   auto const producer = producer_of(loaded.model);
-  std::optional<EncodedFolder> folder;
-  if (first_rank) folder.emplace(options.out, producer, options.overwrite);
-  dist::barrier(communicator);
   ShardEncoder shards(encoder, loaded, options, producer);
+  std::optional<EncodedFolder> folder;
+  if (first_rank) {  // one rank finds what is wrong with the scenes, and before there is a folder
+    for (auto const& job : jobs) shards.check(job);
+    folder.emplace(options.out, producer, options.overwrite);
+  }
+  dist::barrier(communicator);
   auto const finished = finished_jobs(communicator, shards, jobs, options.out);
   auto const kept = std::count(finished.begin(), finished.end(), true);
   if (first_rank && kept > 0)

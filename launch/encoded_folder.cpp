@@ -7,9 +7,9 @@
 #include <fmt/format.h>
 
 #include "data/error.h"
-#include "data/shard_index.h"
-#include "data/shard_receipt.h"
-#include "data/shard_writer.h"
+#include "data/shards/shard_index.h"
+#include "data/shards/shard_receipt.h"
+#include "data/shards/shard_writer.h"
 
 namespace duoflow::launch {
 namespace {

@@ -5,8 +5,8 @@
 #include <string>
 #include <vector>
 
-#include "data/raw_reader.h"
-#include "data/shard_index.h"
+#include "data/shards/raw_reader.h"
+#include "data/shards/shard_index.h"
 #include "launch/model_setup.h"
 
 namespace duoflow::launch {

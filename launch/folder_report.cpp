@@ -7,7 +7,7 @@
 #include <fmt/ranges.h>
 #include <nlohmann/json.hpp>
 
-#include "data/new_folder.h"
+#include "data/tools/new_folder.h"
 
 namespace duoflow::launch {
 namespace {

@@ -4,7 +4,7 @@
 #include <optional>
 #include <string>
 
-#include "data/folder_summary.h"
+#include "data/tools/folder_summary.h"
 
 namespace duoflow::launch {
 

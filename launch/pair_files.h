@@ -1,10 +1,10 @@
 #pragma once
-// Files of plain pairs that `duoflow import` takes, as sources for data/pair_import.h.
+// Files of plain pairs that `duoflow import` takes, as sources for data/tools/pair_import.h.
 
 #include <string>
 #include <vector>
 
-#include "data/pair_import.h"
+#include "data/tools/pair_import.h"
 
 namespace duoflow::launch {
 

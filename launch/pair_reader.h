@@ -6,8 +6,8 @@
 
 #include <ATen/core/Tensor.h>
 
-#include "data/raw_reader.h"
-#include "data/shard_index.h"
+#include "data/shards/raw_reader.h"
+#include "data/shards/shard_index.h"
 
 namespace duoflow::launch {
 

@@ -6,7 +6,7 @@
 
 #include <ATen/core/Tensor.h>
 
-#include "data/image_io.h"
+#include "data/images/image_io.h"
 
 namespace duoflow::launch {
 

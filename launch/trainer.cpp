@@ -13,7 +13,7 @@
 
 #include "data/error.h"
 #include "data/folder_lock.h"
-#include "data/sample_log.h"
+#include "data/order/sample_log.h"
 #include "dist/error.h"
 #include "launch/batches.h"
 #include "launch/collapse_guard.h"
@@ -172,7 +172,8 @@ void Trainer::open(TrainArguments const& arguments) {
                          config_.training.lpips_loss_weight > 0,
                          config_.training.perceptual_loss_weight > 0};
   log_ = std::make_unique<RunLog>(arguments.run, config_, communicator_.rank(), line, counters_.step);
-  if (config_.training.eval_every > 0) validation_ = std::make_unique<Validation>(config_, model_, device_);
+  if (config_.training.eval_every > 0 && config_.objective == "joint")
+    validation_ = std::make_unique<Validation>(config_, model_, device_);
   saver_.best_so_far(log_->best_evaluation());
   check_room();
   log_->start(data_->samples(), plan_.global_batch, update_.buffer().size(), device_.str());

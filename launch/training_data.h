@@ -8,8 +8,8 @@
 #include <string>
 #include <vector>
 
-#include "data/loader.h"
-#include "data/skipped_positions.h"
+#include "data/loading/loader.h"
+#include "data/order/skipped_positions.h"
 #include "launch/config.h"
 #include "launch/data_folders.h"
 #include "launch/training_folders.h"

@@ -9,9 +9,9 @@
 #include <fmt/ranges.h>
 
 #include "data/error.h"
-#include "data/near_pairs.h"
-#include "data/ordered_source.h"
-#include "data/scene_lights.h"
+#include "data/order/near_pairs.h"
+#include "data/order/ordered_source.h"
+#include "data/loading/scene_lights.h"
 
 namespace duoflow::launch {
 namespace {

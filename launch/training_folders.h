@@ -7,9 +7,9 @@
 #include <string>
 #include <vector>
 
-#include "data/latent_statistics.h"
-#include "data/loader.h"
-#include "data/mixture.h"
+#include "data/shards/latent_statistics.h"
+#include "data/loading/loader.h"
+#include "data/order/mixture.h"
 #include "launch/config.h"
 #include "launch/data_folders.h"
 

@@ -12,7 +12,7 @@
 namespace duoflow::model {
 namespace {
 
-// Unit directions of an h x w map, [3,h,w]; the convention is data/environment_map.h's. In fp64, since phi ends at pi.
+// Unit directions of an h x w map, [3,h,w]; the convention is data/images/environment_map.h's. In fp64, since phi ends at pi.
 at::Tensor map_directions(std::int64_t height, std::int64_t width, at::Device device) {
   auto const options = at::TensorOptions(at::kDouble).device(device);
   at::Tensor const theta = ((at::arange(height, options) + 0.5) * (std::numbers::pi / static_cast<double>(height))).unsqueeze(1);

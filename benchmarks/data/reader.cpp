@@ -25,8 +25,8 @@
 #include <thread>
 #include <vector>
 
-#include "data/loader.h"
-#include "data/shard_index.h"
+#include "data/loading/loader.h"
+#include "data/shards/shard_index.h"
 
 namespace duoflow::data {
 namespace {

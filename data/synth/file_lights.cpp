@@ -6,7 +6,7 @@
 #include <filesystem>
 #include <numbers>
 
-#include "data/environment_map.h"
+#include "data/images/environment_map.h"
 #include "data/error.h"
 #include "data/synth/keyed_random.h"
 #include "data/synth/lights.h"

@@ -8,10 +8,10 @@
 #include <filesystem>
 #include <mutex>
 
-#include "data/environment_map.h"
+#include "data/images/environment_map.h"
 #include "data/error.h"
-#include "data/image_io.h"
-#include "data/shard_writer.h"
+#include "data/images/image_io.h"
+#include "data/shards/shard_writer.h"
 #include "data/synth/embree_api.h"
 #include "data/synth/encoder.h"
 #include "data/synth/lights.h"

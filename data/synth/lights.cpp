@@ -7,7 +7,7 @@
 #include <numbers>
 #include <utility>
 
-#include "data/environment_map.h"
+#include "data/images/environment_map.h"
 #include "data/error.h"
 #include "data/synth/light_kinds.h"
 #include "data/synth/path_tracer.h"

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "data/image_io.h"
+#include "data/images/image_io.h"
 
 namespace duoflow::data {
 

@@ -14,7 +14,7 @@
 #include <memory>
 
 #include "data/error.h"
-#include "data/picture.h"
+#include "data/images/picture.h"
 #include "data/synth/mesh_data.h"
 
 namespace duoflow::data {

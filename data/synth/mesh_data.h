@@ -1,12 +1,12 @@
 #pragma once
-// What a mesh file holds, before it becomes an object. Private to this folder.
+// What a mesh file holds, before it becomes an object. Private to data/.
 
 #include <array>
 #include <cstdint>
 #include <string>
 #include <vector>
 
-#include "data/image_io.h"
+#include "data/images/image_io.h"
 #include "data/synth/vec.h"
 
 namespace duoflow::data {

@@ -16,7 +16,7 @@
 #include <memory>
 #include <vector>
 
-#include "data/image_io.h"
+#include "data/images/image_io.h"
 #include "data/synth/scene.h"
 
 namespace duoflow::data {

@@ -13,7 +13,7 @@
 #include <nlohmann/json.hpp>
 
 #include "data/error.h"
-#include "data/image_io.h"
+#include "data/images/image_io.h"
 #include "launch/commands/commands.h"
 #include "launch/config.h"
 #include "launch/logging.h"

@@ -6,9 +6,9 @@
 #include <fmt/ranges.h>
 #include <CLI/CLI.hpp>
 
-#include "data/environment_map.h"
+#include "data/images/environment_map.h"
 #include "data/error.h"
-#include "data/scene_lights.h"
+#include "data/loading/scene_lights.h"
 #include "launch/batches.h"
 #include "launch/commands/commands.h"
 #include "launch/commands/options.h"

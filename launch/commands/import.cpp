@@ -4,7 +4,7 @@
 #include <fmt/format.h>
 #include <CLI/CLI.hpp>
 
-#include "data/pair_import.h"
+#include "data/tools/pair_import.h"
 #include "dist/checkpoint/checkpoint.h"
 #include "dist/checkpoint/file_io.h"
 #include "dist/error.h"
@@ -28,12 +28,12 @@ struct ImportArguments {
 // What a name can begin with so that "-000000" fits behind it.
 constexpr std::size_t most_prefix_bytes = data::kNameBytes - 20;
 
+bool asks_for_a_checkpoint(ImportArguments const& arguments) {
+  return arguments.request.weights_only || !arguments.request.config.empty() || !arguments.loss_networks.empty() ||
+         !arguments.request.overrides.empty();
+}
+
 int import_pairs(ImportArguments arguments) {
-  if (arguments.request.weights_only || !arguments.request.config.empty() || !arguments.loss_networks.empty() ||
-      !arguments.request.overrides.empty())
-    throw ConfigError(fmt::format(
-        "import: {} holds pairs, and --config, --set-aside, --weights-only and key=value are for checkpoints",
-        arguments.in));
   auto& options = arguments.pairs;
   options.out = arguments.out;
   auto const stem = std::filesystem::path(arguments.in + "/.").parent_path().stem().string();
@@ -158,7 +158,7 @@ Command add_import(CLI::App& root) {
       "In HDF5, 16-bit integers with the attribute dtype=\"bfloat16\" are bf16.");
   return {app, [arguments](dist::Runtime& runtime) {
             require_one_process(runtime, "import");
-            return may_hold_plain_pairs(arguments->in) ? import_pairs(*arguments) : import_checkpoint(*arguments);
+            return may_hold_plain_pairs(arguments->in) && !asks_for_a_checkpoint(*arguments) ? import_pairs(*arguments) : import_checkpoint(*arguments);
           }};
 }
 

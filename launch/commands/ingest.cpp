@@ -7,8 +7,8 @@
 #include <CLI/CLI.hpp>
 
 #include "data/folder_lock.h"
-#include "data/ingest_lvsm.h"
-#include "data/shard_writer.h"
+#include "data/ingest/ingest_lvsm.h"
+#include "data/shards/shard_writer.h"
 #include "launch/commands/commands.h"
 #include "launch/config.h"
 #include "launch/logging.h"

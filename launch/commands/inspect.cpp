@@ -4,9 +4,9 @@
 #include <fmt/ranges.h>
 #include <CLI/CLI.hpp>
 
-#include "data/folder_summary.h"
-#include "data/shard_index.h"
-#include "data/thumbnail_sheet.h"
+#include "data/tools/folder_summary.h"
+#include "data/shards/shard_index.h"
+#include "data/tools/thumbnail_sheet.h"
 #include "dist/checkpoint/checkpoint.h"
 #include "launch/commands/commands.h"
 #include "launch/commands/options.h"

@@ -3,7 +3,7 @@
 
 #include <string>
 
-#include "data/rewrite.h"
+#include "data/tools/rewrite.h"
 #include "dist/runtime.h"
 #include "launch/editing.h"
 

@@ -5,10 +5,10 @@
 #include <fmt/format.h>
 #include <CLI/CLI.hpp>
 
-#include "data/index_folder.h"
-#include "data/new_folder.h"
-#include "data/rewrite.h"
-#include "data/split.h"
+#include "data/tools/index_folder.h"
+#include "data/tools/new_folder.h"
+#include "data/tools/rewrite.h"
+#include "data/tools/split.h"
 #include "launch/commands/commands.h"
 #include "launch/commands/options.h"
 #include "launch/config.h"

@@ -4,7 +4,7 @@
 #include <CLI/CLI.hpp>
 
 #include "data/error.h"
-#include "data/shard_index.h"
+#include "data/shards/shard_index.h"
 #include "dist/checkpoint/checkpoint.h"
 #include "dist/error.h"
 #include "launch/byte_progress.h"

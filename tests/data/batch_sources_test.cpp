@@ -4,10 +4,10 @@
 #include <memory>
 #include <set>
 
-#include "data/environment_map.h"
-#include "data/loader.h"
-#include "data/scene_lights.h"
-#include "data/shard_writer.h"
+#include "data/images/environment_map.h"
+#include "data/loading/loader.h"
+#include "data/loading/scene_lights.h"
+#include "data/shards/shard_writer.h"
 #include "sample_folders.h"
 
 namespace duoflow::data::testing {

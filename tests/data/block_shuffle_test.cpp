@@ -1,4 +1,4 @@
-#include "data/block_shuffle.h"
+#include "data/order/block_shuffle.h"
 
 #include <algorithm>
 #include <map>
@@ -6,7 +6,7 @@
 #include <set>
 #include <vector>
 
-#include "data/sampler.h"
+#include "data/order/sampler.h"
 #include "sample_folders.h"
 
 namespace duoflow::data::testing {

@@ -1,4 +1,4 @@
-#include "data/float_rows.h"
+#include "data/tools/float_rows.h"
 
 #include <bit>
 #include <cmath>

@@ -8,8 +8,8 @@
 #include <filesystem>
 #include <memory>
 
-#include "data/raw_reader.h"
-#include "data/shard_writer.h"
+#include "data/shards/raw_reader.h"
+#include "data/shards/shard_writer.h"
 #include "sample_folders.h"
 
 namespace duoflow::data::testing {

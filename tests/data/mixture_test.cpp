@@ -1,4 +1,4 @@
-#include "data/mixture.h"
+#include "data/order/mixture.h"
 
 #include <bit>
 #include <cmath>
@@ -6,8 +6,8 @@
 #include <set>
 #include <stdexcept>
 
-#include "data/latent_statistics.h"
-#include "data/sampler.h"
+#include "data/shards/latent_statistics.h"
+#include "data/order/sampler.h"
 #include "sample_folders.h"
 
 namespace duoflow::data::testing {

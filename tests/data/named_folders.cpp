@@ -6,8 +6,8 @@
 #include <functional>
 #include <memory>
 
-#include "data/raw_reader.h"
-#include "data/shard_writer.h"
+#include "data/shards/raw_reader.h"
+#include "data/shards/shard_writer.h"
 #include "sample_folders.h"
 
 namespace duoflow::data::testing {

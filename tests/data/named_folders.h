@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "data/shard_index.h"
+#include "data/shards/shard_index.h"
 
 namespace duoflow::data::testing {
 

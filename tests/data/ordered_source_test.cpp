@@ -1,12 +1,12 @@
-#include "data/ordered_source.h"
+#include "data/order/ordered_source.h"
 
 #include <cstring>
 #include <map>
 #include <set>
 
-#include "data/near_pairs.h"
-#include "data/sample_log.h"
-#include "data/sampler.h"
+#include "data/order/near_pairs.h"
+#include "data/order/sample_log.h"
+#include "data/order/sampler.h"
 #include "sample_folders.h"
 
 namespace duoflow::data::testing {

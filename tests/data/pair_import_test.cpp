@@ -1,6 +1,6 @@
 // Plain pairs: what becomes of them, and what is refused with which words.
 
-#include "data/pair_import.h"
+#include "data/tools/pair_import.h"
 
 #include <fmt/format.h>
 
@@ -8,9 +8,9 @@
 #include <cstring>
 #include <filesystem>
 
-#include "data/environment_map.h"
-#include "data/float_rows.h"
-#include "data/raw_reader.h"
+#include "data/images/environment_map.h"
+#include "data/tools/float_rows.h"
+#include "data/shards/raw_reader.h"
 #include "named_folders.h"
 #include "sample_folders.h"
 

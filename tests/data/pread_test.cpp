@@ -11,9 +11,9 @@
 #include <system_error>
 
 #include "data/file.h"
-#include "data/loader.h"
-#include "data/raw_reader.h"
-#include "data/shard_writer.h"
+#include "data/loading/loader.h"
+#include "data/shards/raw_reader.h"
+#include "data/shards/shard_writer.h"
 #include "sample_folders.h"
 
 namespace {

@@ -1,4 +1,4 @@
-#include "data/raw_reader.h"
+#include "data/shards/raw_reader.h"
 
 #include <fmt/format.h>
 
@@ -8,7 +8,7 @@
 #include <thread>
 
 #include "data/file.h"
-#include "data/shard_writer.h"
+#include "data/shards/shard_writer.h"
 #include "sample_folders.h"
 
 namespace duoflow::data::testing {

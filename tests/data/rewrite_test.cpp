@@ -1,6 +1,6 @@
 // Repack and merge: what arrives, in which order, in which bytes; and what they refuse.
 
-#include "data/rewrite.h"
+#include "data/tools/rewrite.h"
 
 #include <sys/resource.h>
 
@@ -9,10 +9,10 @@
 #include <csignal>
 #include <filesystem>
 
-#include "data/float_rows.h"
-#include "data/index_folder.h"
-#include "data/new_folder.h"
-#include "data/shard_writer.h"
+#include "data/tools/float_rows.h"
+#include "data/tools/index_folder.h"
+#include "data/tools/new_folder.h"
+#include "data/shards/shard_writer.h"
 #include "named_folders.h"
 #include "sample_folders.h"
 

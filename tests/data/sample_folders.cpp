@@ -12,7 +12,7 @@
 #include <stdexcept>
 
 #include "data/file.h"
-#include "data/shard_writer.h"
+#include "data/shards/shard_writer.h"
 
 namespace duoflow::data::testing {
 

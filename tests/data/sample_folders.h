@@ -10,8 +10,8 @@
 #include <vector>
 
 #include "data/error.h"
-#include "data/shard_index.h"
-#include "data/shard_schema.h"
+#include "data/shards/shard_index.h"
+#include "data/shards/shard_schema.h"
 
 namespace duoflow::data::testing {
 

@@ -2,8 +2,8 @@
 
 #include <cmath>
 
-#include "data/shard_index.h"
-#include "data/shard_writer.h"
+#include "data/shards/shard_index.h"
+#include "data/shards/shard_writer.h"
 #include "sample_folders.h"
 
 namespace duoflow::data::testing {

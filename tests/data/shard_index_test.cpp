@@ -1,11 +1,11 @@
-#include "data/shard_index.h"
+#include "data/shards/shard_index.h"
 
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <filesystem>
 
-#include "data/shard_writer.h"
+#include "data/shards/shard_writer.h"
 #include "sample_folders.h"
 
 namespace duoflow::data::testing {

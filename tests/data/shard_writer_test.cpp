@@ -1,4 +1,4 @@
-#include "data/shard_writer.h"
+#include "data/shards/shard_writer.h"
 
 #include <fmt/format.h>
 
@@ -6,8 +6,8 @@
 #include <limits>
 #include <memory>
 
-#include "data/raw_reader.h"
-#include "data/shard_receipt.h"
+#include "data/shards/raw_reader.h"
+#include "data/shards/shard_receipt.h"
 #include "sample_folders.h"
 
 namespace duoflow::data::testing {

@@ -1,14 +1,14 @@
 // Splitting: no object, light or view set of one part is in another, and what is known today stays where it is.
 
-#include "data/split.h"
+#include "data/tools/split.h"
 
 #include <fmt/format.h>
 
 #include <filesystem>
 #include <set>
 
-#include "data/index_folder.h"
-#include "data/shard_writer.h"
+#include "data/tools/index_folder.h"
+#include "data/shards/shard_writer.h"
 #include "named_folders.h"
 #include "sample_folders.h"
 

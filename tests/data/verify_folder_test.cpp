@@ -3,9 +3,9 @@
 #include <filesystem>
 
 #include "data/file.h"
-#include "data/shard_index.h"
-#include "data/shard_scan.h"
-#include "data/shard_writer.h"
+#include "data/shards/shard_index.h"
+#include "data/shards/shard_scan.h"
+#include "data/shards/shard_writer.h"
 #include "sample_folders.h"
 
 namespace duoflow::data::testing {

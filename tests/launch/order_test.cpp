@@ -8,7 +8,7 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
-#include "data/shard_writer.h"
+#include "data/shards/shard_writer.h"
 #include "launch/batches.h"
 #include "launch/training_data.h"
 #include "tests/data/sample_folders.h"

@@ -3,7 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "data/error.h"
-#include "data/shard_writer.h"
+#include "data/shards/shard_writer.h"
 #include "tests/data/sample_folders.h"
 
 namespace duoflow::launch {

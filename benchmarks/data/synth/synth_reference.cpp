@@ -10,8 +10,8 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
-#include "data/environment_map.h"
-#include "data/image_io.h"
+#include "data/images/environment_map.h"
+#include "data/images/image_io.h"
 #include "data/synth/encoder.h"
 #include "data/synth/mesh_file.h"
 #include "data/synth/path_tracer.h"

@@ -1,4 +1,4 @@
-#include "data/camera_check.h"
+#include "data/ingest/camera_check.h"
 
 #include <gtest/gtest.h>
 
@@ -8,8 +8,8 @@
 #include <filesystem>
 #include <numbers>
 
-#include "data/image_io.h"
-#include "data/ingest_lvsm.h"
+#include "data/images/image_io.h"
+#include "data/ingest/ingest_lvsm.h"
 #include "lvsm_folder.h"
 #include "python.h"
 

@@ -2,7 +2,7 @@
 
 #include <set>
 
-#include "data/image_io.h"
+#include "data/images/image_io.h"
 
 namespace duoflow::data::testing {
 namespace {

@@ -1,4 +1,4 @@
-#include "data/environment_map.h"
+#include "data/images/environment_map.h"
 
 #include <gtest/gtest.h>
 

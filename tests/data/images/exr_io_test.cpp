@@ -3,7 +3,7 @@
 #include <limits>
 
 #include "../sample_folders.h"
-#include "data/image_io.h"
+#include "data/images/image_io.h"
 
 namespace duoflow::data::testing {
 namespace {

@@ -10,9 +10,9 @@
 #include <sstream>
 
 #include "../sample_folders.h"
-#include "data/image_io.h"
-#include "data/linear_picture.h"
-#include "data/picture.h"
+#include "data/images/image_io.h"
+#include "data/images/linear_picture.h"
+#include "data/images/picture.h"
 #include "python.h"
 
 namespace duoflow::data::testing {

@@ -1,4 +1,4 @@
-#include "data/image_io.h"
+#include "data/images/image_io.h"
 
 #include <gtest/gtest.h>
 

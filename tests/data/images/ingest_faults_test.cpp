@@ -6,8 +6,8 @@
 #include <cstdlib>
 #include <filesystem>
 
-#include "data/image_io.h"
-#include "data/shard_writer.h"
+#include "data/images/image_io.h"
+#include "data/shards/shard_writer.h"
 #include "lvsm_folder.h"
 
 namespace duoflow::data::testing {

@@ -8,11 +8,11 @@
 #include <limits>
 #include <numbers>
 
-#include "data/environment_map.h"
-#include "data/image_io.h"
-#include "data/raw_reader.h"
-#include "data/scene_lights.h"
-#include "data/shard_writer.h"
+#include "data/images/environment_map.h"
+#include "data/images/image_io.h"
+#include "data/shards/raw_reader.h"
+#include "data/loading/scene_lights.h"
+#include "data/shards/shard_writer.h"
 #include "lvsm_folder.h"
 
 namespace duoflow::data::testing {

@@ -1,4 +1,4 @@
-#include "data/ingest_lvsm.h"
+#include "data/ingest/ingest_lvsm.h"
 
 #include <fmt/format.h>
 #include <gtest/gtest.h>
@@ -8,9 +8,9 @@
 #include <filesystem>
 
 #include "data/cameras.h"
-#include "data/image_io.h"
-#include "data/raw_reader.h"
-#include "data/shard_writer.h"
+#include "data/images/image_io.h"
+#include "data/shards/raw_reader.h"
+#include "data/shards/shard_writer.h"
 #include "lvsm_folder.h"
 
 namespace duoflow::data::testing {

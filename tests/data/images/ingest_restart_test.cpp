@@ -15,7 +15,7 @@
 #include <fstream>
 
 #include "data/folder_lock.h"
-#include "data/shard_writer.h"
+#include "data/shards/shard_writer.h"
 #include "lvsm_folder.h"
 
 namespace duoflow::data::testing {

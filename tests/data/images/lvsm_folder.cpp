@@ -7,7 +7,7 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
-#include "data/image_io.h"
+#include "data/images/image_io.h"
 
 namespace duoflow::data::testing {
 namespace {

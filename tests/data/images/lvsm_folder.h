@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "../sample_folders.h"
-#include "data/ingest_lvsm.h"
+#include "data/ingest/ingest_lvsm.h"
 
 namespace duoflow::data::testing {
 

@@ -7,11 +7,11 @@
 #include <cstring>
 #include <iostream>
 
-#include "data/environment_map.h"
-#include "data/ingest_lvsm.h"
-#include "data/raw_reader.h"
-#include "data/scene_lights.h"
-#include "data/shard_writer.h"
+#include "data/images/environment_map.h"
+#include "data/ingest/ingest_lvsm.h"
+#include "data/shards/raw_reader.h"
+#include "data/loading/scene_lights.h"
+#include "data/shards/shard_writer.h"
 #include "lvsm_folder.h"
 #include "python.h"
 

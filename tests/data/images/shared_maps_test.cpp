@@ -12,7 +12,7 @@
 #include <nlohmann/json.hpp>
 
 #include "../sample_folders.h"
-#include "data/environment_map.h"
+#include "data/images/environment_map.h"
 #include "python.h"
 
 namespace duoflow::data::testing {

@@ -1,4 +1,4 @@
-#include "data/source_files.h"
+#include "data/ingest/source_files.h"
 
 #include <fmt/format.h>
 #include <gtest/gtest.h>

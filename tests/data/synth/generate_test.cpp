@@ -11,8 +11,8 @@
 #include <sstream>
 
 #include "data/error.h"
-#include "data/raw_reader.h"
-#include "data/shard_index.h"
+#include "data/shards/raw_reader.h"
+#include "data/shards/shard_index.h"
 
 namespace duoflow::data {
 namespace {

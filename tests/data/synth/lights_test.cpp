@@ -6,7 +6,7 @@
 #include <cmath>
 #include <filesystem>
 
-#include "data/environment_map.h"
+#include "data/images/environment_map.h"
 #include "data/synth/light_kinds.h"
 #include "data/error.h"
 

@@ -8,7 +8,7 @@
 #include <fstream>
 
 #include "data/error.h"
-#include "data/image_io.h"
+#include "data/images/image_io.h"
 #include "tests/data/images/python.h"
 
 namespace duoflow::data {
