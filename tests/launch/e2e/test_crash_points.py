@@ -1,6 +1,6 @@
 """A rank that dies by SIGKILL at any file operation of a checkpoint's writing costs at most the steps since the last one.
 
-DUOFLOW_CRASH_STRIDE: every so manieth operation is tried (default 40; the write of each tensor is one); 1 tries all.
+DUOFLOW_CRASH_STRIDE: every so manieth operation is tried (default 80; the write of each tensor is one); 1 tries all.
 """
 
 import os
@@ -9,7 +9,7 @@ import unittest
 from common import MEASURED, EndToEndTest, checkpoint, launch, metrics, needs_program, train_arguments
 
 RANKS = 2
-STRIDE = int(os.environ.get("DUOFLOW_CRASH_STRIDE", "40"))
+STRIDE = int(os.environ.get("DUOFLOW_CRASH_STRIDE", "80"))
 # Checkpoints begin at steps 2 and 4 while training goes on; the last, at 5, is waited for.
 OPTIONS = ("training.train_steps=5", "training.checkpoint_every=2", "training.keep_last=2", "training.ema_decay=0.9")
 

@@ -113,7 +113,7 @@ class ImportPairsTest(RefusalTest):
         empty = self.folder / "empty"
         empty.mkdir()
         self.refuse(["import", empty, out], 3, "holds no pairs", ranks=0)
-        self.refuse(["import", source, out, "--weights-only"], 2, "for checkpoints", ranks=0)
+        self.refuse(["import", source, out, "--weights-only"], 3, "it is not a file", ranks=0)
         self.refuse(["import", samples() / "pairs" / "pairs-00000.h5", out], 3, "is a shard already", ranks=0)
         self.assertFalse(out.exists())
 
