@@ -22,7 +22,7 @@ namespace {
 
 // Linux moves at most 0x7ffff000 bytes a call.
 constexpr std::size_t transfer_bytes = std::size_t{1} << 30;
-constexpr std::uint64_t writeback_bytes = 16 << 20;
+constexpr std::uint64_t writeback_bytes = 4 << 20;
 
 FaultHook& fault_hook() {
   static FaultHook hook;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <future>
 #include <utility>
 
 #include <ATen/ATen.h>
@@ -115,6 +116,35 @@ class Scan {
   std::vector<char> buffer_;
 };
 
+template <typename Body>
+void for_each_chunk(at::Tensor const& host, Body const& body) {
+  auto const* data = static_cast<char const*>(host.const_data_ptr());
+  for (std::size_t done = 0, bytes = host.nbytes(); done < bytes; done += chunk_bytes) {
+    body(data + done, std::min(chunk_bytes, bytes - done));
+  }
+}
+
+struct Hashes {
+  std::vector<std::string> tensors;
+  std::string file;
+};
+
+Hashes hash_all(std::string const& header, std::vector<at::Tensor> const& hosts) {
+  Hashes hashes;
+  Xxh3 whole;
+  whole.update(header);
+  for (at::Tensor const& host : hosts) {
+    Xxh3 own;
+    for_each_chunk(host, [&](char const* data, std::size_t bytes) {
+      own.update(data, bytes);
+      whole.update(data, bytes);
+    });
+    hashes.tensors.push_back(own.digest());
+  }
+  hashes.file = whole.digest();
+  return hashes;
+}
+
 }  // namespace
 
 std::vector<TensorEntry> write_safetensors(std::string const& path, std::vector<NamedTensor> const& tensors,
@@ -122,24 +152,19 @@ std::vector<TensorEntry> write_safetensors(std::string const& path, std::vector<
   std::vector<TensorEntry> entries;
   for (NamedTensor const& named : tensors) entries.push_back(describe_tensor(named, path));
   std::string const header = format_header(entries, metadata, path);
+  std::vector<at::Tensor> hosts;
+  for (NamedTensor const& named : tensors) hosts.push_back(on_host(named.tensor));
+  // Beside the writing: both hashes of 1 GiB take a fifth of the time that a disk takes for it.
+  auto hashing = std::async(std::launch::async, [&] { return hash_all(header, hosts); });
   OutputFile file(path);
-  Xxh3 whole;
-  whole.update(header);
   file.write(header.data(), header.size());
-  for (std::size_t i = 0; i < tensors.size(); ++i) {
-    at::Tensor const host = on_host(tensors[i].tensor);
-    auto const* data = static_cast<char const*>(host.const_data_ptr());
-    Xxh3 hash;
-    for (std::uint64_t done = 0; done < entries[i].bytes; done += chunk_bytes) {
-      std::size_t const part = std::min<std::uint64_t>(chunk_bytes, entries[i].bytes - done);
-      hash.update(data + done, part);
-      whole.update(data + done, part);
-      file.write(data + done, part);
-    }
-    entries[i].xxh3 = hash.digest();
+  for (at::Tensor const& host : hosts) {
+    for_each_chunk(host, [&](char const* data, std::size_t bytes) { file.write(data, bytes); });
   }
   file.finish();
-  if (file_hash) *file_hash = whole.digest();
+  Hashes const hashes = hashing.get();
+  for (std::size_t i = 0; i < entries.size(); ++i) entries[i].xxh3 = hashes.tensors[i];
+  if (file_hash) *file_hash = hashes.file;
   return entries;
 }
 
