@@ -72,6 +72,10 @@ std::uint64_t FileDescriptor::size() const {
   return static_cast<std::uint64_t>(info.st_size);
 }
 
+void FileDescriptor::will_read(std::uint64_t offset, std::size_t bytes) const {
+  ::posix_fadvise(fd_, static_cast<off_t>(offset), static_cast<off_t>(bytes), POSIX_FADV_WILLNEED);
+}
+
 std::size_t FileDescriptor::read_at(std::uint64_t offset, void* destination, std::size_t bytes) const {
   auto* const out = static_cast<char*>(destination);
   std::size_t done = 0;

@@ -19,6 +19,8 @@ class FileDescriptor {
   // Reads up to `bytes` bytes at `offset`, fewer only at the end of the file. Retries interrupted and short reads.
   // Returns the count; a failing disk is a std::system_error.
   std::size_t read_at(std::uint64_t offset, void* destination, std::size_t bytes) const;
+  // A hint that these bytes will be read, in pieces, at once.
+  void will_read(std::uint64_t offset, std::size_t bytes) const;
 
  private:
   int fd_ = -1;

@@ -198,6 +198,8 @@ struct RawReader::State {
     auto const row_bytes = dataset.spec.row_bytes();
     thread_local RunningXxh3 hash;
     hash.reset();
+    // Else the disk would be asked for one piece after the other.
+    if (row_bytes > kHashedPiece) descriptor(shard)->will_read(dataset.offset + static_cast<std::uint64_t>(row) * row_bytes, row_bytes);
     for (std::size_t begin = 0; begin < row_bytes; begin += kHashedPiece) {
       auto const bytes = std::min(kHashedPiece, row_bytes - begin);
       fetch(shard, dataset, row, begin, bytes, destination + begin);
