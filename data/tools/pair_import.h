@@ -46,7 +46,7 @@ struct PairImportOptions {
   std::vector<PairName> names = {};        // empty, or one per pair
   std::string producer = {};               // of the latents: the hash that training compares, where it is known
   std::optional<DType> latent_dtype = {};  // nullopt: as stored
-  std::int64_t latents_only = 0;           // side of the placeholder pictures in pixels; 0: pictures are needed
+  std::int64_t latents_only = 0;           // side in pixels of the black pictures of latents without any; 0: pictures are needed
   std::uint64_t shard_bytes = std::uint64_t{1} << 30;
   std::function<void(std::string const&)> say = {};
 };
