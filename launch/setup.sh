@@ -137,7 +137,7 @@ fi
 # --- LibTorch ---
 
 install_wheels() {  # pip's words, less what is there already
-  .venv/bin/python -m pip install --disable-pip-version-check --progress-bar off "$@" |
+  .venv/bin/python -m pip install --no-warn-conflicts --disable-pip-version-check --progress-bar off "$@" |
     { grep -Ev '^Requirement already satisfied|^Looking in links' || true; }
 }
 
