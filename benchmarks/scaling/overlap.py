@@ -5,24 +5,31 @@
 Two ranks on two hosts (network namespaces) over a link shaped by tc. For each link: the step with buckets sent as they
 fill, the same buckets all sent after the backward, and nothing sent (both ranks compute side by side: `compute`);
 `communication` is all buckets with nothing else going on. `pipeline` is the step of an ideal link with these ready times
-and bucket sizes: buckets go one after another, none before it is ready, and sending takes no processor time. What the
-backward could hide is then compute + communication - pipeline; `hidden` = (sent after - sent as filled) over that.
-`bound` = max(compute, communication). Computing on `the same cores`: the ranks' own steps, on cores that also run the
-TCP stacks of both hosts. On `a device`: sleeping in place of computing (step_profile --replay), which is what the host
-sees of a GPU.
+and bucket sizes: buckets go one after another and none before it is ready. What the backward could hide is then
+compute + communication - pipeline; `hidden` = (sent after - sent as filled) over that.
+`bound` = max(compute, communication). Computing on `a device`: sleeping in place of computing (step_profile --replay),
+which is what the host sees of a GPU. On `the same cores`: the ranks' own steps, on cores that also run the TCP stacks of
+both hosts. Processor time that sending takes there cannot hide behind a backward that needs the same processors: while a
+bucket is on its way, the ideal step computes at 1 - `busy` of its speed, where `busy` is the share of all cores that
+sending takes with nothing else going on.
 """
 
 import argparse
+import os
 
 from common import NARROW, WIDE, profile, table, two_hosts
 
 
-def pipeline_ms(computing, communication):
-    """Buckets go one after another, each when it is ready, and take their share of `communication`."""
-    total, end = sum(bucket["bytes"] for bucket in computing["buckets"]), 0
+def pipeline_ms(computing, communication, busy=0):
+    """Buckets go one after another, each when it is ready, and take their share of `communication`; computing goes on at
+    1 - busy of its speed meanwhile."""
+    total, end, lost = sum(bucket["bytes"] for bucket in computing["buckets"]), 0, 0
     for bucket in computing["buckets"]:
-        end = max(end, bucket["ready_ms"]) + communication * bucket["bytes"] / total
-    return max(end, computing["backward_end_ms"]) + computing["optimizer_ms"]
+        start, took = max(end, bucket["ready_ms"] + lost), communication * bucket["bytes"] / total
+        left = computing["backward_end_ms"] + lost - start  # of the backward, were nothing sent any more
+        end = start + took
+        lost += busy * min(took, max(0, left) / (1 - busy))
+    return max(end, computing["backward_end_ms"] + lost) + computing["optimizer_ms"]
 
 
 def rows_of(rate, sizes, steps, mib):
@@ -30,11 +37,12 @@ def rows_of(rate, sizes, steps, mib):
     never = profile(two_hosts(rate), sizes, "--start", "never", "--replay", *buckets, steps=steps)
     end, filled = (profile(two_hosts(rate), sizes, "--start", start, *buckets, steps=steps) for start in ("end", "filled"))
     compute, communication = never["step_ms"], never["comm_alone_ms"]
-    pipeline, bound = pipeline_ms(never, communication), max(compute, communication)
-    hideable = compute + communication - pipeline
-    for where, after, step in (("the same cores", end["step_ms"], filled["step_ms"]),
-                               ("a device", never["replay_end_ms"], never["replay_filled_ms"])):
-        yield [rate, mib, f"{never['gradient_bytes'] / 1e6:.1f} in {len(never['buckets'])}", where, f"{compute:.0f}", f"{communication:.0f}",
+    bound, sending = max(compute, communication), never["comm_alone_busy_ms"] / os.cpu_count() / communication
+    for where, after, step, busy in (("the same cores", end["step_ms"], filled["step_ms"], sending),
+                                     ("a device", never["replay_end_ms"], never["replay_filled_ms"], 0)):
+        pipeline = pipeline_ms(never, communication, busy)
+        hideable = compute + communication - pipeline
+        yield [rate, mib, f"{never['gradient_bytes'] / 1e6:.1f} in {len(never['buckets'])}", where, f"{compute:.0f}", f"{communication:.0f}", f"{busy:.0%}",
                f"{after:.0f}", f"{step:.0f}", f"{hideable:.0f}", share(after - step, hideable, communication), f"{bound:.0f}", f"{pipeline:.0f}",
                f"{step / pipeline:.2f}", f"{step / bound:.2f}", f"{filled['comm_cpu_ms']:.0f}" if where == "the same cores" else ""]
 
@@ -49,7 +57,7 @@ CASES = [("1gbit", WIDE, 0.5), ("1gbit", WIDE, 1), ("1gbit", WIDE, 4), ("1gbit",
 parser = argparse.ArgumentParser()
 parser.add_argument("--steps", type=int, default=12)
 options = parser.parse_args()
-rows = [["link", "bucket MiB", "gradient MB", "computing on", "compute ms", "communication ms", "step, sent after", "step, sent as filled", "hideable ms",
+rows = [["link", "bucket MiB", "gradient MB", "computing on", "compute ms", "communication ms", "busy", "step, sent after", "step, sent as filled", "hideable ms",
          "hidden", "bound", "pipeline", "step over pipeline", "step over bound", "CPU ms of the communication thread"]]
 for rate, sizes, mib in CASES:
     rows += rows_of(rate, sizes, options.steps, mib)

@@ -9,13 +9,15 @@
 // `step_ms` is what computing alone takes. --statistics: awaited after the renderer's backward (training does), or at
 // once, as a blocking scalar all-reduce would be. Rank 0 prints one JSON object of medians: times since the step began
 // or of a part of it in ms, `step_ms` of the slowest rank, `comm_alone_ms` = all buckets reduced with nothing else
-// going on, `comm_cpu_ms` = CPU time of the threads beside the computing one. --replay, with --start never: then the same
+// going on, `comm_alone_busy_ms` = what that keeps the cores of rank 0's machine busy, TCP stacks and all (summed over cores;
+// of every rank where all are on one machine), `comm_cpu_ms` = CPU time of the threads beside the computing one. --replay, with --start never: then the same
 // step with sleeping in place of computing, so that buckets are ready at the same times while the host's cores are free,
 // as they are when a GPU computes: `replay_filled_ms`, `replay_end_ms`.
 
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <fstream>
 #include <map>
 #include <sstream>
 #include <thread>
@@ -23,6 +25,7 @@
 #include <ATen/ATen.h>
 #include <nlohmann/json.hpp>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include "dist/runtime.h"
 #include "launch/model_setup.h"
@@ -40,6 +43,15 @@ double cpu_ms(int who) {
   getrusage(who, &usage);
   auto const ms = [](timeval const& t) { return 1e3 * static_cast<double>(t.tv_sec) + 1e-3 * static_cast<double>(t.tv_usec); };
   return ms(usage.ru_utime) + ms(usage.ru_stime);
+}
+
+// Since the machine started, summed over its cores: everything but idle, waiting for disks, and stolen by a hypervisor.
+double machine_busy_ms() {
+  std::ifstream stat("/proc/stat");
+  std::string cpu;
+  double user = 0, nice = 0, system = 0, idle = 0, iowait = 0, irq = 0, softirq = 0;
+  stat >> cpu >> user >> nice >> system >> idle >> iowait >> irq >> softirq;
+  return 1e3 * (user + nice + system + irq + softirq) / static_cast<double>(sysconf(_SC_CLK_TCK));
 }
 
 double ms_since(Clock::time_point start) { return std::chrono::duration<double, std::milli>(Clock::now() - start).count(); }
@@ -173,6 +185,7 @@ class Profile : private StepSource {
     for (std::size_t i = 0; i < ready_.size(); ++i)
       report["buckets"].push_back({{"bytes", transport_->buckets[i].bytes}, {"ready_ms", median(ready_[i])}});
     report["comm_alone_ms"] = communication_alone();
+    report["comm_alone_busy_ms"] = communication_busy();
     auto const g_v = at::randn_like(batch_.x0), g_r = at::randn_like(batch_.x0), w = at::rand({}), sums = at::zeros({3}, at::kDouble);
     report["cut_ms"] = median_ms([&] { model::combine_at_cut(g_v, w, g_r, sums); });
     report["cut_bare_ms"] = median_ms([&] { (void)(g_v * w + g_r); });
@@ -223,18 +236,28 @@ class Profile : private StepSource {
     return most;
   }
 
+  double communicate() {  // ms of every bucket's all-reduce, one after another, with nothing else going on
+    dist::barrier(group_);
+    auto const began = Clock::now();
+    std::vector<dist::Pending> pending;
+    for (auto const& bucket : update_.buffer().buckets())
+      pending.push_back(dist::all_reduce(group_, update_.buffer().gradients().narrow(0, bucket.begin, bucket.end - bucket.begin)));
+    for (auto& one : pending) one.wait();
+    return ms_since(began);
+  }
+
   double communication_alone() {
     std::vector<double> times;
-    for (int i = 0; i < 7; ++i) {
-      dist::barrier(group_);
-      auto const began = Clock::now();
-      std::vector<dist::Pending> pending;
-      for (auto const& bucket : update_.buffer().buckets())
-        pending.push_back(dist::all_reduce(group_, update_.buffer().gradients().narrow(0, bucket.begin, bucket.end - bucket.begin)));
-      for (auto& one : pending) one.wait();
-      times.push_back(std::chrono::duration<double, std::milli>(Clock::now() - began).count());
-    }
+    for (int i = 0; i < 7; ++i) times.push_back(communicate());
     return slowest(median(times));  // a root may leave as soon as the kernel has its bytes
+  }
+
+  double communication_busy() {
+    int constexpr times = 10;  // the kernel counts in ticks of 10 ms
+    double const before = machine_busy_ms();
+    for (int i = 0; i < times; ++i) communicate();
+    dist::barrier(group_);
+    return (machine_busy_ms() - before) / times;
   }
 
   // The first rank's times for all: what one rank waits for is ready on the others.
