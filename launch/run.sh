@@ -26,7 +26,8 @@ options:
   --run RUN         the run folder; default: what follows --run in COMMAND
   --stopped HOW     after 75: pass    end with 75 (default)
                               restart  go on
-                              requeue  have Slurm queue this job again (scontrol requeue), end with 75
+                              requeue  have Slurm queue this job again (scontrol requeue), end with 75; not after as many
+                                       times at the same step as there are delays
   --delays S,S,...  seconds before a restart: the first after progress, the others after one, two, ... restarts without;
                     as many restarts without progress as there are delays (default 1,10,60)
 END
@@ -281,6 +282,11 @@ after_stop() {
     pass) finish 75 "stopped on request; the same command goes on" ;;
     restart) stop="" && go_on "stopped on request, going on" ;;
     requeue)
+      local before
+      ask before queued_again_at "$reached"
+      if [[ ${before:-0} -ge ${#delays[@]} ]]; then
+        finish 75 "not queued again: $before times it was, at this step; give it a longer time limit, or find out in $run/log.txt what keeps it"
+      fi
       log "exit code $code  step $reached  stopped on request; queued again: job $SLURM_JOB_ID"
       calm scontrol requeue "$SLURM_JOB_ID" ||
         say "error: Slurm does not queue job $SLURM_JOB_ID again (see above; sbatch --requeue allows it);" \
@@ -289,6 +295,8 @@ after_stop() {
       ;;
   esac
 }
+
+queued_again_at() { grep -ac "  step $1  stopped on request; queued again: " "$run/restarts.log" 2>/dev/null || true; }  # STEP
 
 count_progress() {  # sets reached and idle, the restarts in a row without progress
   ask reached step_reached

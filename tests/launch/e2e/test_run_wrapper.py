@@ -9,6 +9,7 @@ import signal
 import subprocess
 import time
 import unittest
+from unittest import mock
 
 from common import ENVIRONMENT, EndToEndTest, checkpoint, checkpoint_steps, command_line, launch, metrics, needs_program, tensors, train_arguments
 from supervised import SUPERVISOR, Supervised, is_alive, restarts
@@ -76,6 +77,22 @@ class PretendedTest(EndToEndTest):
         self.assertRegex(outcome.err, r"(?m)^run: error: 3 restarts in a row made no progress .*last error: duoflow: rank 1 on here: lost \(4\)")
         self.assertEqual([code for code, _, _ in restarts(self.run_folder)], [4] * 4)
         self.assertRegex(restarts(self.run_folder)[-1][2], r"^given up; last error: duoflow: rank 1 on here: lost \(4\)$")
+
+    def test_a_job_is_not_queued_again_for_ever_at_one_step(self):
+        tools = self.run_folder / "tools"
+        tools.mkdir()
+        (tools / "scontrol").write_text(f'#!/bin/sh\necho "$*" >> {self.run_folder}/queued\n')
+        (tools / "scontrol").chmod(0o755)
+        queued = lambda: (self.run_folder / "queued").read_text().splitlines()
+        with mock.patch.dict(ENVIRONMENT, {"PATH": f"{tools}:{os.environ['PATH']}", "SLURM_JOB_ID": "41"}):
+            stop = lambda step: self.supervise(f'echo \'{{"step": {step}}}\' >> $RUN/metrics.jsonl; exit 75', options=("--stopped", "requeue", *FAST))
+            for times in (1, 2, 3):
+                self.assertEqual(stop(5).code, 75)
+                self.assertEqual(queued(), ["requeue 41"] * times)
+            outcome = stop(5)
+            self.assertEqual((outcome.code, len(queued())), (75, 3), outcome)
+            self.assertRegex(outcome.err, "not queued again: 3 times it was, at this step")
+            self.assertEqual((stop(6).code, len(queued())), (75, 4))
 
     def test_progress_in_the_log_or_by_a_checkpoint_begins_the_count_anew(self):
         log = 'printf \'{"step":%d,"samples":1}\\n{"st\' $n > $RUN/metrics.jsonl'  # the last line is unfinished, as after a kill
