@@ -48,17 +48,25 @@ c10d::TCPStoreOptions options(int port, double timeout_s) {
 KeyStore::KeyStore(std::unique_ptr<State> state) : state_(std::move(state)) {}
 KeyStore::~KeyStore() = default;
 
-std::shared_ptr<KeyStore> KeyStore::serve(int port, std::string const& prefix, double timeout_s) {
+std::shared_ptr<KeyStore> KeyStore::serve(std::string const& host, int port, std::string const& prefix,
+                                          double timeout_s) {
   auto state = std::make_unique<State>();
   auto wish = options(port, timeout_s);
   wish.isServer = true;
-  try {
-    state->tcp = c10::make_intrusive<c10d::TCPStore>(this_host, wish);
-  } catch (c10::Error const& error) {
-    throw PeerError(
+  auto const taken = [&](std::string const& reason) {
+    return PeerError(
         fmt::format("rank 0 cannot serve on port {} ({}), choose another MASTER_PORT on all ranks, or end what "
                     "uses that port (another rank 0, for one)",
-                    port, error.what_without_backtrace()));
+                    port, reason));
+  };
+  auto const interface = interface_of(host);
+  try {
+    wish.masterListenFd = bound_descriptor(interface, port);  // c10d's own would be open on every interface
+    state->tcp = c10::make_intrusive<c10d::TCPStore>(interface.empty() ? this_host : interface, wish);
+  } catch (PeerError const& error) {
+    throw taken(error.what());
+  } catch (c10::Error const& error) {
+    throw taken(error.what_without_backtrace());
   }
   state->keys = c10::make_intrusive<c10d::PrefixStore>(prefix, state->tcp);
   return std::shared_ptr<KeyStore>(new KeyStore(std::move(state)));

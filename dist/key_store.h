@@ -17,9 +17,9 @@ namespace duoflow::dist {
 
 class KeyStore {
  public:
-  // Serves on this port of every interface as long as the object lives; 0: one that the system picks. PeerError when
-  // the port is taken.
-  static std::shared_ptr<KeyStore> serve(int port, std::string const& prefix, double timeout_s);
+  // Serves as long as the object lives, on this port (0: one that the system picks) of the interface that those who join
+  // at `host` reach (tcp_socket.h: interface_of). PeerError when the port is taken.
+  static std::shared_ptr<KeyStore> serve(std::string const& host, int port, std::string const& prefix, double timeout_s);
   // Joins a store that another process serves or will serve: tries until timeout_s has passed, then PeerError.
   // `address` stands for host and port in the message.
   static std::shared_ptr<KeyStore> join(std::string const& host, int port, std::string const& prefix, double timeout_s,

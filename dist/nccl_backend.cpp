@@ -17,16 +17,20 @@
 namespace duoflow::dist {
 namespace {
 
+std::string const this_host = "127.0.0.1";
 constexpr double alone_s = 60;  // for a store that nobody else joins
 
 // Where the group meets. MPI has no keys: rank 0 serves some on a port that the system picks, and tells where over MPI.
 std::shared_ptr<KeyStore> meet(Session* session, double timeout_s) {
   constexpr char const* prefix = "duoflow";
-  if (session == nullptr) return KeyStore::serve(0, prefix, alone_s);
+  if (session == nullptr) return KeyStore::serve(this_host, 0, prefix, alone_s);
   if (auto store = session->key_store()) return store;
+  auto const hosts = session->gather_strings(host_name());
+  bool const is_one_host = std::all_of(hosts.begin(), hosts.end(), [&](auto const& one) { return one == hosts[0]; });
   if (session->world().rank == 0) {
-    auto store = KeyStore::serve(0, prefix, timeout_s);
-    session->broadcast_string(fmt::format("{} {}", store->port(), session->address()));
+    auto const address = is_one_host ? this_host : session->address();
+    auto store = KeyStore::serve(address, 0, prefix, timeout_s);
+    session->broadcast_string(fmt::format("{} {}", store->port(), address));
     return store;
   }
   std::istringstream line(session->broadcast_string(""));

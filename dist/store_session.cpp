@@ -63,7 +63,7 @@ class StoreSession : public Session {
 StoreSession::StoreSession(LaunchVariables const& launch, double timeout_s) : Session(timeout_s) {
   world_ = {launch.rank, launch.size, launch.local_rank};
   bool const serves = launch.rank == 0 && !launch.agent_serves;
-  store_ = serves ? KeyStore::serve(launch.port, launch.prefix, timeout_s)
+  store_ = serves ? KeyStore::serve(launch.host, launch.port, launch.prefix, timeout_s)
                   : KeyStore::join(launch.host, launch.port, launch.prefix, timeout_s, launch.address);
   address_ = address_towards(launch.host);
   if (address_.empty()) address_ = host_name();

@@ -315,7 +315,7 @@ std::vector<Peer> connect_ranks(Session& session, double timeout_s) {
   World const& world = session.world();
   auto const hosts = session.gather_strings(host_name());
   if (world.rank == 0) {
-    TcpListener const listener;
+    TcpListener const listener(interface_of(session.address()));
     std::random_device random;
     std::uint64_t const token = (std::uint64_t{random()} << 32) | random();
     session.broadcast_string(fmt::format("{} {} {}", session.address(), listener.port(), token));

@@ -7,6 +7,7 @@
 #include <memory>
 #include <thread>
 #include <utility>
+#include <vector>
 
 #include <arpa/inet.h>
 #include <fmt/format.h>
@@ -53,6 +54,13 @@ Addresses look_up(std::string const& host, int port, int type, std::string& reas
   reason = gai_strerror(status);
   return nullptr;
 }
+
+std::string number_of(sockaddr const* address, socklen_t length) {  // "" if it has none
+  char text[NI_MAXHOST];
+  return getnameinfo(address, length, text, sizeof(text), nullptr, 0, NI_NUMERICHOST) == 0 ? text : "";
+}
+
+bool is_loopback(std::string const& number) { return number.starts_with("127.") || number == "::1"; }
 
 void send_at_once(int descriptor) {
   int const on = 1;  // small messages, each of which somebody waits for
@@ -129,27 +137,29 @@ void TcpSocket::shut_down() const {
   if (descriptor_ >= 0) shutdown(descriptor_, SHUT_RDWR);
 }
 
-TcpListener::TcpListener() : socket_(::socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
+int bound_descriptor(std::string const& interface, int port) {
+  std::string reason;
+  // Every interface: IPv6's takes IPv4 too; a host without IPv6 has the other one.
+  for (std::string const& number : interface.empty() ? std::vector<std::string>{"::", "0.0.0.0"} : std::vector{interface}) {
+    Addresses const at = look_up(number, port, SOCK_STREAM, reason);
+    if (!at) continue;
+    TcpSocket socket(::socket(at->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    int const off = 0, on = 1;
+    if (at->ai_family == AF_INET6) setsockopt(socket.descriptor(), IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof(off));
+    // A job that is started again need not wait until the kernel has forgotten the last one's connections.
+    if (port != 0) setsockopt(socket.descriptor(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+    if (socket.descriptor() >= 0 && bind(socket.descriptor(), at->ai_addr, at->ai_addrlen) == 0) return socket.release();
+    reason = std::strerror(errno);
+  }
+  throw PeerError(fmt::format("no port could be opened for the other ranks ({})", reason));
+}
+
+TcpListener::TcpListener(std::string const& interface) : socket_(bound_descriptor(interface, 0)) {
   sockaddr_storage address{};
-  socklen_t length = sizeof(sockaddr_in6);
-  address.ss_family = AF_INET6;
-  int off = 0;  // IPv4 too
-  if (socket_.descriptor_ >= 0) setsockopt(socket_.descriptor_, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof(off));
+  socklen_t length = sizeof(address);
   auto* const generic = reinterpret_cast<sockaddr*>(&address);
-  if (socket_.descriptor_ < 0 || bind(socket_.descriptor_, generic, length) != 0) {  // a host without IPv6
-    socket_ = TcpSocket(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-    address = {};
-    address.ss_family = AF_INET;
-    length = sizeof(sockaddr_in);
-    if (socket_.descriptor_ < 0 || bind(socket_.descriptor_, generic, length) != 0) {
-      throw failure("no port could be opened for the other ranks", errno);
-    }
-  }
-  length = sizeof(address);
-  if (listen(socket_.descriptor_, waiting_connections) != 0 ||
-      getsockname(socket_.descriptor_, generic, &length) != 0) {
+  if (listen(socket_.descriptor(), waiting_connections) != 0 || getsockname(socket_.descriptor(), generic, &length) != 0)
     throw failure("no port could be opened for the other ranks", errno);
-  }
   port_ = ntohs(address.ss_family == AF_INET6 ? reinterpret_cast<sockaddr_in6*>(&address)->sin6_port
                                               : reinterpret_cast<sockaddr_in*>(&address)->sin_port);
 }
@@ -157,11 +167,11 @@ TcpListener::TcpListener() : socket_(::socket(AF_INET6, SOCK_STREAM | SOCK_CLOEX
 TcpSocket TcpListener::accept(double timeout_s) const {
   auto const end = after(timeout_s);
   while (true) {
-    pollfd wait{socket_.descriptor_, POLLIN, 0};
+    pollfd wait{socket_.descriptor(), POLLIN, 0};
     int const ready = poll(&wait, 1, milliseconds_until(end));
     if (ready == 0 && Clock::now() >= end) throw failure("no rank has connected", ETIMEDOUT);
     if (ready <= 0) continue;
-    int const descriptor = accept4(socket_.descriptor_, nullptr, nullptr, SOCK_CLOEXEC);
+    int const descriptor = accept4(socket_.descriptor(), nullptr, nullptr, SOCK_CLOEXEC);
     if (descriptor < 0) continue;
     send_at_once(descriptor);
     return TcpSocket(descriptor);
@@ -194,13 +204,23 @@ std::string address_towards(std::string const& host) {
       getsockname(descriptor, reinterpret_cast<sockaddr*>(&mine), &length) != 0) {
     return "";
   }
-  char text[NI_MAXHOST];
-  if (getnameinfo(reinterpret_cast<sockaddr*>(&mine), length, text, sizeof(text), nullptr, 0, NI_NUMERICHOST) != 0) {
-    return "";
+  auto const number = number_of(reinterpret_cast<sockaddr*>(&mine), length);
+  return is_loopback(number) ? host : number;
+}
+
+std::string interface_of(std::string const& host) {
+  std::string reason;
+  Addresses const addresses = look_up(host, 0, SOCK_DGRAM, reason);
+  for (int const family : {AF_INET, AF_INET6}) {
+    for (auto const* at = addresses.get(); at != nullptr; at = at->ai_next) {
+      if (at->ai_family != family) continue;
+      auto const number = number_of(at->ai_addr, at->ai_addrlen);
+      if (is_loopback(number) && host != number && host != "localhost") return "";
+      TcpSocket const probe(socket(family, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+      if (probe.descriptor() >= 0 && bind(probe.descriptor(), at->ai_addr, at->ai_addrlen) == 0) return number;
+    }
   }
-  std::string const number = text;
-  bool const is_loopback = number.starts_with("127.") || number == "::1";
-  return is_loopback ? host : number;
+  return "";
 }
 
 }  // namespace duoflow::dist

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <string>
+#include <utility>
 
 namespace duoflow::dist {
 
@@ -19,16 +20,25 @@ class TcpSocket {
   // Whoever waits in send or receive, here or at the other end, gets PeerError. Any thread.
   void shut_down() const;
   int descriptor() const { return descriptor_; }
+  int release() { return std::exchange(descriptor_, -1); }  // the caller owns it now
 
  private:
-  friend class TcpListener;
   int descriptor_ = -1;
 };
 
-// Accepts connections on every interface, on a port that the system picks.
+// The interface that ranks reach which connect to `host`: its number. "" (so every interface) where that is not known:
+// when `host` is no address of this host, or a name that is loopback only here, as a host's own name may be in its
+// /etc/hosts. Ports are not authenticated, so none is open on more interfaces than ranks need (README, Security).
+std::string interface_of(std::string const& host);
+
+// Of a socket bound to an interface (its number, or "": every one) and a port (0: one that the system picks). The caller
+// owns it. PeerError.
+int bound_descriptor(std::string const& interface, int port);
+
+// Accepts connections on an interface, on a port that the system picks.
 class TcpListener {
  public:
-  TcpListener();
+  explicit TcpListener(std::string const& interface = "");
   int port() const { return port_; }
   TcpSocket accept(double timeout_s) const;  // PeerError when nobody comes
 

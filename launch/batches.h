@@ -8,6 +8,7 @@
 #include <ATen/core/Tensor.h>
 
 #include "data/loading/loader.h"
+#include "dist/side_stream.h"
 #include "launch/config.h"
 #include "model/joint_step.h"
 #include "model/light_encoding.h"
@@ -50,5 +51,30 @@ model::JointBatch joint_batch(data::Batch const& batch, data::BatchSource const&
                               model::LightEncoding encoding, at::Device device);
 model::ReconstructionBatch reconstruction_batch(data::Batch const& batch, data::BatchSource const& source,
                                                 at::Device device);
+
+// Makes batches beside the step before (CUDA): their copies from the loader's pinned slots, and what prepares them, run on
+// a stream of their own while the device still computes that step; the current stream waits for them, the host for
+// nothing. On the CPU they are made by the calling thread.
+class BatchesBeside {
+ public:
+  explicit BatchesBeside(at::Device device) : stream_(device) {}
+  // `make`: a callable without arguments that returns a model batch and takes no tensor from the current stream.
+  template <typename Make>
+  auto operator()(Make const& make) {
+    auto const made = [&] {
+      auto const beside = stream_.unordered_scope();
+      return make();
+    }();
+    stream_.join();
+    for (auto const& tensor : tensors_of(made)) stream_.keep_for_current(tensor);
+    return made;
+  }
+
+ private:
+  static std::vector<at::Tensor> tensors_of(model::JointBatch const& batch);
+  static std::vector<at::Tensor> tensors_of(model::ReconstructionBatch const& batch);
+
+  dist::SideStream stream_;
+};
 
 }  // namespace duoflow::launch

@@ -39,6 +39,12 @@ model::JointLossOptions loss_options(Config const& config, model::LossNetworks c
       config.flow.path_sigma};
 }
 
+void mark_trainable(model::SceneModel& model, Config const& config) {
+  for (auto const part : {model::Part::reconstructor, model::Part::editor, model::Part::renderer})
+    model.set_trainable(part, trains(config, part));
+  freeze_by_rules(model, config);
+}
+
 model::SceneModel make_model(Config const& config, at::Device device, bool resumes) {
   model::SceneModel model(config.model, config.training.seed);
   if (!config.training.init_from.empty() && !resumes) {
@@ -49,9 +55,7 @@ model::SceneModel make_model(Config const& config, at::Device device, bool resum
                            missing.size(), missing.front()));
   }
   if (!resumes) start_editor(model, config);
-  for (auto const part : {model::Part::reconstructor, model::Part::editor, model::Part::renderer})
-    model.set_trainable(part, trains(config, part));
-  freeze_by_rules(model, config);
+  mark_trainable(model, config);
   model.to(device);
   return model;
 }

@@ -18,6 +18,9 @@ bool trains(Config const& config, model::Part part);
 bool renders_at_all(Config const& config);
 model::JointLossOptions loss_options(Config const& config, model::LossNetworks const& networks = {});
 
+// Which parts train, and of these which parameters: as the config says. ConfigError: freeze_by_rules.
+void mark_trainable(model::SceneModel& model, Config const& config);
+
 // Weights from training.init_from, else initial ones; from neither when the run resumes: what it once started from may
 // be gone. Trainable parts are marked, everything lies on `device`.
 model::SceneModel make_model(Config const& config, at::Device device, bool resumes);

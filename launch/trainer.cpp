@@ -9,6 +9,7 @@
 #include <sys/resource.h>
 
 #include <ATen/ATen.h>
+#include <ATen/record_function.h>
 #include <fmt/format.h>
 
 #include "data/error.h"
@@ -21,6 +22,7 @@
 #include "launch/logging.h"
 #include "launch/loss_weights.h"
 #include "launch/model_setup.h"
+#include "launch/profile/profile.h"
 #include "launch/run_agreement.h"
 #include "launch/run_log.h"
 #include "launch/run_setup.h"
@@ -62,6 +64,7 @@ class Trainer : private StepSource {
         update_(communicator_, model_, config, plan_, device_, 1e-8, networks_.networks),
         records_(communicator_.size(), device_),
         encoding_(model::light_encoding_from_string(config.data.light_encoding)),
+        beside_(device_),
         guard_(config),
         saver_(communicator_, checkpoints_, config_.training, device_.is_cuda()),
         stop_file_(communicator_.rank() == 0 ? config.training.stop_file : "") {
@@ -99,6 +102,7 @@ class Trainer : private StepSource {
   void validate();
   void show_pictures();
   void report_cost();
+  void show_profile();
   bool leaving() const { return stop_ || time_up_; }
 
   dist::Runtime& runtime_;
@@ -112,9 +116,11 @@ class Trainer : private StepSource {
   Update update_;
   StepRecords records_;
   model::LightEncoding encoding_;
+  BatchesBeside beside_;
   std::unique_ptr<TrainingData> data_;
   std::unique_ptr<RunLog> log_;
   std::unique_ptr<Validation> validation_;
+  std::unique_ptr<StepProfile> profile_;  // on rank 0, until it is done
   std::optional<data::SampleLog> samples_log_;
 
   CollapseGuard guard_;
@@ -178,6 +184,8 @@ void Trainer::open(TrainArguments const& arguments) {
   check_room();
   log_->start(data_->samples(), plan_.global_batch, update_.buffer().size(), device_.str());
   if (!data_->order().empty() && communicator_.rank() == 0) log_info(data_->order());
+  if (arguments.profile > 0 && communicator_.rank() == 0)
+    profile_ = std::make_unique<StepProfile>(arguments.run + "/profile", arguments.profile, device_, config_.model.compute);
   if (config_.data.log_samples)
     samples_log_.emplace(fmt::format("{}/samples/rank_{:05d}.tsv", arguments.run, communicator_.rank()));
 }
@@ -236,12 +244,15 @@ void Trainer::train_step() {
 
 MicroBatch Trainer::joint(std::int64_t) {
   auto const batch = next_batch();
-  return {joint_batch(batch, data_->source(), config_, encoding_, device_), positions_of(batch).front()};
+  RECORD_USER_SCOPE("batch to device");
+  return {beside_([&] { return joint_batch(batch, data_->source(), config_, encoding_, device_); }),
+          positions_of(batch).front()};
 }
 
 std::pair<model::ReconstructionBatch, std::uint64_t> Trainer::reconstruction(std::int64_t) {
   auto const batch = next_batch();
-  return {reconstruction_batch(batch, data_->source(), device_), positions_of(batch).front()};
+  RECORD_USER_SCOPE("batch to device");
+  return {beside_([&] { return reconstruction_batch(batch, data_->source(), device_); }), positions_of(batch).front()};
 }
 
 StepStatistics::Flags Trainer::flags() {
@@ -269,6 +280,7 @@ void Trainer::record(Update::Result const& result) {
 }
 
 data::Batch Trainer::next_batch() {
+  RECORD_USER_SCOPE("data");
   auto batch = data_->next();
   data_wait_ms_ += data_->waited_ms();
   if (samples_log_) samples_log_->write(batch, data_->source());
@@ -358,13 +370,22 @@ void Trainer::report_cost() {
              dist::all_gather_strings(communicator_, runtime_.host()));
 }
 
+void Trainer::show_profile() {
+  auto const table = profile_->end_step();
+  if (table.empty()) return;
+  log_info(fmt::format("profile, also in {} with a trace:\n{}", profile_->folder(), table));
+  profile_.reset();
+}
+
 int Trainer::run() {
   while (counters_.step < config_.training.train_steps && !leaving()) {
     runtime_.at_step(counters_.step + 1);
+    if (profile_) profile_->begin_step();
     train_step();
     read_record(/*latest=*/!device_.is_cuda());
     times_.lap(Stage::other);
     times_.end();
+    if (profile_) show_profile();
     last_step_ms_ =
         times_.step_ms();  // with the read: on CUDA a step is only launched above, and waits for the last one here
     release_batches();
@@ -373,6 +394,7 @@ int Trainer::run() {
     if (validation_ && counters_.step % config_.training.eval_every == 0) validate();
   }
   save(/*last=*/true);
+  if (profile_) log_warning("the run ended before --profile had the steps that it needs (those asked for and five more)");
   report_cost();
   log_->finish(leaving() ? (stop_ ? "stopped on request" : "stopped at training.max_hours") : "finished");
   return leaving() ? kStoppedOnRequest : 0;
@@ -381,23 +403,16 @@ int Trainer::run() {
 }  // namespace
 
 int train(dist::Runtime& runtime, Config const& config, TrainArguments const& arguments) {
-  try {
-    agree_on_run(runtime, config, arguments);
-    std::optional<data::FolderLock> lock;  // of rank 0: the kernel frees it however the process ends
-    if (runtime.rank() == 0) {
-      lock.emplace(arguments.run, data::FolderLock::WithoutLocks::go_on);
-      if (!lock->held())
-        log_warning(fmt::format("{}: its file system has no locks, so a second run on this folder would not be noticed",
-                                arguments.run));
-    }
-    Trainer trainer(runtime, config, arguments);
-    return trainer.run();
-  } catch (c10::OutOfMemoryError const& error) {
-    throw std::runtime_error(fmt::format(
-        "{} (the device's memory is full); lower training.batch_size_per_gpu, keeping "
-        "training.global_batch_size, or set training.grad_checkpoint_every=1 or training.render_view_chunk=1",
-        error.what_without_backtrace()));
+  agree_on_run(runtime, config, arguments);
+  std::optional<data::FolderLock> lock;  // of rank 0: the kernel frees it however the process ends
+  if (runtime.rank() == 0) {
+    lock.emplace(arguments.run, data::FolderLock::WithoutLocks::go_on);
+    if (!lock->held())
+      log_warning(fmt::format("{}: its file system has no locks, so a second run on this folder would not be noticed",
+                              arguments.run));
   }
+  Trainer trainer(runtime, config, arguments);
+  return trainer.run();
 }
 
 }  // namespace duoflow::launch

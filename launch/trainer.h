@@ -14,6 +14,7 @@ struct TrainArguments {
   std::vector<DataFolder> data;
   std::string run;
   std::string resume = "auto";  // auto, never, or a checkpoint or run folder
+  std::int64_t profile = 0;     // steps to profile from the first on (profile/profile.h); 0: none
 };
 
 inline constexpr int kStoppedOnRequest = 75;

@@ -1,6 +1,7 @@
 #include "launch/update.h"
 
 #include <ATen/ATen.h>
+#include <ATen/record_function.h>
 
 #include "launch/run_setup.h"
 
@@ -32,12 +33,19 @@ Update::Update(dist::Communicator const& communicator, model::SceneModel& model,
 }
 
 Update::Result Update::run(std::int64_t step, StepSource& source) {
-  reducer_.zero();
-  statistics_.begin();
+  {
+    RECORD_USER_SCOPE("gradients to zero");
+    reducer_.zero();
+    statistics_.begin();
+  }
   result_.weights = config_.objective == "joint" ? joint_micro_steps(step, source) : reconstruction_micro_steps(source);
-  reducer_.finish();
+  {
+    RECORD_USER_SCOPE("exposed communication");
+    reducer_.finish();
+  }
   finish_gradients();
   source.lap(Stage::communication);
+  RECORD_USER_SCOPE("optimizer");
   result_.norm = gradient_norm_.clip(reducer_.own_gradients(), config_.training.grad_clip_norm);
   if (shared_over_.size() > 1) source.lap(Stage::communication);  // mostly the wait for the other ranks' squares
   result_.rate = learning_rate(schedule_, optimizer_.update_count());
@@ -109,8 +117,7 @@ model::LossWeights Update::joint_micro_steps(std::int64_t step, StepSource& sour
     }
     source.lap(Stage::backward, reducer_.take_waited_ms());
   }
-  result_.statistics = statistics_.await();
-  source.lap(Stage::communication);
+  await_statistics(source);
   observe_cut();
   keep_weighting();
   auto const weights = joint_step_.combine(result_.statistics, step);
@@ -166,15 +173,21 @@ model::LossWeights Update::reconstruction_micro_steps(StepSource& source) {
     shard_done(k, used->all);
     source.lap(Stage::backward, reducer_.take_waited_ms());
   }
-  result_.statistics = statistics_.await();
-  source.lap(Stage::communication);
+  await_statistics(source);
   auto const one = at::ones({}, at::TensorOptions(at::kFloat).device(buffer_.parameters().device()));
   return {one, one};
+}
+
+void Update::await_statistics(StepSource& source) {
+  RECORD_USER_SCOPE("exposed communication");
+  result_.statistics = statistics_.await();
+  source.lap(Stage::communication);
 }
 
 // Called between a micro-step's forward and the backward of its last views; the last one starts the all-reduce.
 void Update::contribute(std::int64_t k, at::Tensor const& sums, std::uint64_t position, StepSource& source) {
   source.lap(Stage::forward);
+  RECORD_USER_SCOPE("statistics");
   statistics_.add(shard_of(k), sums, position);
   if (k + 1 == plan_.micro_steps) statistics_.send(source.flags());
 }

@@ -4,6 +4,7 @@
 #include <stdexcept>
 
 #include <ATen/ATen.h>
+#include <ATen/record_function.h>
 #include <ATen/core/grad_mode.h>
 #include <fmt/format.h>
 #include <torch/csrc/autograd/autograd.h>
@@ -87,6 +88,7 @@ struct JointStep::BeforeCut {
 };
 
 JointStep::BeforeCut JointStep::before_cut(JointBatch const& batch, at::Tensor const& x1, bool with_graph) const {
+  RECORD_USER_SCOPE("editor forward");
   at::Tensor const x0 = encode_source(batch, with_graph);
   at::AutoGradMode const grad(with_graph);
   at::Tensor const source = model_.to_flow_space(x0);
@@ -98,13 +100,16 @@ JointStep::BeforeCut JointStep::before_cut(JointBatch const& batch, at::Tensor c
 
 at::Tensor JointStep::encode_source(JointBatch const& batch, bool with_graph) const {
   if (batch.x0.defined()) return batch.x0;
+  RECORD_USER_SCOPE("reconstructor forward");
   at::AutoGradMode const grad(with_graph && weighting_.cut_rule() != CutRule::velocity_alone);
   return model_.reconstruct(batch.input_image, batch.input_rays);
 }
 
 at::Tensor JointStep::encode_target(JointBatch const& batch) const {
+  if (batch.x1.defined()) return batch.x1;
+  RECORD_USER_SCOPE("reconstructor forward");
   at::NoGradGuard const no_graph;
-  return batch.x1.defined() ? batch.x1 : model_.reconstruct(batch.relit_image, batch.input_rays);
+  return model_.reconstruct(batch.relit_image, batch.input_rays);
 }
 
 // Whether x_t and the target lead to the reconstructor too. Where the losses do not meet neither reaches it.
@@ -143,7 +148,10 @@ AtCut JointStep::run_to_cut(JointBatch const& batch, std::int64_t step, std::int
   at::Tensor const target = before.point.target.detach();
   SampleLosses losses = zero_losses(batch.t.size(0), v_cut.options());
   if (!batch.x0.defined()) losses.latent_std = at_cut.x0.flatten(1).std(1);
-  if (with_velocity) losses.velocity = velocity_loss(at_cut.v_pred, target);
+  if (with_velocity) {
+    RECORD_USER_SCOPE("losses");
+    losses.velocity = velocity_loss(at_cut.v_pred, target);
+  }
   if (with_render) {
     auto const rendered = render_and_walk_back(model_, render_loss_, x_hat, batch.target_rays, batch.target_image,
                                                {batch.t, batch.positions}, render_factor(step, global_batch, at_cut),
@@ -152,6 +160,7 @@ AtCut JointStep::run_to_cut(JointBatch const& batch, std::int64_t step, std::int
                                                  contribute(pack(losses));
                                                });
     at_cut.image = rendered.image;
+    RECORD_USER_SCOPE("renderer backward");
     torch::autograd::backward({x_hat}, {rendered.gradient});
     at_cut.g_render = v_cut.grad();
   } else {
@@ -203,6 +212,7 @@ void JointStep::observe(GradientSquares const& weighted, LossWeights const& used
 
 void JointStep::run_velocity_alone(JointBatch const& batch, std::int64_t global_batch) {
   BeforeCut const before = before_cut(batch, encode_target(batch), true);
+  RECORD_USER_SCOPE("editor backward");
   at::Tensor const target = before.point.target;
   at::Tensor const g =
       options_.lambda_v * velocity_loss_gradient(before.v_pred.detach(), target.detach(), global_batch);
@@ -215,6 +225,7 @@ void JointStep::run_velocity_alone(JointBatch const& batch, std::int64_t global_
 
 void JointStep::run_from_cut(JointBatch const& batch, AtCut const& at_cut, LossWeights const& weights,
                              at::Tensor const& cut_sums) {
+  RECORD_USER_SCOPE("editor backward");
   bool const late = at_cut.render_weight_is_late;
   at::Tensor g =
       combine_at_cut(at_cut.g_velocity, options_.lambda_v * weights.velocity,
@@ -247,7 +258,10 @@ at::Tensor reconstruction_step(SceneModel& model, RenderLoss const& loss, Recons
     throw std::invalid_argument(
         "reconstruction with no render loss (every image term has weight 0), give one of them a weight");
   }
-  at::Tensor const latents = model.reconstruct(batch.input_image, batch.input_rays);
+  at::Tensor const latents = [&] {
+    RECORD_USER_SCOPE("reconstructor forward");
+    return model.reconstruct(batch.input_image, batch.input_rays);
+  }();
   SampleLosses losses = zero_losses(latents.size(0), latents.options());
   losses.latent_std = latents.detach().flatten(1).std(1);
   auto const rendered =
@@ -256,6 +270,7 @@ at::Tensor reconstruction_step(SceneModel& model, RenderLoss const& loss, Recons
                              losses.rendered = measured;
                              contribute(pack(losses));
                            });
+  RECORD_USER_SCOPE("reconstructor backward");
   if (rendered.gradient.defined()) torch::autograd::backward({latents}, {rendered.gradient});
   return rendered.image;
 }

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include <ATen/ATen.h>
+#include <ATen/record_function.h>
 #include <torch/csrc/autograd/autograd.h>
 
 #include "model/metrics.h"
@@ -40,11 +41,19 @@ RenderedViews render_and_walk_back(SceneModel const& model, RenderLoss const& lo
     auto const count = std::min(chunk, views - first);
     double const share = static_cast<double>(count) / static_cast<double>(views);
     auto const part = [&](at::Tensor const& x) { return x.narrow(1, first, count); };
-    at::Tensor const image = model.render(leaf, part(rays));
-    auto const of_chunk = loss(image, part(target), {samples.t, samples.positions, samples.first_view + first});
-    images.push_back(image.detach());
-    measure(result, of_chunk, images.back(), part(target), share);
+    at::Tensor const image = [&] {
+      RECORD_USER_SCOPE("renderer forward");
+      return model.render(leaf, part(rays));
+    }();
+    auto const of_chunk = [&] {
+      RECORD_USER_SCOPE("losses");
+      auto terms = loss(image, part(target), {samples.t, samples.positions, samples.first_view + first});
+      images.push_back(image.detach());
+      measure(result, terms, images.back(), part(target), share);
+      return terms;
+    }();
     if (first + count == views) measured(result);
+    RECORD_USER_SCOPE("renderer backward");  // through the losses too
     at::Tensor const root = at::full_like(of_chunk.loss, factor.host * share);
     torch::autograd::backward({of_chunk.loss}, {factor.device.defined() ? root.mul_(factor.device) : root});
   }

@@ -155,6 +155,17 @@ SceneModel::SceneModel(ModelOptions const& options, std::uint64_t seed) : impl_(
     slot.tensor->set_requires_grad(slot.trainable);
   }
 }
+SceneModel::SceneModel(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+
+SceneModel SceneModel::shapes_only(ModelOptions const& options) {
+  auto impl = std::make_unique<Impl>(options);
+  for (Slot& slot : impl->slots) {
+    *slot.tensor = at::empty(slot.shape, at::TensorOptions(at::kFloat).device(at::kMeta));
+    slot.tensor->set_requires_grad(slot.trainable);
+  }
+  return SceneModel(std::move(impl));
+}
+
 SceneModel::~SceneModel() = default;
 SceneModel::SceneModel(SceneModel&&) noexcept = default;
 

@@ -29,6 +29,8 @@ class SceneModel {
  public:
   // Initialised as method.md 1.1 and 1.6 say, from `seed` alone (same bits on every rank and device).
   SceneModel(ModelOptions const& options, std::uint64_t seed);
+  // Parameters without values (meta tensors): names, shapes, parts and what trains, in no time and no memory.
+  static SceneModel shapes_only(ModelOptions const& options);
   ~SceneModel();
   SceneModel(SceneModel&&) noexcept;
 
@@ -67,6 +69,7 @@ class SceneModel {
 
  private:
   struct Impl;
+  explicit SceneModel(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;
 };
 

@@ -7,27 +7,21 @@
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 
+#include "model/fused/gated_add.h"
+#include "model/fused/heads.h"
+#include "model/fused/norm.h"
 #include "model/recompute.h"
 
 namespace duoflow::model {
 namespace {
 
-constexpr double kRmsNormEps = 1e-5;
 constexpr std::int64_t kMlpRatio = 4;
 
 at::ScalarType scalar_type(ComputeType compute) { return compute == ComputeType::bf16 ? at::kBFloat16 : at::kFloat; }
 
-bool use_matmul(at::Tensor const& q, AttentionPath path) {
-  if (path != AttentionPath::automatic) return path == AttentionPath::matmul;
-  return q.device().is_cpu() && q.scalar_type() == at::kBFloat16;
-}
-
-// RMS norm over the head width in fp32, times `gain` and `factor`, back in x's type and contiguous.
-at::Tensor head_norm(at::Tensor const& x_BHLC, at::Tensor const& gain_C, double factor) {
-  if (!gain_C.defined()) return factor == 1 ? x_BHLC : x_BHLC * factor;
-  at::Tensor const x = x_BHLC.to(at::kFloat, false, false, at::MemoryFormat::Contiguous);
-  at::Tensor const inverse = at::rsqrt(at::mean(x * x, -1, true) + kRmsNormEps);
-  return (x * inverse * (gain_C * factor)).to(x_BHLC.scalar_type());
+bool use_matmul(at::Device device, ModelOptions const& options) {
+  if (options.attention != AttentionPath::automatic) return options.attention == AttentionPath::matmul;
+  return device.is_cpu() && options.compute == ComputeType::bf16;
 }
 
 // Softmax on scores in the compute type: CPU has no bf16 product with fp32 result, and the kernel sums in fp32 itself.
@@ -36,26 +30,22 @@ at::Tensor attend(at::Tensor const& q_BHKC, at::Tensor const& k_BHLC, at::Tensor
   return at::matmul(at::softmax(scores_BHKL, -1), v_BHLC);
 }
 
-at::Tensor heads(at::Tensor const& x_BLD, std::int64_t d_head) {  // -> [B,H,L,C], a view
-  return x_BLD.unflatten(-1, {-1, d_head}).transpose(1, 2);
-}
-
 at::Tensor attention_of(Block const& block, at::Tensor const& x_BLD, std::int64_t keep, ModelOptions const& options) {
   auto const d = x_BLD.size(2);
-  at::Tensor q_BKD, kv_BL2D;
-  if (keep == x_BLD.size(1)) {
-    at::Tensor const qkv = linear(x_BLD, block.to_qkv_3DxD, options.compute);
-    q_BKD = qkv.narrow(2, 0, d);
-    kv_BL2D = qkv.narrow(2, d, 2 * d);
-  } else {
-    q_BKD = linear(x_BLD.narrow(1, 0, keep), block.to_qkv_3DxD.narrow(0, 0, d), options.compute);
-    kv_BL2D = linear(x_BLD, block.to_qkv_3DxD.narrow(0, d, 2 * d), options.compute);
-  }
-  bool const by_matmul = use_matmul(q_BKD, options.attention);
+  bool const by_matmul = use_matmul(x_BLD.device(), options);
   double const scale = by_matmul ? 1 / std::sqrt(static_cast<double>(options.d_head)) : 1;
-  at::Tensor const q = head_norm(heads(q_BKD, options.d_head), block.q_norm_C, scale);
-  at::Tensor const k = head_norm(heads(kv_BL2D.narrow(2, 0, d), options.d_head), block.k_norm_C, 1);
-  at::Tensor const v = heads(kv_BL2D.narrow(2, d, d), options.d_head);
+  auto const split = [&](at::Tensor const& projected, bool queries, bool keys_and_values) {
+    return split_heads(projected, options.d_head, {queries, keys_and_values, block.q_norm_C, block.k_norm_C, scale});
+  };
+  std::vector<at::Tensor> heads;
+  if (keep == x_BLD.size(1)) {
+    heads = split(linear(x_BLD, block.to_qkv_3DxD, options.compute), true, true);
+  } else {
+    heads = split(linear(x_BLD.narrow(1, 0, keep), block.to_qkv_3DxD.narrow(0, 0, d), options.compute), true, false);
+    auto const rest = split(linear(x_BLD, block.to_qkv_3DxD.narrow(0, d, 2 * d), options.compute), false, true);
+    heads.insert(heads.end(), rest.begin(), rest.end());
+  }
+  at::Tensor const &q = heads[0], &k = heads[1], &v = heads[2];
   at::Tensor const out_BHKC = by_matmul ? attend(q, k, v) : at::scaled_dot_product_attention(q, k, v);
   return linear(out_BHKC.transpose(1, 2).flatten(2), block.fc_DxD, options.compute);
 }
@@ -95,21 +85,21 @@ at::Tensor mlp(Block const& block, at::Tensor const& x_BLD, ModelOptions const& 
 }
 
 at::Tensor forward(Block const& block, at::Tensor const& x_BLD, std::int64_t keep, ModelOptions const& options) {
-  at::Tensor x = x_BLD.narrow(1, 0, keep) +
-                 attention(block, layer_norm(x_BLD, block.norm1_D, kLayerNormEps).to(scalar_type(options.compute)), keep, options);
-  return x + mlp(block, layer_norm(x, block.norm2_D, kLayerNormEps), options);
-}
-
-at::Tensor modulated(at::Tensor const& x_BLD, at::Tensor const& shift_B1D, at::Tensor const& scale_B1D, ComputeType compute) {
-  return at::addcmul(shift_B1D, layer_norm(x_BLD, {}, kAdaLayerNormEps), scale_B1D + 1).to(scalar_type(compute));
+  auto const type = scalar_type(options.compute);
+  at::Tensor const x =
+      x_BLD.narrow(1, 0, keep) + attention(block, norm(x_BLD, block.norm1_D, {}, kLayerNormEps, type), keep, options);
+  return x + mlp(block, norm(x, block.norm2_D, {}, kLayerNormEps, type), options);
 }
 
 at::Tensor forward(Block const& block, at::Tensor const& x_BLD, at::Tensor const& condition_BD, std::int64_t keep,
                    ModelOptions const& options) {
   auto const m = at::linear(at::silu(condition_BD), block.adaln_6DxD, block.adaln_bias_6D).unsqueeze(1).chunk(6, 2);
-  at::Tensor const attended = attention(block, modulated(x_BLD, m[0], m[1], options.compute), keep, options);
-  at::Tensor const x = at::addcmul(x_BLD.narrow(1, 0, keep), m[2], attended.to(at::kFloat));
-  return at::addcmul(x, m[5], mlp(block, modulated(x, m[3], m[4], options.compute), options).to(at::kFloat));
+  auto const modulated = [&](at::Tensor const& x, at::Tensor const& shift_B1D, at::Tensor const& scale_B1D) {
+    return norm(x, scale_B1D + 1, shift_B1D, kAdaLayerNormEps, scalar_type(options.compute));
+  };
+  at::Tensor const x =
+      gated_add(x_BLD.narrow(1, 0, keep), m[2], attention(block, modulated(x_BLD, m[0], m[1]), keep, options));
+  return gated_add(x, m[5], mlp(block, modulated(x, m[3], m[4]), options));
 }
 
 using Segment = std::vector<Block>;

@@ -44,22 +44,39 @@ inline model::JointBatch random_batch(Config const& config) {
   return batch;
 }
 
-// Bytes. The step as one micro-step runs it: editor, cut, renderer and back, editor back, with the graph before the cut
-// kept.
-inline std::int64_t peak_of_joint_step(Config const& config) {
-  auto model = make_model(config, at::kCPU, /*resumes=*/false);
-  for (auto const& parameter : model.parameters())
-    if (parameter.tensor.requires_grad()) parameter.tensor.mutable_grad() = at::zeros_like(parameter.tensor);
-  auto const batch = random_batch(config);
-  auto const weighting = model::make_weighting(weighting_options(config), at::kCPU);
-  model::JointStep step(model, loss_options(config), *weighting);
-  auto cut_sums = at::zeros({3}, at::kDouble);
+// One joint micro-step as training runs it: editor, cut, renderer and back, editor back, with the graph before the cut
+// kept. On random batches, on the CPU.
+class OneJointStep {
+ public:
+  explicit OneJointStep(Config const& config)
+      : model_(make_model(config, at::kCPU, /*resumes=*/false)),
+        batch_(random_batch(config)),
+        weighting_(model::make_weighting(weighting_options(config), at::kCPU)),
+        step_(model_, loss_options(config), *weighting_) {
+    for (auto const& parameter : model_.parameters())
+      if (parameter.tensor.requires_grad()) parameter.tensor.mutable_grad() = at::zeros_like(parameter.tensor);
+  }
+
+  void run() {
+    at::Tensor sums;
+    auto const cut =
+        step_.run_to_cut(batch_, 0, batch_.t.size(0), /*keep_graph=*/true, [&](at::Tensor const& local) { sums = local; });
+    step_.run_from_cut(batch_, cut, step_.combine(sums, 0), cut_sums_);
+  }
+
+ private:
+  model::SceneModel model_;
+  model::JointBatch batch_;
+  std::unique_ptr<model::Weighting> weighting_;
+  model::JointStep step_;
+  at::Tensor cut_sums_ = at::zeros({3}, at::kDouble);
+};
+
+inline std::int64_t peak_of_joint_step(Config const& config) {  // bytes
+  OneJointStep step(config);
   auto const peak = std::make_shared<PeakMemory>();
   c10::DebugInfoGuard const guard(c10::DebugInfoKind::PROFILER_STATE, peak);
-  at::Tensor sums;
-  auto const cut =
-      step.run_to_cut(batch, 0, batch.t.size(0), /*keep_graph=*/true, [&](at::Tensor const& local) { sums = local; });
-  step.run_from_cut(batch, cut, step.combine(sums, 0), cut_sums);
+  step.run();
   return peak->peak();
 }
 

@@ -1,9 +1,11 @@
 #include <CLI/CLI.hpp>
+#include <fmt/format.h>
 
 #include "launch/commands/commands.h"
 #include "launch/config.h"
 #include "launch/fault_injection.h"
 #include "launch/logging.h"
+#include "launch/memory_estimate.h"
 #include "launch/model_setup.h"
 #include "launch/trainer.h"
 
@@ -15,7 +17,18 @@ struct TrainCommand {
   std::vector<std::string> data;
   TrainArguments train;
   std::vector<std::string> overrides;
+  bool estimate = false;
+  int ranks = 0;  // 0: those that are there
 };
+
+bool on_cpu(Config const& config) { return choose_device(config.dist.device).is_cpu(); }
+
+int print_estimate(TrainCommand const& command, dist::Runtime& runtime, Config const& config) {
+  int const ranks = command.ranks > 0 ? command.ranks : runtime.size();
+  if (runtime.rank() == 0)
+    fmt::print("{}\n", described(estimate_memory(config, ranks, on_cpu(config))));
+  return 0;
+}
 
 }  // namespace
 
@@ -27,21 +40,33 @@ Command add_train(CLI::App& root) {
   app->add_option("--data", arguments->data,
                   "folder of scene shards (reconstruction) or pair shards (joint); FOLDER=WEIGHT draws from several by "
                   "weight, without weights by their samples (repeats)")
-      ->required()
       ->allow_extra_args(false);  // what follows are overrides
-  app->add_option("--run", arguments->train.run, "run folder: config, log, curves, checkpoints, pictures")->required();
+  app->add_option("--run", arguments->train.run, "run folder: config, log, curves, checkpoints, pictures");
+  app->add_option("--profile", arguments->train.profile,
+                  "time so many of the first steps stage by stage, count and trace one: RUN/profile/ (rank 0)")
+      ->check(CLI::PositiveNumber);
+  app->add_flag("--estimate", arguments->estimate,
+                "print the memory that a rank would take with this config, and end; needs neither --data nor --run");
+  app->add_option("--ranks", arguments->ranks, "with --estimate: of so many ranks (default: those that are started)")
+      ->check(CLI::PositiveNumber);
   app->add_option("--resume", arguments->train.resume,
                   "auto (newest valid checkpoint of --run), never, or a checkpoint or run folder")
       ->capture_default_str();
   app->add_option("overrides", arguments->overrides, "key=value, after the config file");
   return {app, [arguments](dist::Runtime& runtime) {
             auto const config = load_config(arguments->config, arguments->overrides);
+            if (arguments->estimate) return print_estimate(*arguments, runtime, config);
+            if (arguments->ranks > 0) throw ConfigError("--ranks belongs to --estimate; mpirun -n starts ranks");
+            if (arguments->data.empty() || arguments->train.run.empty())
+              throw ConfigError(fmt::format("train needs {} (only --estimate does without), give it",
+                                            arguments->data.empty() ? "--data" : "--run"));
             arguments->train.data = parse_data_folders(arguments->data);
             configure(runtime, config);
             inject_faults_from_environment(runtime.rank());
             runtime.catch_stop_signals();
             log_to_file(arguments->train.run + "/log.txt");
-            return train(runtime, config, arguments->train);
+            return with_memory_advice(config, runtime.size(), on_cpu(config),
+                                      [&] { return train(runtime, config, arguments->train); });
           }};
 }
 

@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include "dist/error.h"
+#include "dist/key_store.h"
 #include "dist/tcp_socket.h"
 #include "tests/dist/collective_cases.h"
 #include "tests/dist/tcp_ranks.h"
@@ -103,6 +104,27 @@ TEST(TcpSocketTest, AMessageArrivesWholeWhateverItsSize) {
   sender.join();
   EXPECT_EQ(received, sent);
   EXPECT_THROW(socket.receive(received.data(), 1), PeerError);
+}
+
+TEST(TcpSocketTest, APortIsOpenOnTheInterfaceThatRanksConnectToAndOnNoOther) {
+  EXPECT_EQ(interface_of("localhost"), "127.0.0.1");
+  EXPECT_EQ(interface_of("127.0.0.1"), "127.0.0.1");
+  EXPECT_EQ(interface_of("192.0.2.7"), "");             // of nobody: an address for documentation
+  EXPECT_EQ(interface_of("no-such-host.invalid"), "");  // so every interface
+  TcpListener const listener("127.0.0.1"), everywhere("");
+  EXPECT_NO_THROW(connect_to("127.0.0.1", listener.port(), 5));
+  EXPECT_THROW(connect_to("127.0.0.2", listener.port(), 0.2), PeerError);  // the same host by another address
+  EXPECT_NO_THROW(connect_to("127.0.0.2", everywhere.port(), 5));
+  EXPECT_THROW(TcpListener("192.0.2.7"), PeerError);
+}
+
+TEST(KeyStoreTest, IsServedOnTheInterfaceOfItsAddressAlone) {
+  auto const store = KeyStore::serve("localhost", 0, "job", 5);
+  auto const other = KeyStore::join("127.0.0.1", store->port(), "job", 5, "rank 0");
+  other->set("key", "value");
+  EXPECT_EQ(store->get("key"), "value");
+  EXPECT_THROW(KeyStore::join("127.0.0.2", store->port(), "job", 0.2, "rank 0"), PeerError);
+  EXPECT_THROW(KeyStore::serve("127.0.0.1", store->port(), "job", 5), PeerError);  // taken
 }
 
 TEST(TcpSocketTest, ThisHostIsReachedByTheNameItIsReachedBy) {

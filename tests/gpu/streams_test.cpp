@@ -67,6 +67,27 @@ TEST(CudaSideStream, WorkBesideDoesNotKeepTheCurrentStream) {
   EXPECT_EQ(x.sum().item<float>(), 32);
 }
 
+TEST(CudaSideStream, UnorderedWorkOvertakesTheCurrentStream) {
+  SideStream side(current_device());
+  auto const pinned = at::ones({16}, at::TensorOptions(at::kFloat).pinned_memory(true));
+  auto x = pinned.to(at::kCUDA).add(0);
+  static_cast<void>(x.sum().item<float>());  // kernels are loaded, and this waits for everything so far
+  keep_busy(1.0);
+  auto const begin = std::chrono::steady_clock::now();
+  at::Tensor copy;
+  {
+    auto const beside = side.unordered_scope();
+    copy = pinned.to(at::kCUDA, /*non_blocking=*/true);
+    EXPECT_EQ(copy.add(0).sum().item<float>(), 16);  // waits for the side stream alone
+  }
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::milliseconds(500));
+  EXPECT_FALSE(is_done());
+  side.join();
+  side.keep_for_current(copy);
+  x.add_(copy);
+  EXPECT_EQ(x.sum().item<float>(), 32);
+}
+
 TEST(CudaStatistics, AreOrderedAfterWhatMadeThemAndBeforeWhatReadsThemWithoutTheHost) {
   StatisticsExchange exchange(nccl_of_one(), 3, current_device());
   auto local = at::zeros({3}, at::TensorOptions(at::kDouble).device(at::kCUDA));

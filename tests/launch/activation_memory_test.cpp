@@ -1,6 +1,10 @@
 #include "benchmarks/memory/activation_memory.h"
 
+#include <fmt/ranges.h>
 #include <gtest/gtest.h>
+
+#include "launch/memory_estimate.h"
+#include "model/activation_bytes.h"
 
 namespace duoflow::launch {
 namespace {
@@ -33,6 +37,86 @@ TEST(ActivationMemoryTest, ViewsOneByOneTakeTheMemoryOfOneHoweverManyThereAre) {
   EXPECT_GT(peak({kTwoSamples, views(4)}), 1.8 * one);
   EXPECT_LT(peak({kTwoSamples, views(4), kOneByOne}), 1.03 * one);
   EXPECT_LT(peak({kTwoSamples, views(12), kOneByOne}), 1.10 * one);
+}
+
+// The prediction that `train --estimate` prints, against the allocator's count.
+TEST(ActivationMemoryTest, IsPredictedWithinATenth) {
+  std::vector<std::vector<std::string>> const cases = {
+      {},
+      {kTwoSamples, views(4)},
+      {kTwoSamples, views(3), "training.freeze_reconstructor_renderer=false"},
+      {kTwoSamples, views(3), "training.use_amp=false"},
+      {kTwoSamples, views(3), "training.use_amp=false", "training.freeze_reconstructor_renderer=false"},
+      {kTwoSamples, "model.transformer.d=256", "model.transformer.editor.n_layer=5"},
+      {kTwoSamples, "model.transformer.n_latent_vectors=320", "model.transformer.decoder_n_layer=1"},
+      {kTwoSamples, "model.image_tokenizer.patch_size=4", "model.transformer.use_qk_norm=false"},
+      {kTwoSamples, views(4), kOneByOne}};
+  for (auto const& overrides : cases) {
+    auto const config = load_config(DUOFLOW_SOURCE_DIR "/configs/quickstart_joint.yaml", overrides);
+    auto const& t = config.training;
+    double const predicted = model::activation_bytes(config.model, {t.batch_size_per_gpu, t.num_target_views, t.render_view_chunk, true,
+                                                                    trains(config, model::Part::renderer), true}).peak();
+    double const counted = static_cast<double>(peak_of_joint_step(config));
+    EXPECT_NEAR(predicted / counted, 1, 0.1) << fmt::format("{}", fmt::join(overrides, " "));
+  }
+}
+
+// Where blocks are run again most of the peak is one block at work, which is not followed tensor by tensor.
+TEST(ActivationMemoryTest, OfRecomputedBlocksIsPredictedWithinAQuarter) {
+  for (auto const& overrides : std::vector<std::vector<std::string>>{
+           {kRecompute}, {kTwoSamples, kRecompute, views(4)}, {kTwoSamples, kRecompute, views(4), kOneByOne}}) {
+    auto const config = load_config(DUOFLOW_SOURCE_DIR "/configs/quickstart_joint.yaml", overrides);
+    auto const& t = config.training;
+    double const predicted = model::activation_bytes(config.model, {t.batch_size_per_gpu, t.num_target_views, t.render_view_chunk}).peak();
+    EXPECT_NEAR(predicted / static_cast<double>(peak_of_joint_step(config)), 1, 0.25) << fmt::format("{}", fmt::join(overrides, " "));
+  }
+}
+
+double bytes_of(MemoryEstimate const& estimate, std::string const& name) {
+  for (auto const& part : estimate.parts)
+    if (part.name.starts_with(name)) return part.device_bytes + part.host_bytes;
+  return -1;
+}
+
+TEST(MemoryEstimateTest, CountsParametersAndSharesMomentsOverTheRanksOfZero) {
+  auto const estimate = [](int ranks, std::vector<std::string> overrides) {
+    return estimate_memory(load_config(DUOFLOW_SOURCE_DIR "/configs/quickstart_joint.yaml", overrides), ranks, true);
+  };
+  auto const config = load_config(DUOFLOW_SOURCE_DIR "/configs/quickstart_joint.yaml", {});
+  auto const model = make_model(config, at::kCPU, false);
+  std::int64_t all = 0, trainable = 0;
+  for (auto const& parameter : model.parameters()) {
+    all += parameter.tensor.numel();
+    if (parameter.tensor.requires_grad()) trainable += parameter.tensor.numel();
+  }
+  auto const one = estimate(1, {});
+  EXPECT_EQ(one.parameters, all);
+  EXPECT_EQ(one.trainable, trainable);
+  double const bytes = 4.0 * static_cast<double>(trainable);
+  EXPECT_EQ(bytes_of(one, "gradients"), bytes);
+  EXPECT_EQ(bytes_of(one, "moments"), 2 * bytes);
+  EXPECT_EQ(bytes_of(estimate(4, {}), "moments"), 2 * bytes);
+  EXPECT_EQ(bytes_of(estimate(4, {"dist.zero=1"}), "moments"), bytes / 2);
+  EXPECT_EQ(bytes_of(estimate(4, {"dist.zero=1", "training.ema_decay=0.99"}), "average"), bytes / 4);
+  EXPECT_EQ(bytes_of(estimate(4, {}), "checkpoint"), 3 * bytes / 4);
+  EXPECT_EQ(bytes_of(estimate(1, {"training.checkpoint_async=false"}), "checkpoint"), 0);
+}
+
+TEST(MemoryEstimateTest, MemoryThatRunsOutIsReportedWithTheTable) {
+  auto const config = load_config(DUOFLOW_SOURCE_DIR "/configs/quickstart_joint.yaml", {});
+  auto const more_than_there_is = [] {
+    static_cast<void>(at::empty({std::int64_t{1} << 60}, at::kByte));
+    return 0;
+  };
+  try {
+    with_memory_advice(config, 1, true, more_than_there_is);
+    FAIL() << "there is more memory than addresses";
+  } catch (std::runtime_error const& error) {
+    for (auto const* text : {"out of memory", "activations", "training.grad_checkpoint_every=1"})
+      EXPECT_NE(std::string(error.what()).find(text), std::string::npos) << error.what();
+  }
+  EXPECT_EQ(with_memory_advice(config, 1, true, [] { return 75; }), 75);
+  EXPECT_THROW(with_memory_advice(config, 1, true, []() -> int { throw ConfigError("another"); }), ConfigError);
 }
 
 }  // namespace

@@ -1,0 +1,69 @@
+#include "model/fused/gated_add.h"
+
+#include <vector>
+
+#include <ATen/ATen.h>
+#include <torch/csrc/autograd/custom_function.h>
+
+#include "model/fused/row_blocks.h"
+#include "model/fused/rows.h"
+
+namespace duoflow::model {
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+char* element_of(at::Tensor const& t, std::int64_t element) {
+  return static_cast<char*>(t.data_ptr()) + element * static_cast<std::int64_t>(t.element_size());
+}
+
+struct GatedAdd : torch::autograd::Function<GatedAdd> {
+  static at::Tensor forward(AutogradContext* context, at::Tensor const& x, at::Tensor const& gate_in, at::Tensor const& y_in) {
+    at::Tensor const gate = gate_in.contiguous(), y = y_in.contiguous(), out = at::empty(y.sizes(), gate.options());
+    std::int64_t const tokens = y.size(1), width = y.size(2);
+    at::Tensor const in = x.stride(2) == 1 ? x : x.contiguous();  // the first tokens of a longer sequence are read in place
+    for_row_blocks(y.size(0), tokens, 0, nullptr, [&](std::int64_t sample, std::int64_t first, std::int64_t end, float*) {
+      std::vector<float> branch(static_cast<std::size_t>(width));
+      for (std::int64_t token = first; token < end; ++token) {
+        std::int64_t const place = (sample * tokens + token) * width;
+        rows::load(element_of(y, place), y.scalar_type(), branch.data(), width);
+        rows::add_product(in.const_data_ptr<float>() + sample * in.stride(0) + token * in.stride(1),
+                          gate.const_data_ptr<float>() + sample * width, branch.data(), out.mutable_data_ptr<float>() + place, width);
+      }
+    });
+    context->save_for_backward({gate, y});
+    return out;
+  }
+
+  static variable_list backward(AutogradContext* context, variable_list gradients) {
+    auto const saved = context->get_saved_variables();
+    at::Tensor const &gate = saved[0], &y = saved[1], g = gradients[0].contiguous();
+    std::int64_t const tokens = y.size(1), width = y.size(2);
+    at::Tensor const dy = at::empty_like(y), dgate = at::empty_like(gate);
+    for_row_blocks(y.size(0), tokens, width, context->needs_input_grad(1) ? dgate.mutable_data_ptr<float>() : nullptr,
+                   [&](std::int64_t sample, std::int64_t first, std::int64_t end, float* sum) {
+                     std::vector<float> branch(static_cast<std::size_t>(width)), out(branch.size());
+                     for (std::int64_t token = first; token < end; ++token) {
+                       std::int64_t const place = (sample * tokens + token) * width;
+                       rows::load(element_of(y, place), y.scalar_type(), branch.data(), width);
+                       rows::add_product_back(g.const_data_ptr<float>() + place, gate.const_data_ptr<float>() + sample * width,
+                                              branch.data(), out.data(), sum, width);
+                       rows::store(out.data(), y.scalar_type(), element_of(dy, place), width);
+                     }
+                   });
+    return {g, context->needs_input_grad(1) ? dgate : at::Tensor(), dy};
+  }
+};
+
+}  // namespace
+
+at::Tensor gated_add_by_aten(at::Tensor const& x, at::Tensor const& gate, at::Tensor const& y) {
+  return at::addcmul(x, gate, y.to(at::kFloat));
+}
+
+at::Tensor gated_add(at::Tensor const& x, at::Tensor const& gate, at::Tensor const& y) {
+  return x.is_cpu() ? GatedAdd::apply(x, gate, y) : gated_add_by_aten(x, gate, y);
+}
+
+}  // namespace duoflow::model

@@ -1,0 +1,85 @@
+"""train --profile: stages that sum to the step, counts that agree with the sizes, a trace; train --estimate."""
+
+import json
+import re
+import unittest
+
+from common import SOURCE, MEASURED, launch, metrics, needs_program, train_arguments
+from refusal import RefusalTest
+
+LATENTS, PATCH, WIDTH, SAMPLES, VIEWS, PATCHES = 8, 8, 32, 12, 2, 4  # of common.CONFIG: 16 x 16 pixels are 4 patches
+
+
+def setUpModule():
+    needs_program()
+
+
+def block_flops(tokens, kept, width):
+    """One transformer block over `tokens`, of which the first `kept` leave it; a multiply-add is two."""
+    keys_and_values = 2 * tokens * width * 2 * width
+    of_each_kept = 2 * width * width + 2 * 2 * tokens * width + 2 * width * width + 2 * 2 * width * 4 * width
+    return keys_and_values + kept * of_each_kept
+
+
+class ProfileTest(RefusalTest):
+    def table(self, run):
+        """{stage: (ms, GFLOP, MB, operators)}"""
+        rows = re.findall(r"^(\S.*?) +([\d.]+) +[\d.]+% +([\d.]+) +[\d.]+ +[\d.]+% +([\d.]+) +(\d+)$", (run / "profile" / "table.txt").read_text(),
+                          re.MULTILINE)
+        return {name: (float(ms), float(flops), float(bytes_), int(operators)) for name, ms, flops, bytes_, operators in rows}
+
+    def test_the_stages_sum_to_the_step_and_their_counts_are_those_of_the_sizes(self):
+        run = self.folder / "profiled"
+        launch(2, *train_arguments("joint", run, "training.train_steps=9"), "--profile", 3)
+        table = self.table(run)
+        parts = {name: row for name, row in table.items() if name != "sum"}
+        for stage in ("data", "batch to device", "editor forward", "renderer forward", "losses", "renderer backward", "editor backward",
+                      "exposed communication", "optimizer", "other"):
+            self.assertIn(stage, parts)
+        for column in range(4):
+            self.assertAlmostEqual(sum(row[column] for row in parts.values()), table["sum"][column], delta=0.02 + 0.0005 * len(parts))
+        sequences = SAMPLES // 2 * VIEWS  # two ranks
+        rendered = sequences * (block_flops(LATENTS + PATCHES, PATCHES, WIDTH) + 2 * PATCHES * (6 * PATCH**2) * WIDTH
+                                + 2 * PATCHES * WIDTH * (3 * PATCH**2))
+        self.assertAlmostEqual(parts["renderer forward"][1], 1e-9 * rendered, delta=6e-4)
+        light = SAMPLES // 2 * 2 * PATCHES
+        blocks = SAMPLES // 2 * (block_flops(LATENTS + 2 * PATCHES, LATENTS + 2 * PATCHES, WIDTH) + block_flops(LATENTS + 2 * PATCHES, LATENTS, WIDTH))
+        conditions = SAMPLES // 2 * (2 * 2 * WIDTH**2 + 2 * 2 * WIDTH * 6 * WIDTH) + light * (2 * 9 * PATCH**2 * WIDTH + 2 * 2 * WIDTH**2)
+        head = SAMPLES // 2 * LATENTS * 2 * WIDTH**2
+        self.assertAlmostEqual(parts["editor forward"][1], 1e-9 * (blocks + conditions + head), delta=6e-4)
+        names = {event.get("name") for event in json.loads((run / "profile" / "trace.json").read_text())["traceEvents"]}
+        self.assertTrue({"editor forward", "optimizer", "aten::mm"} <= names, sorted(map(str, names))[:50])
+
+    def test_profiling_changes_no_number_of_the_run(self):
+        runs = {}
+        for name, options in (("bare", ()), ("watched", ("--profile", 1))):
+            launch(1, *train_arguments("joint", self.folder / name, "training.train_steps=7"), *options)
+            runs[name] = [{key: value for key, value in line.items() if key not in MEASURED} for line in metrics(self.folder / name)]
+        self.assertEqual(runs["bare"], runs["watched"])
+
+    def test_a_run_that_ends_before_its_profile_says_so(self):
+        said = launch(1, *train_arguments("joint", self.folder / "short", "training.train_steps=4"), "--profile", 3)
+        self.assertIn("the run ended before --profile had the steps that it needs", said.err)
+
+    def test_an_estimate_needs_no_data_and_shares_moments_by_zero(self):
+        config = SOURCE / "configs" / "lvsm_256.yaml"
+
+        def moments(*options):
+            said = launch(0, "train", "--estimate", "--config", config, *options, "dist.device=cpu").out
+            self.assertIn("activations", said)
+            return float(re.search(r"^moments, fp32 +([\d.]+)", said, re.MULTILINE)[1])
+
+        whole = moments("--ranks", 8)
+        self.assertGreater(whole, 500)
+        self.assertAlmostEqual(moments("--ranks", 8, "dist.zero=1"), whole / 8, delta=0.1)
+
+    def test_what_train_cannot_do_without_is_named(self):
+        config = SOURCE / "configs" / "quickstart_joint.yaml"
+        self.refuse(["train", "--config", config, "--run", self.folder / "none"], 2, "train needs --data", ranks=0)
+        self.refuse(["train", "--config", config, "--data", self.folder], 2, "train needs --run", ranks=0)
+        self.refuse(["train", "--config", config, "--data", self.folder, "--run", self.folder / "none", "--ranks", 2], 2,
+                    "--ranks belongs to --estimate", ranks=0)
+
+
+if __name__ == "__main__":
+    unittest.main()
