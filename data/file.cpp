@@ -24,6 +24,8 @@ namespace {
 
 // Linux moves at most 0x7ffff000 bytes in one call.
 constexpr std::size_t kMostPerCall = std::size_t{1} << 30;
+// A file with a hole claims any size without filling a disk.
+constexpr std::uint64_t kMostTextBytes = std::uint64_t{4} << 30;
 
 std::string reason() { return std::strerror(errno); }
 
@@ -51,8 +53,13 @@ void sync(std::string const& path, int flags) {
 
 }  // namespace
 
-FileDescriptor::FileDescriptor(std::string const& path) : fd_(::open(path.c_str(), O_RDONLY | O_CLOEXEC)) {
+// Without waiting: nobody may ever write to a pipe of that name.
+FileDescriptor::FileDescriptor(std::string const& path) : fd_(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)) {
   if (fd_ < 0) fail("open", path);
+  struct stat info {};
+  if (::fstat(fd_, &info) == 0 && S_ISREG(info.st_mode)) return;
+  ::close(fd_);
+  throw DataError(fmt::format("cannot read {} (it is no regular file), name a file", path));
 }
 
 FileDescriptor::~FileDescriptor() {
@@ -93,6 +100,9 @@ std::size_t FileDescriptor::read_at(std::uint64_t offset, void* destination, std
 
 std::string read_text(std::string const& path) try {
   FileDescriptor const file(path);
+  if (file.size() > kMostTextBytes)
+    throw DataError(fmt::format("cannot read {} ({} bytes, {} are the most: damaged, or a file with holes), restore it", path, file.size(),
+                                kMostTextBytes));
   std::string text(file.size(), '\0');
   text.resize(file.read_at(0, text.data(), text.size()));
   return text;

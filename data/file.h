@@ -10,7 +10,7 @@ namespace duoflow::data {
 class FileDescriptor {
  public:
   FileDescriptor() = default;
-  explicit FileDescriptor(std::string const& path);  // read-only; DataError if it cannot be opened
+  explicit FileDescriptor(std::string const& path);  // read-only; DataError if it cannot be opened or is no file (a pipe, a folder)
   ~FileDescriptor();
   FileDescriptor(FileDescriptor&& other) noexcept;
   FileDescriptor& operator=(FileDescriptor&& other) noexcept;
@@ -26,7 +26,7 @@ class FileDescriptor {
   int fd_ = -1;
 };
 
-std::string read_text(std::string const& path);  // DataError if it cannot be read
+std::string read_text(std::string const& path);  // DataError if it cannot be read or has more than 4 GiB, which no text or picture has
 // Under a temporary name, synced, renamed, folder synced: readers see the old text or the new one.
 void write_atomically(std::string const& path, std::string const& text);
 // The last three steps alone, for a file written by a library.

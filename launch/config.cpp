@@ -12,6 +12,7 @@
 #include <fmt/ranges.h>
 #include <yaml-cpp/yaml.h>
 
+#include "launch/config_leaves.h"
 #include "launch/config_validation.h"
 #include "model/edit_distance.h"
 
@@ -35,27 +36,6 @@ std::string const kWeighting = "model.transformer.editor.flow_matching.weighting
 std::string const kNormalizeLosses = "model.transformer.editor.flow_matching.normalize_losses";
 
 enum class WrittenBy { user, duoflow };
-
-struct Leaf {
-  std::string spelling;  // the key as the user wrote it
-  YAML::Node value;
-  std::string where;
-};
-
-void collect_leaves(YAML::Node const& node, std::string const& prefix, std::string const& origin,
-                    std::vector<Leaf>& leaves) {
-  std::set<std::string> names;
-  for (auto const& item : node) {
-    auto const name = item.first.as<std::string>();
-    auto const key = prefix.empty() ? name : prefix + "." + name;
-    auto const where = fmt::format("{}:{}", origin, item.first.Mark().line + 1);
-    if (!names.insert(name).second) throw ConfigError(fmt::format("{}: {} is there twice; keep one", where, key));
-    if (item.second.IsMap())
-      collect_leaves(item.second, key, origin, leaves);
-    else
-      leaves.push_back({key, item.second, where});
-  }
-}
 
 std::string const* unused_reason(std::string const& key) {
   for (auto const& [pattern, reason] : unused_keys()) {
@@ -323,6 +303,8 @@ void resolve(Config& c, std::set<std::string> const& overridden, WrittenBy write
 }  // namespace
 
 std::string nearest_key(std::string const& key) {
+  constexpr std::size_t longest = 200;  // the comparison takes the product of two lengths
+  if (key.size() > longest) return nearest_key(key.substr(0, longest));
   Config scratch;
   std::string best;
   std::size_t best_distance = std::numeric_limits<std::size_t>::max();
@@ -346,18 +328,7 @@ Config parse(std::string const& yaml, std::string const& origin, std::vector<std
              WrittenBy writer) {
   Config config;
   Loader loader(config);
-  std::vector<Leaf> leaves;
-  try {
-    auto const root = YAML::Load(yaml);
-    if (root.IsDefined() && !root.IsNull()) {
-      if (!root.IsMap())
-        throw ConfigError(fmt::format("{}: not a YAML mapping (a config is `key: value` lines)", origin));
-      collect_leaves(root, "", origin, leaves);
-    }
-  } catch (YAML::Exception const& error) {
-    throw ConfigError(fmt::format("{}: not valid YAML ({}); correct that line", origin, error.what()));
-  }
-  for (auto const& leaf : leaves) loader.apply(leaf);
+  for (auto const& leaf : read_leaves(yaml, origin)) loader.apply(leaf);
   loader.end_source();
   for (auto const& text : overrides) {
     auto const equals = text.find('=');
@@ -389,8 +360,10 @@ Config parse_stored_config(std::string const& yaml, std::string const& origin,
 }
 
 Config load_config(std::string const& path, std::vector<std::string> const& overrides) {
-  std::ifstream file(path);
-  if (!file || !std::filesystem::is_regular_file(path))
+  std::error_code ignored;
+  bool const is_file = std::filesystem::is_regular_file(path, ignored);  // first: opening a pipe waits for a writer
+  std::ifstream file(is_file ? path : std::string());
+  if (!file)
     throw ConfigError(fmt::format(
         "config {} cannot be read (missing, no file, or no permission); give an existing file with --config", path));
   std::stringstream text;

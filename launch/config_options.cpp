@@ -30,6 +30,8 @@ std::pair<std::int64_t, std::int64_t> parse_range(std::string const& part, std::
   return {first, last};
 }
 
+constexpr std::int64_t kMostFrames = 1'000'000;  // of one range: a scene has a few hundred
+
 }  // namespace
 
 std::vector<std::int64_t> parse_frames(std::string const& text, std::string const& key) {
@@ -37,6 +39,8 @@ std::vector<std::int64_t> parse_frames(std::string const& text, std::string cons
   std::stringstream stream(text);
   for (std::string part; std::getline(stream, part, ',');) {
     auto const [first, last] = parse_range(part, key, text, "frame", "0,4,8-11");
+    if (last - first >= kMostFrames)
+      throw ConfigError(fmt::format("{} = {} (range {} has more than {} frames)", key, text, part, kMostFrames));
     for (auto frame = first; frame <= last; ++frame) frames.push_back(frame);
   }
   return frames;

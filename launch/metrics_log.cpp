@@ -47,7 +47,8 @@ KeptLines lines_through(std::string_view text, std::int64_t last_step) {
 
 void drop_lines_beyond(std::filesystem::path const& path, std::int64_t last_step) {
   if (!std::filesystem::is_regular_file(path)) return;
-  auto const text = dist::read_text_file(path.string());
+  constexpr std::uint64_t most_bytes = std::uint64_t{1} << 34;  // 30 million lines
+  auto const text = dist::read_text_file(path.string(), most_bytes);
   auto const kept = lines_through(text, last_step);
   if (kept.text == text) return;
   dist::replace_text_file(path.string(), path.string() + ".tmp", kept.text);

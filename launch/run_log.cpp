@@ -153,7 +153,8 @@ double RunLog::best_evaluation() const {
   if (!state_ || !state_->evaluations) return best;
   std::ifstream file(state_->run + "/evaluation.jsonl");
   for (std::string line; std::getline(file, line);) {
-    auto const json = nlohmann::json::parse(line);
+    auto json = nlohmann::json::parse(line, nullptr, false);
+    if (!json.is_object()) continue;  // cut short by a crash
     auto const& value = json["psnr_masked"].is_null() ? json["psnr"] : json["psnr_masked"];
     if (value.is_number()) best = std::max(best, value.get<double>());
   }

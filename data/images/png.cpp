@@ -78,6 +78,10 @@ std::uint8_t* inflate(std::vector<PngChunk> const& chunks, std::size_t size) {
     joined += chunk.data;
     packed = joined;
   }
+  constexpr std::size_t kMostUnpacking = 1032;  // what deflate can at most: https://zlib.net/zlib_tech.html
+  if (size / kMostUnpacking > packed.size()) {
+    throw DataError(fmt::format("altered: its {} compressed bytes cannot hold the picture's {}", packed.size(), size));
+  }
   thread_local std::vector<std::uint8_t> rows;
   rows.resize(size);
   thread_local std::unique_ptr<libdeflate_decompressor, void (*)(libdeflate_decompressor*)> const inflater(libdeflate_alloc_decompressor(),

@@ -1,7 +1,6 @@
 #include "data/ingest/ingest_lvsm.h"
 
 #include <algorithm>
-#include <array>
 #include <cctype>
 #include <cmath>
 #include <cstddef>
@@ -253,16 +252,6 @@ void write_shards(std::vector<ShardPlan> const& plans, ShardFormat const& format
 }
 
 }  // namespace
-
-std::pair<std::string, std::string> split_scene_name(std::string const& scene) {
-  static constexpr std::array<std::string_view, 7> tags{"_white_env_", "_env_", "_white_pl_", "_rgb_pl_", "_multi_pl_", "_area_", "_combined_"};
-  for (std::string_view const tag : tags) {
-    if (auto const at = scene.rfind(tag); at != std::string::npos) { return {scene.substr(0, at), scene.substr(at + 1)}; }
-  }
-  auto const at = scene.rfind('_');
-  if (at == std::string::npos) { return {scene, ""}; }
-  return {scene.substr(0, at), scene.substr(at + 1)};
-}
 
 std::string base_light(std::string const& light) {
   auto const tag = light.rfind("env_");

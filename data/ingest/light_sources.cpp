@@ -10,6 +10,7 @@
 
 #include "data/error.h"
 #include "data/ingest/scene_list.h"
+#include "data/json_text.h"
 
 namespace duoflow::data {
 namespace {
@@ -19,8 +20,8 @@ using nlohmann::json;
 
 json parse_file(SourceFiles const& files, std::string const& path) {
   try {
-    return json::parse(files.read(path));
-  } catch (json::exception const& error) {
+    return parse_json(files.read(path));
+  } catch (DataError const& error) {
     throw DataError(fmt::format("{} cannot be read ({})", path, error.what()));
   }
 }
@@ -79,7 +80,7 @@ LightSource LightSources::from_entry(json const& entry, std::string const& where
   if (!finite) { throw DataError(fmt::format("{} has strength {} and rotation_euler {} (finite numbers, a positive strength are needed)", where, out.strength, out.rotation_euler)); }
   // The file it names, here or where it was; else the same name in the folder of maps, whichever of the two formats.
   fs::path const named = remapped(name, remaps_);
-  for (fs::path const& path : {fs::path(envmaps_) / named, fs::path(envmaps_) / named.filename()}) {
+  for (fs::path const& path : {fs::path(envmaps_) / (climbs(named.string()) ? named.filename() : named), fs::path(envmaps_) / named.filename()}) {
     if (files_.is_file(path.string())) {
       out.file = path.string();
       return out;

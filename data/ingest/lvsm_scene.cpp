@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <filesystem>
 #include <limits>
+#include <string_view>
 #include <tuple>
 
 #include <fmt/format.h>
@@ -12,6 +13,7 @@
 
 #include "data/cameras.h"
 #include "data/error.h"
+#include "data/json_text.h"
 #include "data/ingest/scene_list.h"
 #include "data/shards/shard_schema.h"
 
@@ -24,19 +26,26 @@ using nlohmann::json;
 // JSON knows no NaN, but Python writes it: null stands for it here.
 double number_of(json const& value) { return value.is_null() ? std::numeric_limits<double>::quiet_NaN() : value.get<double>(); }
 
-// Metadata, with NaN and Infinity (outside of strings) read as null.
-json parse_metadata(std::string text) {
+// Metadata, with NaN and Infinity (outside of strings) read as null. DataError with the reason alone.
+json parse_metadata(std::string_view text) {
+  static constexpr std::array<std::string_view, 3> kWords{"-Infinity", "Infinity", "NaN"};
+  std::string strict;
+  strict.reserve(text.size());
   bool quoted = false;
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    if (text[i] == '"' && (i == 0 || text[i - 1] != '\\')) { quoted = !quoted; }
-    for (std::string const word : {"-Infinity", "Infinity", "NaN"}) {
-      if (!quoted && (text[i] == 'N' || text[i] == 'I' || text[i] == '-') && text.compare(i, word.size(), word) == 0) {
-        text.replace(i, word.size(), "null");
-        break;
-      }
-    }
+  while (!text.empty()) {
+    auto const* const word = quoted ? kWords.end() : std::find_if(kWords.begin(), kWords.end(), [&](auto candidate) { return text.starts_with(candidate); });
+    std::size_t const taken = word != kWords.end() ? word->size() : quoted && text[0] == '\\' && text.size() > 1 ? 2 : 1;  // an escape is no quote
+    if (text[0] == '"') { quoted = !quoted; }
+    strict += word != kWords.end() ? "null" : text.substr(0, taken);
+    text.remove_prefix(taken);
   }
-  return json::parse(text);
+  return parse_json(strict);
+}
+
+// A path of the metadata, relative to `root` unless it is absolute, as the format has it. DataError for a relative one that climbs out.
+std::string inside(std::string const& root, std::string const& path) {
+  if (climbs(path)) { throw DataError(fmt::format("{} leads out of the scene's folder {} (relative paths must stay in it)", path, root)); }
+  return (fs::path(root) / path).string();
 }
 
 // The numbers of w2c, 3 or 4 rows of 4. DataError saying what is there instead.
@@ -142,10 +151,11 @@ void warn_of_equal_cameras(LvsmScene& scene) {
 
 void read_frame(LvsmScene& scene, std::int64_t index, json const& source, SourceFiles const& files, Remaps const& remaps) {
   LvsmFrame& frame = scene.frames.emplace_back();
-  if (source.is_object() && source.contains("image_path") && source["image_path"].is_string()) {
-    frame.image = located(files, (fs::path(scene.root) / remapped(source["image_path"].get<std::string>(), remaps)).string(), scene.root);
-  } else {
-    scene.report(index, "it has no image_path");
+  try {
+    if (!source.is_object() || !source.contains("image_path") || !source["image_path"].is_string()) { throw DataError("it has no image_path"); }
+    frame.image = located(files, inside(scene.root, remapped(source["image_path"].get<std::string>(), remaps)), scene.root);
+  } catch (DataError const& error) {
+    scene.report(index, error.what());
   }
   if (!scene.source) {
     auto const map = [&](char const* kind) { return (fs::path(scene.root) / "envmaps" / scene.name / fmt::format("{:05d}_{}.png", index, kind)).string(); };
@@ -167,6 +177,10 @@ LvsmScene read_lvsm_scene(SourceFiles const& files, ListedScene const& listed, R
   std::string const& path = listed.path;
   LvsmScene scene;
   scene.name = fs::path(path).stem().string();
+  if (scene.name.empty() || scene.name == "." || scene.name == "..") {
+    scene.report(-1, fmt::format("metadata {} gives it no name (the file's without .json), rename it", path));
+    return scene;
+  }
   scene.root = fs::path(path).parent_path().parent_path().string();
   std::tie(scene.object, scene.light) = split_scene_name(scene.name);
   std::size_t const longest = std::max(scene.object.size(), scene.light.size());

@@ -1,9 +1,11 @@
 #include "data/ingest/scene_list.h"
 
+#include <array>
 #include <cstddef>
 #include <filesystem>
 #include <set>
 #include <sstream>
+#include <string_view>
 
 #include <fmt/format.h>
 
@@ -27,6 +29,10 @@ void add_list(SourceFiles const& files, std::string const& list, IngestOptions c
     auto const first = line.find_first_not_of(" \t\r");
     if (first == std::string::npos) { continue; }
     line = line.substr(first, line.find_last_not_of(" \t\r") + 1 - first);
+    // A list of a folder may name what lies beside it; an archive is closed.
+    if (files.in_archive(list) && climbs(line)) {
+      throw DataError(fmt::format("{} names {} (which leads out of the archive), correct the list", list, line));
+    }
     out.push_back({located(files, (fs::path(folder) / remapped(line, options.remaps)).lexically_normal().string(), folder), folder});
   }
 }
@@ -57,6 +63,16 @@ std::size_t add_folder(SourceFiles const& files, std::string const& folder, int 
 
 }  // namespace
 
+std::pair<std::string, std::string> split_scene_name(std::string const& scene) {
+  static constexpr std::array<std::string_view, 7> tags{"_white_env_", "_env_", "_white_pl_", "_rgb_pl_", "_multi_pl_", "_area_", "_combined_"};
+  for (std::string_view const tag : tags) {
+    if (auto const at = scene.rfind(tag); at != std::string::npos) { return {scene.substr(0, at), scene.substr(at + 1)}; }
+  }
+  auto const at = scene.rfind('_');
+  if (at == std::string::npos) { return {scene, ""}; }
+  return {scene.substr(0, at), scene.substr(at + 1)};
+}
+
 std::string remapped(std::string const& path, Remaps const& remaps) {
   std::string const normal = without_slash(path);
   for (auto const& [from, to] : remaps) {
@@ -66,6 +82,11 @@ std::string remapped(std::string const& path, Remaps const& remaps) {
     if (normal.compare(0, folder.size(), folder) == 0) { return (fs::path(to) / normal.substr(folder.size())).string(); }
   }
   return path;
+}
+
+bool climbs(std::string const& path) {
+  fs::path const normal = fs::path(path).lexically_normal();
+  return normal.is_relative() && !normal.empty() && *normal.begin() == "..";
 }
 
 std::string located(SourceFiles const& files, std::string const& path, std::string const& near) {

@@ -12,6 +12,7 @@ namespace duoflow::data {
 
 // The first pair whose OLD is the path or a folder above it, applied; the path itself when none is.
 std::string remapped(std::string const& path, Remaps const& remaps);
+bool climbs(std::string const& path);  // relative, and leads out of where it starts ("../x")
 // PATH itself when it is there; in an archive, which no path of another machine can name, the member with the longest same tail.
 std::string located(SourceFiles const& files, std::string const& path, std::string const& near);
 

@@ -16,6 +16,7 @@ namespace duoflow::data {
 namespace {
 
 constexpr std::size_t kBlock = 512;
+constexpr std::uint64_t kMostHeaderBytes = std::uint64_t{1} << 20;  // of a pax header or a long name
 using Block = std::array<char, kBlock>;
 
 std::string_view field(Block const& block, std::size_t at, std::size_t size) {
@@ -130,6 +131,9 @@ void TarIndex::scan() {
       throw DataError(fmt::format("{} is cut short (member '{}' needs {} bytes at {}, the file has {}), copy it again", path_, name, bytes, data, size));
     }
     auto const text = [&] {
+      if (bytes > kMostHeaderBytes) {
+        throw DataError(fmt::format("{} has {} bytes of header at byte {} ({} are the most), pack it again", path_, bytes, at, kMostHeaderBytes));
+      }
       std::string out(bytes, '\0');
       out.resize(file_.read_at(data, out.data(), out.size()));
       return out;

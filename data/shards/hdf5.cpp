@@ -1,10 +1,12 @@
 #include "data/shards/hdf5.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <filesystem>
 #include <utility>
 
 #include "data/error.h"
@@ -49,9 +51,51 @@ void write_raw_attribute(hid_t object, char const* name, hid_t type, hid_t space
 
 Handle scalar() { return {check(H5Screate(H5S_SCALAR), "H5Screate", "memory"), &H5Sclose}; }
 
+constexpr std::uint64_t kMostAttributeBytes = std::uint64_t{1} << 20;
+constexpr std::uint64_t kMostRowBytes = std::uint64_t{1} << 31, kMostUnpacking = std::uint64_t{1} << 16;
+
 Handle find_attribute(hid_t object, char const* name) {
   if (check(H5Aexists(object, name), "H5Aexists", name) == 0) return {};
   return {check(H5Aopen(object, name, H5P_DEFAULT), "H5Aopen", name), &H5Aclose};
+}
+
+// How many values it has: the library writes all of them to wherever it is asked to read one.
+std::uint64_t values_of(hid_t attribute, char const* name) {
+  Handle const space(check(H5Aget_space(attribute), "H5Aget_space", name), &H5Sclose);
+  auto const count = static_cast<std::uint64_t>(check(H5Sget_simple_extent_npoints(space.get()), "H5Sget_simple_extent_npoints", name));
+  if (count > kMostAttributeBytes / sizeof(double))
+    throw DataError(fmt::format("attribute {} has {} values (damaged), make the shard again", name, count));
+  return count;
+}
+
+// Links into other files are not followed: a shard is one file.
+herr_t refuse_link(char const*, char const*, char const*, char const*, unsigned*, hid_t, void*) { return -1; }
+
+bool is_inside(std::filesystem::path const& file, std::filesystem::path const& folder) {
+  std::error_code error;
+  auto const there = std::filesystem::weakly_canonical(std::filesystem::absolute(file), error).parent_path();
+  return !error && std::mismatch(folder.begin(), folder.end(), there.begin(), there.end()).first == folder.end();
+}
+
+// The other files that hold bytes of a dataset of a file in `folder`, as the library looks for them.
+std::vector<std::filesystem::path> other_files(hid_t creation, std::filesystem::path const& folder, std::string const& where) {
+  std::vector<std::filesystem::path> files;
+  std::array<char, 4096> name{};
+  if (auto const count = H5Pget_external_count(creation); count > 0)
+    for (unsigned i = 0; i < static_cast<unsigned>(count); ++i) {
+      off_t offset = 0;
+      hsize_t bytes = 0;
+      check(H5Pget_external(creation, i, name.size() - 1, name.data(), &offset, &bytes), "H5Pget_external", where);
+      files.emplace_back(name.data());
+    }
+  if (H5Pget_layout(creation) != H5D_VIRTUAL) return files;
+  std::size_t count = 0;
+  check(H5Pget_virtual_count(creation, &count), "H5Pget_virtual_count", where);
+  for (std::size_t i = 0; i < count; ++i) {
+    check(H5Pget_virtual_filename(creation, i, name.data(), name.size() - 1), "H5Pget_virtual_filename", where);
+    if (std::string const file = name.data(); file != ".") files.push_back(folder / file);  // ".": itself
+  }
+  return files;
 }
 
 }  // namespace
@@ -143,11 +187,42 @@ Handle space_of(std::vector<std::int64_t> const& shape) {
   return {check(H5Screate_simple(static_cast<int>(dims.size()), dims.data(), nullptr), "H5Screate_simple", "memory"), &H5Sclose};
 }
 
+Handle open_dataset(hid_t file, std::string const& name, std::string const& path) {
+  auto const held = lock();
+  auto const where = path + ":" + name;
+  Handle const access(check(H5Pcreate(H5P_DATASET_ACCESS), "H5Pcreate", "memory"), &H5Pclose);
+  check(H5Pset_elink_cb(access.get(), &refuse_link, nullptr), "H5Pset_elink_cb", where);
+  Handle dataset(check(H5Dopen2(file, name.c_str(), access.get()), "H5Dopen2", where), &H5Dclose);
+  Handle const creation(check(H5Dget_create_plist(dataset.get()), "H5Dget_create_plist", where), &H5Pclose);
+  std::error_code ignored;
+  auto const folder = std::filesystem::weakly_canonical(std::filesystem::absolute(path), ignored).parent_path();
+  for (auto const& other : other_files(creation.get(), folder, where))
+    if (!is_inside(other, folder) || !std::filesystem::is_regular_file(other, ignored))
+      throw DataError(fmt::format("{}: its bytes are in {} (no file in the shard's folder, and a shard must not reach out of it), copy the dataset "
+                                  "into one file (h5repack)",
+                                  where, other.string()));
+  return dataset;
+}
+
+void require_plausible(std::vector<std::int64_t> const& shape, std::size_t bytes, std::uint64_t file_bytes, std::string const& where) {
+  std::uint64_t row = bytes, all = 0;
+  bool counted = true;
+  for (std::size_t axis = 1; axis < shape.size(); ++axis)
+    counted = counted && !__builtin_mul_overflow(row, static_cast<std::uint64_t>(std::max<std::int64_t>(1, shape[axis])), &row);
+  auto const rows = shape.empty() ? std::uint64_t{1} : static_cast<std::uint64_t>(shape[0]);
+  counted = counted && row <= kMostRowBytes && !__builtin_mul_overflow(row, rows, &all);
+  if (!counted || all / kMostUnpacking > file_bytes)
+    throw DataError(fmt::format("{} has shape [{}] (more than its file of {} bytes can hold: it is damaged), make it again", where,
+                                fmt::join(shape, ","), file_bytes));
+}
+
 std::vector<std::int64_t> shape_of(hid_t space) {
   auto const held = lock();
   auto const axes = check(H5Sget_simple_extent_ndims(space), "H5Sget_simple_extent_ndims", "memory");
   std::vector<hsize_t> dims(static_cast<std::size_t>(axes));
   check(H5Sget_simple_extent_dims(space, dims.data(), nullptr), "H5Sget_simple_extent_dims", "memory");
+  if (std::any_of(dims.begin(), dims.end(), [](hsize_t size) { return size > hsize_t{1} << 62; }))
+    throw DataError(fmt::format("a dataset has shape [{}] (no file holds that: it is damaged), make it again", fmt::join(dims, ",")));
   return {dims.begin(), dims.end()};
 }
 
@@ -183,6 +258,8 @@ std::optional<std::string> read_text_attribute(hid_t object, char const* name) {
   if (!attribute.open()) return std::nullopt;
   Handle const type(check(H5Aget_type(attribute.get()), "H5Aget_type", name), &H5Tclose);
   if (H5Tget_class(type.get()) != H5T_STRING) throw DataError(fmt::format("attribute {} is not text, make the shard again", name));
+  if (values_of(attribute.get(), name) != 1 || H5Tget_size(type.get()) > kMostAttributeBytes)
+    throw DataError(fmt::format("attribute {} is not one text of at most {} bytes, make the shard again", name, kMostAttributeBytes));
   if (H5Tis_variable_str(type.get()) > 0) {
     char* text = nullptr;
     check(H5Aread(attribute.get(), type.get(), &text), "H5Aread", name);
@@ -201,8 +278,7 @@ std::optional<std::int64_t> read_integer_attribute(hid_t object, char const* nam
   auto const attribute = find_attribute(object, name);
   if (!attribute.open()) return std::nullopt;
   std::int64_t number = 0;
-  Handle const space(check(H5Aget_space(attribute.get()), "H5Aget_space", name), &H5Sclose);
-  if (H5Sget_simple_extent_npoints(space.get()) != 1)
+  if (values_of(attribute.get(), name) != 1)
     throw DataError(fmt::format("attribute {} is not one number, make the shard again", name));
   check(H5Aread(attribute.get(), H5T_NATIVE_INT64, &number), "H5Aread", name);
   return number;
@@ -212,8 +288,7 @@ std::vector<float> read_float_attribute(hid_t object, char const* name) {
   auto const held = lock();
   auto const attribute = find_attribute(object, name);
   if (!attribute.open()) return {};
-  Handle const space(check(H5Aget_space(attribute.get()), "H5Aget_space", name), &H5Sclose);
-  std::vector<float> numbers(static_cast<std::size_t>(H5Sget_simple_extent_npoints(space.get())));
+  std::vector<float> numbers(values_of(attribute.get(), name));
   check(H5Aread(attribute.get(), H5T_NATIVE_FLOAT, numbers.data()), "H5Aread", name);
   return numbers;
 }

@@ -43,6 +43,11 @@ Result check(Result result, char const* doing, std::string const& where);
 
 Handle create_file(std::string const& path);  // truncates
 Handle open_file(std::string const& path);    // read-only, without file locks (they fail on many network file systems)
+// Not through links into other files; DataError when it has bytes in files outside the folder of `path`.
+Handle open_dataset(hid_t file, std::string const& name, std::string const& path);
+// DataError unless the numbers of `bytes` bytes each fit 63 bits, a row 2 GiB, and all of them 65536 times the file's bytes (of
+// unwritten or compressed chunks a file declares any size).
+void require_plausible(std::vector<std::int64_t> const& shape, std::size_t bytes, std::uint64_t file_bytes, std::string const& where);
 
 Handle type_of(DType dtype);  // little-endian
 struct StoredType {
@@ -52,14 +57,14 @@ struct StoredType {
 std::optional<StoredType> recognise(hid_t type);  // nullopt: no type of the schema
 
 Handle space_of(std::vector<std::int64_t> const& shape);
-std::vector<std::int64_t> shape_of(hid_t space);
+std::vector<std::int64_t> shape_of(hid_t space);  // DataError for a size beyond 63 bits
 // Selects rows [first, first+rows) of a dataset's space.
 void select_rows(hid_t space, std::vector<std::int64_t> const& shape, std::int64_t first, std::int64_t rows);
 
 void write_attribute(hid_t object, char const* name, std::string const& text);
 void write_attribute(hid_t object, char const* name, std::int64_t number);
 void write_attribute(hid_t object, char const* name, std::vector<float> const& numbers);
-// nullopt: no such attribute.
+// nullopt: no such attribute. DataError: of another form, or larger than any of ours (1 MiB).
 std::optional<std::string> read_text_attribute(hid_t object, char const* name);
 std::optional<std::int64_t> read_integer_attribute(hid_t object, char const* name);
 std::vector<float> read_float_attribute(hid_t object, char const* name);  // empty: no such attribute

@@ -16,6 +16,7 @@
 
 #include "data/error.h"
 #include "data/file.h"
+#include "data/json_text.h"
 #include "data/parallel.h"
 #include "data/shards/shard_layout.h"
 #include "data/shards/shard_scan.h"
@@ -131,7 +132,9 @@ DatasetIndex dataset_from_json(std::string const& name, Json const& json, RowHas
   if (dataset.spec.shape.empty()) throw Nonsense(fmt::format("dataset {} has no shape", name));
   dataset.offset = static_cast<std::uint64_t>(count_from_json(json.at("offset"), "an offset"));
   dataset.raw = json.at("raw").get<bool>();
-  dataset.row_xxh3 = std::move(lists.at(static_cast<std::size_t>(count_from_json(json.at("row_xxh3"), "row_xxh3"))));
+  auto const list = static_cast<std::size_t>(count_from_json(json.at("row_xxh3"), "row_xxh3"));
+  if (list >= lists.size()) throw Nonsense(fmt::format("dataset {} has the number {} for its row_xxh3", name, list));
+  dataset.row_xxh3 = std::move(lists[list]);
   if (static_cast<std::int64_t>(dataset.row_xxh3.size()) != dataset.spec.rows())
     throw Nonsense(fmt::format("dataset {} has {} row hashes for {} rows", name, dataset.row_xxh3.size(), dataset.spec.rows()));
   return dataset;
@@ -148,12 +151,16 @@ ShardInfo shard_from_json(Json const& json, RowHashLists& lists) {
   if (json.contains("rest_xxh3")) shard.rest_xxh3 = hex16(hash_from_hex(json.at("rest_xxh3").get<std::string>()));
   auto const& attributes = json.at("attributes");
   shard.attributes = {attributes.at("producer"), attributes.at("latent_mean"), attributes.at("latent_std"), attributes.at("note")};
+  for (auto const* numbers : {&shard.attributes.latent_mean, &shard.attributes.latent_std})
+    if (!std::all_of(numbers->begin(), numbers->end(), [](float x) { return std::isfinite(x); }))
+      throw Nonsense(fmt::format("shard {} has latent statistics that are not finite", shard.file));
   for (auto const& [name, dataset] : json.at("datasets").items()) shard.datasets[name] = dataset_from_json(name, dataset, lists);
   return shard;
 }
 
 void require_version(Json const& json, std::string const& path) {
-  auto const version = json.at("schema_version").get<std::int64_t>();
+  if (!json.is_object()) throw Nonsense("it is no JSON object");
+  auto const version = count_from_json(json.at("schema_version"), "schema_version");
   if (version < 1 || version > kSchemaVersion)
     throw DataError(fmt::format("{} has schema version {} (this program reads up to {}), use a newer program or make the data again", path,
                                 version, kSchemaVersion));
@@ -174,9 +181,15 @@ std::optional<std::string> own_hash(std::string_view text) {
   return hash;
 }
 
+Json understood(std::string const& text, std::string const& path) try {
+  return parse_json(text);
+} catch (DataError const& error) {
+  throw DataError(fmt::format("{} cannot be understood ({}), restore it or write it again", path, error.what()));
+}
+
 // Altered (an error), or the same JSON in the form of another tool (spaces, order): that one brought into our form.
 std::string rewritten(std::string const& text, std::string const& path) {
-  auto json = Json::parse(text);
+  auto json = understood(text, path);
   require_version(json, path);
   auto own = json.dump();
   if (own_hash(own)) return own;
@@ -185,13 +198,6 @@ std::string rewritten(std::string const& text, std::string const& path) {
   auto const body = json.dump();
   throw DataError(fmt::format("{} is altered (hash {} expected, {} found), restore it or write it again", path, expected,
                               xxh3_hex(body.data(), body.size())));
-}
-
-// The parser quotes what it stumbled over, which may be anything.
-std::string printable(std::string text) {
-  std::replace_if(
-      text.begin(), text.end(), [](char c) { return c < ' ' || c > '~'; }, '?');
-  return text;
 }
 
 void fill_manifest(Manifest& manifest, Json const& json, RowHashLists& lists) try {
@@ -223,16 +229,15 @@ Manifest read_manifest(std::string const& directory) {
     RowHashLists lists;
     auto rest = take_out_hashes(text, lists);
     if (rest.ends_with('\n')) rest.pop_back();
-    auto const json = Json::parse(rest);
+    auto const json = understood(rest, path);
     require_version(json, path);
-    // A key given twice would be read as one of the two.
-    if (json.dump() != rest) throw Nonsense("a key is given twice, or a number is not as this program writes it");
+    if (json.dump() != rest) throw Nonsense("it is not as this program writes it, though its hash says so");
     Manifest manifest{.kind = ShardKind::scene, .shards = {}, .xxh3 = json.at("xxh3")};
     fill_manifest(manifest, json, lists);
     for (auto const& shard : manifest.shards) require_sound(shard, directory + "/" + shard.file);
     return manifest;
   } catch (Json::exception const& error) {
-    throw DataError(fmt::format("{} cannot be understood ({}), restore it or write it again", path, printable(error.what())));
+    throw DataError(fmt::format("{} cannot be understood ({}), restore it or write it again", path, error.what()));
   } catch (Nonsense const& error) {
     throw DataError(fmt::format("{} makes no sense ({}), write it again", path, error.what()));
   }

@@ -60,14 +60,19 @@ bool offset_is_right(FileDescriptor const& bytes, LibraryRows& library, DatasetI
   return true;
 }
 
+// The schema's type that a dataset has; nothing where it has none.
+std::optional<h5::StoredType> stored_type(hid_t dataset, hid_t type) {
+  auto const stored = h5::recognise(type);
+  return !stored && marked_bfloat16(dataset, type) ? h5::StoredType{DType::bf16, true} : stored;
+}
+
 DatasetIndex describe(h5::Handle const& file, std::string const& path, std::string const& name, FileDescriptor const& bytes,
                       LibraryRows& library) {
   auto const where = path + ":" + name;
-  h5::Handle const dataset(h5::check(H5Dopen2(file.get(), name.c_str(), H5P_DEFAULT), "H5Dopen2", where), &H5Dclose);
+  auto const dataset = h5::open_dataset(file.get(), name, path);
   h5::Handle const type(h5::check(H5Dget_type(dataset.get()), "H5Dget_type", where), &H5Tclose);
   h5::Handle const space(h5::check(H5Dget_space(dataset.get()), "H5Dget_space", where), &H5Sclose);
-  auto stored = h5::recognise(type.get());
-  if (!stored && marked_bfloat16(dataset.get(), type.get())) stored = h5::StoredType{DType::bf16, true};
+  auto const stored = stored_type(dataset.get(), type.get());
   DatasetIndex result;
   result.spec.name = name;
   result.spec.shape = h5::shape_of(space.get());
@@ -75,6 +80,7 @@ DatasetIndex describe(h5::Handle const& file, std::string const& path, std::stri
     throw DataError(fmt::format("{}: dataset {} is none of the schema's types (u8, i64, f16, bf16, f32, names of {} bytes), convert it",
                                 path, name, kNameBytes));
   result.spec.dtype = stored->dtype;
+  h5::require_plausible(result.spec.shape, byte_size(stored->dtype), bytes.size(), where);
   if (result.spec.shape.empty() || result.spec.row_bytes() == 0)
     throw DataError(fmt::format("{}: dataset {} has shape [{}] (rows of some size needed), give it one", path, name,
                                 fmt::join(result.spec.shape, ",")));
@@ -118,20 +124,20 @@ ShardLayout read_layout(std::string const& path) try {
   throw DataError(fmt::format("cannot read {} ({}), check the disk", path, error.what()));
 }
 
-LibraryRows::LibraryRows(std::string const& path) : path_(path), file_(h5::open_file(path)) {}
+LibraryRows::LibraryRows(std::string const& path) : path_(path), file_bytes_(FileDescriptor(path).size()), file_(h5::open_file(path)) {}
 
 std::string LibraryRows::obstacle(std::string const& name) {
   auto const held = h5::lock();
   auto const where = path_ + ":" + name;
-  auto const& dataset = open(name, where);
+  auto const& dataset = open(name);
   h5::Handle const stored(h5::check(H5Dget_type(dataset.get()), "H5Dget_type", where), &H5Tclose);
   auto const found = data::obstacle(dataset.get(), in_host_order(h5::recognise(stored.get())), where);
   return found.empty() ? "the manifest says so" : found;
 }
 
-h5::Handle const& LibraryRows::open(std::string const& name, std::string const& where) {
+h5::Handle const& LibraryRows::open(std::string const& name) {
   auto& dataset = datasets_[name];
-  if (!dataset.open()) dataset = h5::Handle(h5::check(H5Dopen2(file_.get(), name.c_str(), H5P_DEFAULT), "H5Dopen2", where), &H5Dclose);
+  if (!dataset.open()) dataset = h5::open_dataset(file_.get(), name, path_);
   return dataset;
 }
 
@@ -139,14 +145,33 @@ void LibraryRows::read(DatasetSpec const& spec, std::int64_t first_row, std::int
   if (rows == 0) return;
   auto const held = h5::lock();
   auto const where = path_ + ":" + spec.name;
-  auto const& dataset = open(spec.name, where);
+  auto const& dataset = open(spec.name);
+  h5::Handle const type(h5::check(H5Dget_type(dataset.get()), "H5Dget_type", where), &H5Tclose);
+  // The caller's memory is for rows of the type it knows of; the library would write those of the file's.
+  auto const stored = stored_type(dataset.get(), type.get());
+  if (!stored || stored->dtype != spec.dtype)
+    throw DataError(fmt::format("{} is {} (the manifest says {}), write the manifest again", where,
+                                stored ? to_string(stored->dtype) : "of no type of the schema", to_string(spec.dtype)));
+  read_numbers(spec.name, spec.shape, byte_size(spec.dtype), first_row, rows, destination);
+}
+
+void LibraryRows::read_numbers(std::string const& name, std::vector<std::int64_t> const& shape, std::size_t bytes, std::int64_t first_row,
+                               std::int64_t rows, void* destination) {
+  if (rows == 0) return;
+  auto const held = h5::lock();
+  auto const where = path_ + ":" + name;
+  auto const& dataset = open(name);
   h5::Handle const stored(h5::check(H5Dget_type(dataset.get()), "H5Dget_type", where), &H5Tclose);
   h5::Handle const space(h5::check(H5Dget_space(dataset.get()), "H5Dget_space", where), &H5Sclose);
-  if (h5::shape_of(space.get()) != spec.shape)
+  if (h5::shape_of(space.get()) != shape)
     throw DataError(fmt::format("{} has shape [{}] (the manifest says [{}]), write the manifest again", where,
-                                fmt::join(h5::shape_of(space.get()), ","), fmt::join(spec.shape, ",")));
-  h5::select_rows(space.get(), spec.shape, first_row, rows);
-  auto memory_shape = spec.shape;
+                                fmt::join(h5::shape_of(space.get()), ","), fmt::join(shape, ",")));
+  h5::require_plausible(shape, bytes, file_bytes_, where);
+  if (first_row < 0 || rows < 0 || rows > shape.at(0) - first_row || H5Tget_size(stored.get()) != bytes)
+    throw DataError(fmt::format("{}: rows {} to {} of {} bytes a number asked for ({} rows of {} there), make the manifest again", where,
+                                first_row, first_row + rows, bytes, shape.at(0), H5Tget_size(stored.get())));
+  h5::select_rows(space.get(), shape, first_row, rows);
+  auto memory_shape = shape;
   memory_shape[0] = rows;
   auto const memory = h5::space_of(memory_shape);
   // The memory type is the stored one but for byte order: numbers are swapped at most, never converted.

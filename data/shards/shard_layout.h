@@ -23,13 +23,18 @@ ShardLayout read_layout(std::string const& path);
 class LibraryRows {
  public:
   explicit LibraryRows(std::string const& path);
+  // Throws DataError unless the file's dataset has the type and the shape of `spec`.
   void read(DatasetSpec const& spec, std::int64_t first_row, std::int64_t rows, void* destination);
+  // Of another type, whose numbers have this many bytes in the file.
+  void read_numbers(std::string const& dataset, std::vector<std::int64_t> const& shape, std::size_t bytes, std::int64_t first_row,
+                    std::int64_t rows, void* destination);
   std::string obstacle(std::string const& dataset);  // in words, why its rows cannot be read directly
 
  private:
-  h5::Handle const& open(std::string const& dataset, std::string const& where);
+  h5::Handle const& open(std::string const& dataset);
 
   std::string path_;
+  std::uint64_t file_bytes_;
   h5::Handle file_;
   std::map<std::string, h5::Handle> datasets_;
 };

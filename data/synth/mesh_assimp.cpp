@@ -8,6 +8,7 @@
 #include <dlfcn.h>
 #include <fmt/format.h>
 
+#include <charconv>
 #include <filesystem>
 #include <limits>
 #include <map>
@@ -69,7 +70,8 @@ Vec3 to_vec(aiVector3D const& v) { return {v.x, v.y, v.z}; }
 // The picture a material names: beside the mesh file, or inside it ("*3").
 Image8 read_texture(aiScene const& scene, std::string const& name, std::string const& path) {
   if (name.starts_with('*')) {
-    std::size_t const index = std::stoul("0" + name.substr(1));
+    std::size_t index = scene.mNumTextures;  // what is no number names none
+    std::from_chars(name.data() + 1, name.data() + name.size(), index);
     if (index >= scene.mNumTextures) {
       throw DataError(fmt::format("{} names its picture {} of {}, export it again", path, name, scene.mNumTextures));
     }
@@ -85,7 +87,11 @@ Image8 read_texture(aiScene const& scene, std::string const& name, std::string c
   }
   std::string file = name;
   std::replace(file.begin(), file.end(), '\\', '/');
-  return read_image((std::filesystem::path(path).parent_path() / file).string());
+  std::filesystem::path const inside = std::filesystem::path(file).lexically_normal();
+  if (inside.is_absolute() || (!inside.empty() && *inside.begin() == "..")) {
+    throw DataError(fmt::format("{} names its picture {} (which is not in the mesh's folder or below), put it there and name it from there", path, name));
+  }
+  return read_image((std::filesystem::path(path).parent_path() / inside).string());
 }
 
 MeshMaterial read_material(aiScene const& scene, aiMaterial const* material, std::string const& path) {
@@ -134,6 +140,9 @@ void append(MeshData& all, aiMesh const& mesh) {
   });
   for (unsigned f = 0; f < mesh.mNumFaces; ++f) {
     unsigned const* const corners = mesh.mFaces[f].mIndices;
+    if (mesh.mFaces[f].mNumIndices != 3) {
+      continue;  // not after these steps
+    }
     all.triangles.push_back({corners[0] + base, corners[1] + base, corners[2] + base});
     all.material_of.push_back(mesh.mMaterialIndex);
   }

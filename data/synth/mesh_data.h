@@ -1,7 +1,9 @@
 #pragma once
 // What a mesh file holds, before it becomes an object. Private to data/.
 
+#include <algorithm>
 #include <array>
+#include <cmath>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -31,7 +33,9 @@ struct MeshData {
 // More take longer to build than to render, and are most often a mistake.
 inline constexpr std::size_t kMostTriangles = 10'000'000;
 
-float from_srgb(float encoded);
+inline float from_srgb(float x) {
+  return x <= 0.04045F ? std::max(x, 0.0F) / 12.92F : std::pow((std::min(x, 1.0F) + 0.055F) / 1.055F, 2.4F);
+}
 
 // Faces of more corners become fans. DataError naming the file and what is wrong: cut short, an index out of range, ...
 MeshData read_ply(std::string const& path);

@@ -180,8 +180,6 @@ SurfaceAt surface_of(std::shared_ptr<MeshData const> mesh) {
 
 }  // namespace
 
-float from_srgb(float x) { return x <= 0.04045F ? std::max(x, 0.0F) / 12.92F : std::pow((std::min(x, 1.0F) + 0.055F) / 1.055F, 2.4F); }
-
 MeshUp mesh_up(std::string const& name) {
   if (name == "auto") {
     return MeshUp::by_format;

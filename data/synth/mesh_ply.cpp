@@ -115,6 +115,11 @@ class PlyReader {
         if (!(words >> element.name >> element.rows)) {
           fail(fmt::format("its header says \"{}\"", line));
         }
+        for (Element const& other : elements_) {  // points with normals and points without would not be told apart
+          if (other.name == element.name) {
+            fail(fmt::format("its header has the element {} twice", element.name));
+          }
+        }
         elements_.push_back(element);
       } else if (word == "property") {
         if (elements_.empty()) {

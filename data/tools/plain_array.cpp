@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 #include <cstring>
 #include <limits>
@@ -29,17 +30,19 @@ constexpr std::array<PlainRow, 7> kPlainTypes{
      {PlainType::f64, "f64", 8},
      {PlainType::other, "of a type that is none of u8, i64, f16, bf16, f32, f64", 0}}};
 
-// Bytes of the whole array; DataError where a damaged or hostile shape leaves 63 bits.
+// Bytes of the whole array; DataError where a damaged or hostile shape leaves 63 bits, a row of an empty array included.
 std::uint64_t checked_bytes(std::string const& where, PlainType type, std::vector<std::int64_t> const& shape) {
-  std::uint64_t bytes = byte_size(type);
+  std::uint64_t bytes = std::max<std::size_t>(1, byte_size(type));
+  bool empty = false;
   for (auto const size : shape) {
-    if (size < 0 || (size > 0 && bytes > std::uint64_t{std::numeric_limits<std::int64_t>::max()} /
-                                             static_cast<std::uint64_t>(size)))
+    auto const factor = static_cast<std::uint64_t>(std::max<std::int64_t>(1, size));
+    if (size < 0 || bytes > std::uint64_t{std::numeric_limits<std::int64_t>::max()} / factor)
       throw DataError(fmt::format("{} has shape [{}] (no file holds that: it is damaged), make it again", where,
                                   fmt::join(shape, ",")));
-    bytes *= static_cast<std::uint64_t>(size);
+    empty = empty || size == 0;
+    bytes *= factor;
   }
-  return bytes;
+  return empty || byte_size(type) == 0 ? 0 : bytes;
 }
 
 }  // namespace
@@ -57,6 +60,8 @@ std::int64_t PlainArray::row_numbers() const {
 std::size_t PlainArray::row_bytes() const { return static_cast<std::size_t>(row_numbers()) * byte_size(type); }
 
 std::vector<float> PlainArray::floats(std::int64_t row) const {
+  if (type == PlainType::other || type == PlainType::i64 || type == PlainType::u8)
+    throw DataError(fmt::format("{} is {} (floats are needed), store f32, f16 or bf16", where, to_string(type)));
   auto const count = static_cast<std::size_t>(row_numbers());
   std::vector<std::byte> bytes(row_bytes());
   read(row, 1, bytes.data());
@@ -67,10 +72,8 @@ std::vector<float> PlainArray::floats(std::int64_t row) const {
       return widen(DType::f16, bytes.data(), count);
     case PlainType::bf16:
       return widen(DType::bf16, bytes.data(), count);
-    case PlainType::f64:
-      break;
     default:
-      throw DataError(fmt::format("{} is {} (floats are needed), store f32, f16 or bf16", where, to_string(type)));
+      break;
   }
   std::vector<float> numbers(count);
   for (std::size_t i = 0; i < count; ++i) {

@@ -1,16 +1,15 @@
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <memory>
 
 #include "data/error.h"
+#include "data/file.h"
 #include "data/tools/plain_array.h"
 #include "data/shards/shard_layout.h"
 
 namespace duoflow::data {
 namespace {
-
-// HDF5 declares sizes without holding them; no row of a real data set is near this.
-constexpr double kMostRowBytes = 8e9;
 
 PlainType plain_type(hid_t dataset, hid_t type) {
   if (auto const stored = h5::recognise(type)) {
@@ -38,25 +37,22 @@ PlainType plain_type(hid_t dataset, hid_t type) {
 struct Found {
   std::shared_ptr<LibraryRows> rows;
   std::string path;
+  std::uint64_t file_bytes;
   PlainArrays arrays;
 };
 
 void add_dataset(Found& found, hid_t parent, std::string const& name) {
   auto const where = found.path + ": /" + name;
-  h5::Handle const dataset(h5::check(H5Dopen2(parent, name.c_str(), H5P_DEFAULT), "H5Dopen2", where), &H5Dclose);
+  auto const dataset = h5::open_dataset(parent, name, found.path);
   h5::Handle const type(h5::check(H5Dget_type(dataset.get()), "H5Dget_type", where), &H5Tclose);
   h5::Handle const space(h5::check(H5Dget_space(dataset.get()), "H5Dget_space", where), &H5Sclose);
   if (H5Sget_simple_extent_type(space.get()) != H5S_SIMPLE) return;  // single numbers and empty ones
   PlainArray array{where, plain_type(dataset.get(), type.get()), h5::shape_of(space.get()), {}};
-  double row_bytes = static_cast<double>(byte_size(array.type));
-  for (std::size_t axis = 1; axis < array.shape.size(); ++axis) row_bytes *= static_cast<double>(array.shape[axis]);
-  if (row_bytes > kMostRowBytes)
-    throw DataError(fmt::format("{} has shape [{}] (a row of {:.0f} bytes: it is damaged), make it again", where,
-                                fmt::join(array.shape, ","), row_bytes));
-  // The reader takes the type from the file; the name and the shape are what it looks at.
-  DatasetSpec const spec{name, DType::u8, array.shape};
-  array.read = [rows = found.rows, spec](std::int64_t first, std::int64_t count, void* destination) {
-    rows->read(spec, first, count, destination);
+  auto const bytes = byte_size(array.type);
+  h5::require_plausible(array.shape, std::max<std::size_t>(1, bytes), found.file_bytes, where);
+  array.read = [rows = found.rows, name, shape = array.shape, bytes](std::int64_t first, std::int64_t count,
+                                                                     void* destination) {
+    rows->read_numbers(name, shape, bytes, first, count, destination);
   };
   found.arrays.emplace(name, std::move(array));
 }
@@ -71,7 +67,7 @@ PlainArrays open_plain_hdf5(std::string const& path) {
     throw DataError(fmt::format(
         "{} is a shard already (it has a schema_version), give its folder to `duoflow index` or `duoflow repack`",
         path));
-  Found found{std::make_shared<LibraryRows>(path), path, {}};
+  Found found{std::make_shared<LibraryRows>(path), path, FileDescriptor(path).size(), {}};
   std::vector<std::string> names;
   auto const visit = [](hid_t, char const* name, H5O_info_t const* info, void* out) -> herr_t {
     if (info->type == H5O_TYPE_DATASET) static_cast<std::vector<std::string>*>(out)->emplace_back(name);

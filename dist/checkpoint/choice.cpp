@@ -22,8 +22,13 @@ struct Choice {
 Choice choose(std::string const& directory) {
   Choice choice;
   auto const folders = step_folders(directory);
-  if (std::string const latest = read_pointer(directory, kLatest); !latest.empty() && !path_exists(directory + "/" + latest)) {
-    choice.rejected.push_back({directory + "/" + latest, "`latest` names it, but there is no such folder"});
+  try {
+    if (std::string const latest = read_pointer(directory, kLatest);
+        !latest.empty() && !path_exists(directory + "/" + latest)) {
+      choice.rejected.push_back({directory + "/" + latest, "`latest` names it, but there is no such folder"});
+    }
+  } catch (CheckpointError const& error) {
+    choice.rejected.push_back({directory + "/" + kLatest, error.what()});
   }
   for (StepFolder const& folder : folders) {
     std::string const problem = verify_checkpoint(folder.path);
@@ -121,7 +126,8 @@ bool looks_like_checkpoint(std::string const& folder) {
   if (!path_exists(folder + "/manifest.json")) return false;
   auto const manifest =
       nlohmann::json::parse(read_text_file(folder + "/manifest.json"), nullptr, /*allow_exceptions=*/false);
-  return manifest.is_object() && manifest.contains("format") && manifest["format"] == kCheckpointFormat;
+  return manifest.is_object() && manifest.contains("format") && manifest["format"].is_string() &&
+         manifest["format"] == kCheckpointFormat;
 }
 
 std::string set_checkpoints_aside(std::string const& directory, std::int64_t after) {
@@ -138,7 +144,7 @@ std::string set_checkpoints_aside(std::string const& directory, std::int64_t aft
     remove_tree(directory + "/latest");
   else
     replace_pointer(directory, kLatest, step_folder_name(kept.front().step), "aside");
-  if (auto const best = read_pointer(directory, kBest); !best.empty() && !path_exists(directory + "/" + best))
+  if (auto const best = pointer_or_none(directory, kBest); !best.empty() && !path_exists(directory + "/" + best))
     remove_tree(directory + "/" + kBest);
   sync_folder(aside());
   sync_folder(directory);

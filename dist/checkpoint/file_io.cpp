@@ -116,7 +116,7 @@ void OutputFile::finish() {
 }
 
 InputFile::InputFile(std::string path) : path_(std::move(path)) {
-  descriptor_ = open_for_reading(path_, 0);
+  descriptor_ = open_for_reading(path_, O_NONBLOCK);  // nobody may ever write to a pipe of that name
   struct stat status {};
   int const error = ::fstat(descriptor_, &status) == 0 ? (S_ISREG(status.st_mode) ? 0 : EINVAL) : errno;
   if (error != 0) {
@@ -143,8 +143,12 @@ void InputFile::read(void* data, std::size_t bytes) {
   }
 }
 
-std::string read_text_file(std::string const& path) {
+std::string read_text_file(std::string const& path, std::uint64_t most_bytes) {
   InputFile file(path);
+  if (file.size() > most_bytes) {
+    throw CheckpointError(fmt::format("{}: {} bytes (at most {} can be meant: damaged), restore or remove it", path,
+                                      file.size(), most_bytes));
+  }
   std::string text(file.size(), '\0');
   file.read(text.data(), text.size());
   return text;

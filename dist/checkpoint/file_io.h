@@ -38,7 +38,7 @@ class OutputFile {  // created or emptied
   std::uint64_t written_ = 0, handed_over_ = 0;
 };
 
-class InputFile {  // an existing regular file, read front to back
+class InputFile {  // an existing regular file (a pipe or device is an error), read front to back
  public:
   explicit InputFile(std::string path);
   ~InputFile();
@@ -53,7 +53,10 @@ class InputFile {  // an existing regular file, read front to back
   std::uint64_t size_ = 0, position_ = 0;
 };
 
-std::string read_text_file(std::string const& path);
+// Texts of ours are far smaller than this; what is larger, as a file with a hole can be without filling a disk, is an
+// error.
+inline constexpr std::uint64_t kMostTextBytes = std::uint64_t{1} << 30;
+std::string read_text_file(std::string const& path, std::uint64_t most_bytes = kMostTextBytes);
 void write_text_file(std::string const& path, std::string const& text);  // synced, its folder not
 // Readers see the old text or the new one, never a mixture or nothing. `temporary` lies in the same folder.
 void replace_text_file(std::string const& path, std::string const& temporary, std::string const& text);

@@ -26,6 +26,12 @@ bool is_complete(std::string const& folder) {
   }
 }
 
+std::string printable(std::string text) {
+  std::replace_if(
+      text.begin(), text.end(), [](char c) { return c < ' ' || c > '~'; }, '?');
+  return text;
+}
+
 }  // namespace
 
 std::string step_folder_name(std::int64_t step) {
@@ -64,9 +70,23 @@ void remove_leftovers(std::string const& directory, std::string const& spared) {
 std::string read_pointer(std::string const& directory, std::string const& pointer) {
   std::string const path = directory + "/" + pointer;
   if (!path_exists(path)) return "";
-  std::string name = read_text_file(path);
+  constexpr std::uint64_t longest = 256;
+  std::string name = read_text_file(path, longest);
   name.erase(name.find_last_not_of(" \r\n") + 1);
+  if (!step_of_folder_name(name)) {
+    throw CheckpointError(
+        fmt::format("{}: \"{}\" is not the name of a step's folder (written by hand, or damaged); remove the file",
+                    path, printable(name)));
+  }
   return name;
+}
+
+std::string pointer_or_none(std::string const& directory, std::string const& pointer) {
+  try {
+    return read_pointer(directory, pointer);
+  } catch (CheckpointError const&) {
+    return "";
+  }
 }
 
 void replace_pointer(std::string const& directory, std::string const& pointer, std::string const& folder_name,
@@ -78,7 +98,7 @@ void replace_pointer(std::string const& directory, std::string const& pointer, s
 void prune_checkpoints(std::string const& directory, PruneRule const& rule, std::int64_t written,
                        std::string const& id) {
   int complete = 0;
-  std::string const best = directory + "/" + read_pointer(directory, kBest);
+  std::string const best = directory + "/" + pointer_or_none(directory, kBest);
   for (StepFolder const& folder : step_folders(directory)) {
     if (folder.step > written) continue;
     if (folder.step == written || complete < rule.keep_last) {

@@ -23,7 +23,10 @@ void remove_leftovers(std::string const& directory, std::string const& spared = 
 
 // Files that hold the name of a folder: `latest`, and `best`, which pruning spares.
 inline constexpr char kLatest[] = "latest", kBest[] = "best";
-std::string read_pointer(std::string const& directory, std::string const& name);  // "" if there is none
+// "" if there is none. CheckpointError when it holds anything but the name of a step folder: a path would lead out of
+// `directory`.
+std::string read_pointer(std::string const& directory, std::string const& name);
+std::string pointer_or_none(std::string const& directory, std::string const& name);  // "" instead of that error
 void replace_pointer(std::string const& directory, std::string const& name, std::string const& folder_name, std::string const& id);
 
 struct PruneRule {

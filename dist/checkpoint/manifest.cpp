@@ -1,12 +1,13 @@
 #include "dist/checkpoint/manifest.h"
 
 #include <algorithm>
-#include <map>
+#include <limits>
 #include <set>
 #include <stdexcept>
 
 #include <fmt/format.h>
 
+#include "dist/checkpoint/json_text.h"
 #include "dist/checkpoint/xxh3.h"
 #include "dist/error.h"
 
@@ -17,6 +18,7 @@ using Json = nlohmann::ordered_json;
 
 constexpr char own_hash_key[] = "manifest_xxh3";
 std::string const zero_hash(16, '0');
+constexpr std::uint64_t most_ranks = 1 << 24;
 
 // The own hash is taken over the text with zeros in its place.
 std::size_t own_hash_position(std::string const& text) {
@@ -30,8 +32,9 @@ bool is_hash(std::string const& text) {
 }
 
 void check_format(Json const& json, std::string const& path) {
-  if (!json.is_object() || !json.contains("format") || json["format"] != kCheckpointFormat ||
-      !json.contains("format_version") || !json["format_version"].is_number_unsigned()) {
+  if (!json.is_object() || !json.contains("format") || !json["format"].is_string() ||
+      json["format"] != kCheckpointFormat || !json.contains("format_version") ||
+      !json["format_version"].is_number_unsigned()) {
     throw CheckpointError(fmt::format("{}: not the manifest of a {}", path, kCheckpointFormat));
   }
   if (auto const version = json["format_version"].get<std::uint64_t>(); version > checkpoint_format_version) {
@@ -54,6 +57,25 @@ void check_own_hash(std::string text, std::string const& path) {
   }
 }
 
+// nlohmann casts -1 and 1e300 to whatever is asked for.
+std::uint64_t count_from_json(Json const& json, char const* what) {
+  constexpr std::uint64_t most = std::numeric_limits<std::int64_t>::max();
+  if (!json.is_number_unsigned() || json.get<std::uint64_t>() > most) {
+    throw std::invalid_argument(fmt::format("{} is not a whole number from 0 on", what));
+  }
+  return json.get<std::uint64_t>();
+}
+
+std::int64_t signed_count_from_json(Json const& json, char const* what) {
+  return static_cast<std::int64_t>(count_from_json(json, what));
+}
+
+// Of a file in the folder: nothing that leads elsewhere.
+bool is_plain_name(std::string const& name) {
+  return !name.empty() && name != "." && name != ".." && name.find('/') == std::string::npos &&
+         std::none_of(name.begin(), name.end(), [](char c) { return static_cast<unsigned char>(c) < ' '; });
+}
+
 std::string hash_from_json(Json const& json) {
   auto hash = json.at("xxh3").get<std::string>();
   if (!is_hash(hash)) throw std::invalid_argument(fmt::format("\"{}\" is not an xxh3", hash));
@@ -63,8 +85,9 @@ std::string hash_from_json(Json const& json) {
 void read_files(Json const& json, Manifest& manifest) {
   std::set<std::string> names;
   for (Json const& item : json) {
-    ManifestFile file{item.at("name").get<std::string>(), hash_from_json(item), item.at("bytes").get<std::uint64_t>()};
-    if (file.name.empty() || file.name.find('/') != std::string::npos || !names.insert(file.name).second) {
+    ManifestFile file{item.at("name").get<std::string>(), hash_from_json(item),
+                      count_from_json(item.at("bytes"), "the size of a file")};
+    if (!is_plain_name(file.name) || !names.insert(file.name).second) {
       throw std::invalid_argument(fmt::format("file name \"{}\" is no plain name or there twice", file.name));
     }
     manifest.files.push_back(std::move(file));
@@ -72,13 +95,12 @@ void read_files(Json const& json, Manifest& manifest) {
 }
 
 void read_tensors(Json const& json, Manifest& manifest) {
-  std::set<std::string> names;
+  std::set<std::string> names, files;
+  for (ManifestFile const& file : manifest.files) files.insert(file.name);
   for (Json const& item : json) {
     ManifestTensor tensor{item.at("part").get<std::string>(), item.at("file").get<std::string>(),
                           entry_from_json(item)};
-    bool const listed = std::any_of(manifest.files.begin(), manifest.files.end(),
-                                    [&](ManifestFile const& file) { return file.name == tensor.file; });
-    if (!listed || (tensor.part != "model" && tensor.part != "state") ||
+    if (!files.contains(tensor.file) || (tensor.part != "model" && tensor.part != "state") ||
         !names.insert(tensor.part + ":" + tensor.entry.name).second) {
       throw std::invalid_argument(
           fmt::format("tensor \"{}\" is there twice, of unknown part \"{}\" or in the unlisted "
@@ -121,8 +143,8 @@ std::string manifest_text(Manifest const& manifest) {
 Json parse_manifest_json(std::string const& text, std::string const& path) {
   Json json;
   try {
-    json = Json::parse(text);
-  } catch (Json::exception const& error) {
+    json = parse_json(text);
+  } catch (std::exception const& error) {
     throw CheckpointError(fmt::format("{}: not JSON (cut short or altered: {})", path, error.what()));
   }
   check_format(json, path);  // first: a newer format may keep its hash elsewhere
@@ -134,10 +156,14 @@ Manifest parse_manifest(std::string const& text, std::string const& path) {
   Json const json = parse_manifest_json(text, path);
   try {
     Manifest manifest;
-    manifest.step = json.at("step").get<std::int64_t>();
-    manifest.world_size = json.at("world_size").get<int>();
+    manifest.step = signed_count_from_json(json.at("step"), "the step");
+    auto const world_size = count_from_json(json.at("world_size"), "world_size");
+    if (world_size < 1 || world_size > most_ranks)
+      throw std::invalid_argument(fmt::format("world_size is {}", world_size));
+    manifest.world_size = static_cast<int>(world_size);
     manifest.duoflow_version = json.at("duoflow_version").get<std::string>();
     manifest.counters = json.at("counters");
+    if (!manifest.counters.is_object()) throw std::invalid_argument("counters is no object");
     manifest.config_yaml = json.at("config_yaml").get<std::string>();
     read_files(json.at("files"), manifest);
     read_tensors(json.at("tensors"), manifest);
@@ -156,9 +182,10 @@ TensorEntry entry_from_json(Json const& json) {
   TensorEntry entry;
   entry.name = json.at("name").get<std::string>();
   entry.dtype = json.at("dtype").get<std::string>();
-  entry.shape = json.at("shape").get<std::vector<std::int64_t>>();
-  entry.offset = json.at("offset").get<std::uint64_t>();
-  entry.bytes = json.at("bytes").get<std::uint64_t>();
+  if (!json.at("shape").is_array()) throw std::invalid_argument("a shape is no list");
+  for (Json const& size : json.at("shape")) entry.shape.push_back(signed_count_from_json(size, "a size of a shape"));
+  entry.offset = count_from_json(json.at("offset"), "an offset");
+  entry.bytes = count_from_json(json.at("bytes"), "the size of a tensor");
   entry.xxh3 = hash_from_json(json);
   return entry;
 }

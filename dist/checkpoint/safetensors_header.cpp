@@ -4,24 +4,25 @@
 #include <cstring>
 #include <limits>
 #include <set>
-#include <stdexcept>
 
 #include <ATen/ATen.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 #include <nlohmann/json.hpp>
 
+#include "dist/checkpoint/json_text.h"
 #include "dist/checkpoint/safetensors_file.h"
 #include "dist/error.h"
 
 namespace duoflow::dist {
 namespace {
 
-using Json = nlohmann::ordered_json;  // a writer's order of tensors is kept
+using Json = nlohmann::ordered_json;
 
 static_assert(std::endian::native == std::endian::little, "safetensors data is little-endian");
 
 constexpr std::uint64_t alignment = 64;
+constexpr std::size_t most_axes = 64;  // LibTorch's own limit
 
 struct DtypeRow {
   char const* name;
@@ -40,32 +41,23 @@ std::uint64_t element_bytes(std::string const& dtype, std::string const& where) 
   return c10::elementSize(dtype_of(dtype, where));
 }
 
-// Bytes of a tensor; throws where the product leaves 63 bits, as a damaged shape can make it.
+// Bytes of a tensor; throws where the product leaves 63 bits, as a damaged shape can make it. Of an empty tensor too:
+// LibTorch multiplies the other sizes for its strides.
 std::uint64_t tensor_bytes(TensorEntry const& entry, std::string const& where) {
+  if (entry.shape.size() > most_axes) {
+    throw CheckpointError(fmt::format("{}: {} axes, {} are the most", where, entry.shape.size(), most_axes));
+  }
   std::uint64_t bytes = element_bytes(entry.dtype, where);
-  if (std::find(entry.shape.begin(), entry.shape.end(), 0) != entry.shape.end()) return 0;
+  bool empty = false;
   for (std::int64_t const size : entry.shape) {
-    if (bytes > std::uint64_t{std::numeric_limits<std::int64_t>::max()} / static_cast<std::uint64_t>(size)) {
+    empty = empty || size == 0;
+    auto const factor = static_cast<std::uint64_t>(std::max<std::int64_t>(size, 1));
+    if (bytes > std::uint64_t{std::numeric_limits<std::int64_t>::max()} / factor) {
       throw CheckpointError(fmt::format("{}: shape [{}] is too large", where, fmt::join(entry.shape, ", ")));
     }
-    bytes *= static_cast<std::uint64_t>(size);
+    bytes *= factor;
   }
-  return bytes;
-}
-
-// nlohmann keeps the last of two equal keys without a word; a file that names a tensor twice is damaged or a trap.
-Json parse_without_duplicates(std::string const& text) {
-  std::vector<std::set<std::string>> keys;
-  auto const watch = [&](int, Json::parse_event_t event, Json& value) {
-    using Event = Json::parse_event_t;
-    if (event == Event::object_start) keys.emplace_back();
-    if (event == Event::object_end) keys.pop_back();
-    if (event == Event::key && !keys.back().insert(value.get<std::string>()).second) {
-      throw std::invalid_argument(fmt::format("\"{}\" is there twice", value.get<std::string>()));
-    }
-    return true;
-  };
-  return Json::parse(text, watch);
+  return empty ? 0 : bytes;
 }
 
 std::vector<std::uint64_t> unsigned_numbers(Json const& tensor, char const* key, std::string const& where) {
@@ -191,7 +183,7 @@ std::string format_header(std::vector<TensorEntry>& entries, SafetensorsMetadata
 SafetensorsHeader parse_header(std::string const& text, std::uint64_t file_bytes, std::string const& where) {
   Json json;
   try {
-    json = parse_without_duplicates(text);
+    json = parse_json(text);
   } catch (std::exception const& error) {
     throw CheckpointError(fmt::format("{}: the header is not JSON as expected ({})", where, error.what()));
   }

@@ -25,6 +25,9 @@ constexpr std::array kStorageClasses{
     StorageClass{"torch ShortStorage", Type::Short},       StorageClass{"torch CharStorage", Type::Char},
     StorageClass{"torch ByteStorage", Type::Byte},         StorageClass{"torch BoolStorage", Type::Bool}};
 
+constexpr std::size_t kMostValues = std::size_t{1} << 22;  // of about 200 bytes each; a checkpoint has 25 a tensor
+constexpr std::size_t kMostAxes = 64;                      // LibTorch's own limit
+
 constexpr char const* kOrderedDict = "collections OrderedDict";
 constexpr char const* kRebuildTensor = "torch._utils _rebuild_tensor_v2";
 constexpr char const* kRebuildParameter = "torch._utils _rebuild_parameter";
@@ -76,6 +79,7 @@ class PickleMachine {
 
  private:
   PickleNode* make(Kind kind) {
+    if (pickle_.nodes_.size() == kMostValues) malformed(fmt::format("more than {} values", kMostValues), at_);
     pickle_.nodes_.emplace_back().kind = kind;
     return &pickle_.nodes_.back();
   }
@@ -177,12 +181,20 @@ class PickleMachine {
     list->items.insert(list->items.end(), items.begin(), items.end());
   }
 
+  // Of what exists already and is copied. All copies together are no longer than a few pickles in a checkpoint, where
+  // nothing is copied twice.
+  void count_copied(std::size_t items) {
+    if (items > copies_left_) malformed("values that are copied many times", at_);
+    copies_left_ -= items;
+  }
+
   PickleNode const& argument(PickleNode const& arguments, std::size_t i, Kind kind) const {
     if (i >= arguments.items.size()) malformed("an argument is missing", at_);
     expect(*arguments.items[i], kind);
     return *arguments.items[i];
   }
   std::vector<std::int64_t> integers(PickleNode const& tuple) const {
+    if (tuple.items.size() > kMostAxes) malformed(fmt::format("a tensor of more than {} axes", kMostAxes), at_);
     std::vector<std::int64_t> values;
     for (auto const* item : tuple.items) {
       expect(*item, Kind::integer);
@@ -199,18 +211,24 @@ class PickleMachine {
       auto* dict = make(Kind::dict);
       push(dict);
       if (arguments.items.empty()) return;
-      for (auto const* pair : argument(arguments, 0, Kind::list).items) {
+      auto const& pairs = argument(arguments, 0, Kind::list).items;
+      count_copied(pairs.size());
+      for (auto const* pair : pairs) {
         if (pair->items.size() != 2) malformed("an entry that is no pair", at_);
         dict->entries.emplace_back(pair->items[0], pair->items[1]);
       }
     } else if (function.text == kRebuildTensor) {
       push_tensor(arguments);
     } else if (function.text == kRebuildParameter) {
+      auto const& tensor = argument(arguments, 0, Kind::tensor);
+      count_copied(tensor.text.size());
       auto* copy = make(Kind::tensor);
-      *copy = argument(arguments, 0, Kind::tensor);
+      *copy = tensor;
       push(copy);
     } else if (function.text == kSize) {
-      push_tuple(argument(arguments, 0, Kind::tuple).items);
+      auto const& sizes = argument(arguments, 0, Kind::tuple).items;
+      count_copied(sizes.size());
+      push_tuple(sizes);
     } else {
       malformed("a storage class that is called", at_);
     }
@@ -218,6 +236,7 @@ class PickleMachine {
 
   void push_tensor(PickleNode const& arguments) {
     auto const& storage = argument(arguments, 0, Kind::storage);
+    count_copied(storage.text.size());
     auto* tensor = make(Kind::tensor);
     *tensor = storage;
     tensor->kind = Kind::tensor;
@@ -238,6 +257,7 @@ class PickleMachine {
     auto* storage = make(Kind::storage);
     storage->dtype = *type;
     storage->text = argument(id, 2, Kind::text).text;
+    count_copied(storage->text.size());
     storage->numel = argument(id, 4, Kind::integer).integer;
     if (storage->numel < 0) malformed("a storage of negative size", at_);
     push(storage);
@@ -282,6 +302,7 @@ class PickleMachine {
   Pickle& pickle_;
   std::string_view bytes_;
   std::size_t at_ = 0;
+  std::size_t copies_left_ = 4 * bytes_.size();
   std::vector<PickleNode*> stack_;
   std::vector<std::size_t> marks_;
   std::map<std::uint64_t, PickleNode*> memo_;

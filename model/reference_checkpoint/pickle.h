@@ -1,7 +1,8 @@
 #pragma once
 // Reads the pickle in a torch.save file without running it: plain containers, numbers, texts and references to tensors,
 // which is all that a checkpoint needs. Whatever else a pickle can ask for - any other class or function - is an error
-// that names it. Opcodes as in CPython's Lib/pickletools.py.
+// that names it. Opcodes as in CPython's Lib/pickletools.py. Memory follows the pickle's own length: values that a few
+// bytes would copy again and again, or more than 4 million of them, are an error.
 
 #include <deque>
 #include <string>

@@ -1,6 +1,7 @@
 #include "model/reference_checkpoint/reference_checkpoint.h"
 
 #include <set>
+#include <string_view>
 
 #include <ATen/ATen.h>
 #include <fmt/format.h>
@@ -30,14 +31,24 @@ double number(PickleNode const& parent, std::string const& name, std::string con
   return node->real;
 }
 
+// Counts of steps: beyond this they are damage, and would leave 63 bits when multiplied by a batch.
+constexpr std::int64_t kMostSteps = std::int64_t{1} << 40;
+
+double step_count(double value, std::string const& where) {
+  if (!(value >= 0 && value <= static_cast<double>(kMostSteps)))
+    throw FormatError(fmt::format("{} is {} (a count of steps belongs there); give another checkpoint", where, value));
+  return value;
+}
+
 bool flag(PickleNode const& parent, std::string const& name) {
   auto const* node = parent.get(name);
   return node != nullptr && node->kind == Kind::boolean && node->integer != 0;
 }
 
-std::string without_wrapper(std::string name) {
-  while (name.starts_with("module.")) name.erase(0, 7);
-  return name;
+std::string without_wrapper(std::string_view name) {
+  constexpr std::string_view wrapper = "module.";
+  while (name.starts_with(wrapper)) name.remove_prefix(wrapper.size());
+  return std::string(name);
 }
 
 // A state dict of its own, or the file's "model".
@@ -72,7 +83,9 @@ ReferenceOptimizer::Group read_group(PickleNode const& node, std::string const& 
   group.lr = number(node, "lr", where);
   group.initial_lr = node.get("initial_lr") == nullptr ? group.lr : number(node, "initial_lr", where);
   auto const* betas = node.get("betas");
-  if (betas == nullptr || betas->items.size() != 2) unexpected(where + "[\"betas\"]", betas, "a pair of numbers");
+  auto const is_number = [](PickleNode const* item) { return item->kind == Kind::real || item->kind == Kind::integer; };
+  if (betas == nullptr || betas->items.size() != 2 || !is_number(betas->items[0]) || !is_number(betas->items[1]))
+    unexpected(where + "[\"betas\"]", betas, "a pair of numbers");
   group.beta1 = betas->items[0]->real;
   group.beta2 = betas->items[1]->real;
   group.eps = number(node, "eps", where);
@@ -103,10 +116,12 @@ ReferenceOptimizer read_optimizer(TorchFile& file, PickleNode const& node) {
     } else {
       state.step = number(*value, "step", where);
     }
+    step_count(state.step, where + "[\"step\"]");
     state.exp_avg = file.tensor(part(*value, "exp_avg", where, Kind::tensor, "a tensor"), where + "[\"exp_avg\"]");
     state.exp_avg_sq =
         file.tensor(part(*value, "exp_avg_sq", where, Kind::tensor, "a tensor"), where + "[\"exp_avg_sq\"]");
-    optimizer.state[key->integer] = std::move(state);
+    if (!optimizer.state.emplace(key->integer, std::move(state)).second)
+      throw FormatError(fmt::format("{} is twice in the file; save it again", where));
   }
   return optimizer;
 }
@@ -114,8 +129,8 @@ ReferenceOptimizer read_optimizer(TorchFile& file, PickleNode const& node) {
 std::int64_t counter(PickleNode const& root, std::string const& name) {
   auto const* node = root.get(name);
   if (node == nullptr) return 0;
-  if (node->kind != Kind::integer || node->integer < 0) unexpected(name, node, "a count");
-  return node->integer;
+  if (node->kind != Kind::integer) unexpected(name, node, "a count");
+  return static_cast<std::int64_t>(step_count(node->real, name));
 }
 
 void write_optimizer(TorchWriter& out, ReferenceOptimizer const& optimizer) {
@@ -208,7 +223,8 @@ ReferenceCheckpoint read_reference_checkpoint(ByteSource const& source) {
   if (auto const* optimizer = root.get("optimizer"); optimizer != nullptr && optimizer->kind == Kind::dict)
     checkpoint.optimizer = read_optimizer(file, *optimizer);
   if (auto const* scheduler = root.get("lr_scheduler"); scheduler != nullptr && scheduler->kind == Kind::dict)
-    checkpoint.scheduler_steps = part(*scheduler, "last_epoch", "lr_scheduler", Kind::integer, "a count").integer;
+    checkpoint.scheduler_steps = static_cast<std::int64_t>(step_count(
+        part(*scheduler, "last_epoch", "lr_scheduler", Kind::integer, "a count").real, "lr_scheduler[\"last_epoch\"]"));
   return checkpoint;
 }
 

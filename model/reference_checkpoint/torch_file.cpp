@@ -1,7 +1,10 @@
 #include "model/reference_checkpoint/torch_file.h"
 
+#include <algorithm>
 #include <bit>
 #include <cstring>
+#include <limits>
+#include <optional>
 
 #include <ATen/ATen.h>
 #include <caffe2/serialize/inline_container.h>
@@ -11,7 +14,7 @@
 namespace duoflow::model {
 namespace {
 
-constexpr std::uint64_t kMostPickleBytes = std::uint64_t{1} << 30;
+constexpr std::uint64_t kMostPickleBytes = std::uint64_t{1} << 26;  // 100,000 tensors take a quarter of it
 
 std::string folder_of(ZipArchive const& archive) {
   constexpr std::string_view name = "data.pkl";
@@ -44,17 +47,24 @@ std::string checked_pickle(ZipArchive const& archive, std::string const& folder)
   return read_record(archive, folder + "data.pkl");
 }
 
-// Elements from the first to behind the last; -1: more than an int64 can count.
-std::int64_t extent(std::vector<std::int64_t> const& sizes, std::vector<std::int64_t> const& strides) {
+struct Extent {
+  std::int64_t span = 0;   // elements from the first to behind the last
+  std::int64_t numel = 0;  // more than the span: some are the same element
+};
+// Nothing where an int64 cannot count them. Of an empty tensor the other sizes count too: LibTorch multiplies them.
+std::optional<Extent> extent(std::vector<std::int64_t> const& sizes, std::vector<std::int64_t> const& strides) {
   std::int64_t last = 0, numel = 1;
+  bool empty = false;
   for (std::size_t i = 0; i < sizes.size(); ++i) {
     std::int64_t step = 0;
-    if (sizes[i] == 0) return 0;
-    if (__builtin_mul_overflow(numel, sizes[i], &numel) || __builtin_mul_overflow(sizes[i] - 1, strides[i], &step) ||
+    auto const size = std::max<std::int64_t>(sizes[i], 1);
+    empty = empty || sizes[i] == 0;
+    if (__builtin_mul_overflow(numel, size, &numel) || __builtin_mul_overflow(size - 1, strides[i], &step) ||
         __builtin_add_overflow(last, step, &last))
-      return -1;
+      return std::nullopt;
   }
-  return last + 1;
+  if (empty) return Extent{};
+  return Extent{last == std::numeric_limits<std::int64_t>::max() ? last : last + 1, numel};
 }
 
 char const* storage_class(at::ScalarType dtype) {
@@ -114,10 +124,15 @@ at::Tensor TorchFile::tensor(PickleNode const& node, std::string const& what) {
   if (node.kind != PickleNode::Kind::tensor)
     throw FormatError(fmt::format("{} is a {} (a tensor belongs there); give a checkpoint or a state dict", what,
                                   kind_name(node.kind)));
-  auto const span = extent(node.sizes, node.strides);
-  if (span < 0 || node.offset > node.numel - span)
+  auto const found = extent(node.sizes, node.strides);
+  if (!found || node.offset > node.numel - found->span)
     throw FormatError(fmt::format("{} of shape [{}] does not fit into its record of {} numbers; save the file again",
                                   what, fmt::join(node.sizes, ","), node.numel));
+  if (found->numel > node.numel)
+    throw FormatError(fmt::format(
+        "{} of shape [{}] repeats the {} numbers of its record (an expanded tensor, that a copy could blow up to any "
+        "size); save tensor.clone()",
+        what, fmt::join(node.sizes, ","), node.numel));
   return storage(node, what).as_strided(node.sizes, node.strides, node.offset);
 }
 

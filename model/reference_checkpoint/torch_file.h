@@ -20,7 +20,7 @@ class TorchFile {
 
   PickleNode const& root() const { return pickle_.root(); }
   // In own memory; tensors of one storage share it. The node must be a tensor. FormatError: `what` is not in the file,
-  // lies outside its storage, or has another hash than was stored with it.
+  // lies outside its storage or repeats its numbers, or has another hash than was stored with it.
   at::Tensor tensor(PickleNode const& node, std::string const& what);
 
  private:

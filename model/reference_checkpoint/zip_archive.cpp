@@ -115,6 +115,7 @@ void ZipArchive::read_directory(Directory const& directory) {
   std::vector<unsigned char> table(static_cast<std::size_t>(directory.bytes));
   source_.read(directory.offset, table.data(), table.size());
   std::size_t at = 0;
+  std::uint64_t left = source_.size();  // entries that share their bytes would unpack to more than the file holds
   for (std::uint64_t i = 0; i < directory.entries; ++i) {
     if (table.size() - at < kDirectoryEntryBytes || number_at<std::uint32_t>(table.data() + at) != kDirectoryEntry)
       damaged("the zip archive's table of contents ends early");
@@ -149,6 +150,9 @@ void ZipArchive::read_directory(Directory const& directory) {
       }
       field += 4 + bytes;
     }
+    if (entry.bytes > left)
+      damaged(fmt::format("{} and the entries before it say more bytes than the file has", entry.name));
+    left -= entry.bytes;
     at += kDirectoryEntryBytes + name + extra + comment;
     if (!by_name_.emplace(entry.name, entries_.size()).second)
       damaged(fmt::format("{} is twice in the zip archive", entry.name));

@@ -187,6 +187,53 @@ TEST_F(ForeignShardTest, MarkedSixteenBitIntegersAreBfloat16) {
   EXPECT_EQ(row[3], 23);
 }
 
+// A shard is one file, or files of one folder: what HDF5 can be told to open beside it is refused.
+TEST_F(ForeignShardTest, BytesOutsideTheFolderAreRefused) {
+  std::filesystem::create_directories(folder / "in");
+  std::string const open = "h5py.File(folder + '/in/a.h5', 'w')";
+  auto const error = [&] { return data_error_of([&] { write_manifest(folder / "in", ShardKind::scene, {"a.h5"}); }); };
+  for (auto const* create : {"f.create_dataset('values', data=v.astype('<f4'), external=[(folder + '/values.bin', 0, 40 * 20 * 4)])",
+                             "f.create_dataset('values', data=v.astype('<f4'), external=[(folder + '/in/../values.bin', 0, 40 * 20 * 4)])",
+                             "s = h5py.File(folder + '/source.hdf5', 'w'); s['v'] = v.astype('<f4'); s.close(); "
+                             "l = h5py.VirtualLayout((40, 20), '<f4'); l[:] = h5py.VirtualSource('../source.hdf5', 'v', (40, 20)); "
+                             "f.create_virtual_dataset('values', l)"}) {
+    ASSERT_EQ(make(create, open), "");
+    EXPECT_TRUE(says(error(), {"in/a.h5:values", "must not reach out of it"})) << create;
+  }
+}
+
+TEST_F(ForeignShardTest, ADatasetThatItsFileCannotHoldIsRefused) {
+  for (auto const* create : {"f.create_dataset('values', (1 << 40, 20), '<f4', chunks=(1024, 20))",
+                             "f.create_dataset('values', (3, 1 << 40, 1 << 18), 'u1', chunks=(1, 64, 64))"}) {
+    ASSERT_EQ(make(create), "");
+    EXPECT_TRUE(says(data_error_of([&] { write_manifest(folder.path(), ShardKind::scene, {"a.h5"}); }), {"a.h5:values", "can hold"})) << create;
+  }
+}
+
+// The library writes every text of an attribute to wherever it is asked to read one.
+TEST_F(ForeignShardTest, AnAttributeOfSeveralTextsIsRefused) {
+  for (auto const* create : {"f['values'] = v.astype('<f4'); f.attrs['producer'] = np.array([b'ab' * 40] * 500)",
+                             "f['values'] = v.astype('<f4'); f.attrs['producer'] = ['x', 'y', 'z']"}) {
+    ASSERT_EQ(make(create), "");
+    EXPECT_TRUE(says(data_error_of([&] { write_manifest(folder.path(), ShardKind::scene, {"a.h5"}); }), {"producer", "not one text"})) << create;
+  }
+}
+
+// The rows would be written behind the end of the caller's memory.
+TEST_F(ForeignShardTest, ATypeThatTheManifestDoesNotSayIsRefused) {
+  ASSERT_EQ(make("f.create_dataset('values', data=v.astype('<f4'), compression='gzip')"), "");
+  write_manifest(folder.path(), ShardKind::scene, {"a.h5"});
+  auto manifest = file_bytes(folder / "manifest.json");
+  auto const at = manifest.find("\"dtype\":\"f32\"");
+  ASSERT_NE(at, std::string::npos);
+  put_bytes(folder / "manifest.json", rehashed(manifest.replace(at, 13, "\"dtype\":\"u8\"")));
+  std::vector<std::uint8_t> row(20);
+  auto const index = std::make_shared<ShardIndex const>(folder.path());
+  ::testing::internal::CaptureStderr();
+  EXPECT_TRUE(says(data_error_of([&] { RawReader(index, Verify::never).read(0, "values", 0, row.data()); }), {"a.h5:values is f32", "says u8"}));
+  ::testing::internal::GetCapturedStderr();
+}
+
 TEST_F(ForeignShardTest, OtherTypesAndUnmarkedFilesAreRefusedByName) {
   auto const error = [&] { return data_error_of([&] { write_manifest(folder.path(), ShardKind::scene, {"a.h5"}); }); };
   for (auto const* create : {"f['values'] = v.astype('<f8')", "f['values'] = v.astype('<i4')", "f['values'] = np.array([b'ab', b'c'])",

@@ -288,6 +288,7 @@ TEST_F(NpyFileTest, NoSizeInAHeaderIsBelieved) {
   EXPECT_TRUE(says(refusal(npy(of_shape("2,"), "1234")), {"needs 8 bytes", "cut short"}));
   EXPECT_TRUE(says(refusal(npy(of_shape("1,"), "12345")), {"its header says"}));
   EXPECT_TRUE(says(refusal(npy(of_shape("4611686018427387904, 4"), "1234")), {"no file holds that"}));
+  EXPECT_TRUE(says(refusal(npy(of_shape("0, 4611686018427387904, 8"), "")), {"no file holds that"}));
   EXPECT_TRUE(says(refusal(npy(of_shape("99999999999999999999,"), "1234")), {"a size expected"}));
   EXPECT_TRUE(says(refusal(npy(of_shape("-1,"), "1234")), {"a size expected"}));
   auto const whole = npy(of_shape("1,"), "1234");

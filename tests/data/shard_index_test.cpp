@@ -125,6 +125,10 @@ TEST_F(ShardIndexTest, AManifestThatMakesNoSenseIsRefused) {
       {"\"shape\":[4,3,2]", "\"shape\":[4,3,64]", {"p0.h5", "latents", "would share bytes"}},
       {"\"dtype\":\"bf16\"", "\"dtype\":\"f8\"", {"unknown number type", "f8"}},
       {"\"raw\":true", "\"raw\":1", {"cannot be understood"}},
+      {"\"row_xxh3\":[\"", "\"row_xxh3\":77,\"row_y\":[\"", {"the number 77 for its row_xxh3"}},
+      {"\"schema_version\":1", "\"schema_version\":1e+300", {"schema_version is 1e+300"}},
+      {"\"latent_mean\":[1.0", "\"latent_mean\":[1e+39", {"p0.h5", "not finite"}},
+      {"\"note\":\"made for a test\"", "\"note\":" + std::string(1000, '[') + std::string(1000, ']'), {"nested deeper than 32 levels"}},
       {"\"row_xxh3\":[\"", "\"row_xxh3\":[\"g", {"hash"}},
       {"\"row_xxh3\":[\"", "\"row_xxh3\":[\"", {}},
       {"\"kind\":\"pair\"", "\"kind\":\"pairs\"", {"unknown kind", "pairs"}}};

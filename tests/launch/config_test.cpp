@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <filesystem>
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include "tests/launch/config_cases.h"
@@ -92,6 +93,17 @@ TEST(ConfigTest, AKeyWithNothingInAFileKeepsTheDefault) {
 TEST(ConfigTest, DottedAndNestedSpellingsAreOneKey) {
   EXPECT_EQ(parse("training.lr: 0.25\n").training.lr, 0.25);
   EXPECT_EQ(parse("model: {transformer: {d: 128, d_head: 64}}").model.d, 128);
+}
+
+// A few lines can repeat a section a million times, or put it into itself.
+TEST(ConfigTest, WhatNoConfigurationIsEndsInAnError) {
+  std::string repeated = "a0: &a0 {x: 1, y: 2}\n";
+  for (int i = 1; i < 30; ++i) repeated += fmt::format("a{}: &a{} {{x: *a{}, y: *a{}}}\n", i, i, i - 1, i - 1);
+  expect_error({"F.yaml", "more than 10000 values"}, repeated);
+  expect_error({"F.yaml", "deeper than 32 levels"}, "a: &a {x: *a}\n");
+  expect_error({"F.yaml", "1048577 bytes"}, std::string((1 << 20) + 1, '#'));
+  expect_error({"F.yaml"}, std::string(100'000, '['));
+  expect_error({"unknown key"}, std::string(100'000, 'k') + ": 1\n");
 }
 
 TEST(ConfigTest, AnUnknownKeyNamesTheNearest) {
@@ -400,7 +412,7 @@ TEST(ConfigTest, FramesAreNumbersAndRanges) {
   EXPECT_EQ(parse_frames("7", "k"), std::vector<std::int64_t>{7});
   EXPECT_EQ(parse_frames("0,4,8-11", "k"), (std::vector<std::int64_t>{0, 4, 8, 9, 10, 11}));
   EXPECT_EQ(parse_frames("3-3", "k"), std::vector<std::int64_t>{3});
-  for (std::string const text : {"a", "1,,2", "-3", "5-2", "1-", "1.5", "2 ", ","}) {
+  for (std::string const text : {"a", "1,,2", "-3", "5-2", "1-", "1.5", "2 ", ",", "0-9999999"}) {
     try {
       parse_frames(text, "data.input_frames");
       ADD_FAILURE() << text << " was accepted";

@@ -368,6 +368,21 @@ TEST(RunStateTest, OtherWeightsOfTheLossNetworksAndAnotherGlobalBatchAreListed) 
                                       "(the loss is another function)"}));
 }
 
+TEST(RunStateTest, CountersThatAreNoneAreErrors) {
+  Saved saved;
+  auto const whole = saved.state.counters_json;
+  std::string const entry = "\"samples\":12";
+  auto const at = whole.find(entry);
+  ASSERT_NE(at, whole.npos);
+  for (std::string const value : {"-1", "1e300", "0.5", "9007199254740993", "\"12\"", "null", "[]"}) {
+    saved.state.counters_json = whole;
+    saved.state.counters_json.replace(at, entry.size(), "\"samples\":" + value);
+    TinyRun other({}, kShape);
+    EXPECT_THROW(unpack_run(saved.state, tensors_of(other), tiny_config(), "data-a", nullptr), dist::CheckpointError)
+        << value;
+  }
+}
+
 // A checkpoint from before the key.
 TEST(RunStateTest, ACheckpointThatKnowsNoLossNetworksIsGoneOnWith) {
   Saved saved;

@@ -54,8 +54,29 @@ INSTANTIATE_TEST_SUITE_P(
                       Fault{"NormalisedIntrinsics", "[10, 10, 4, 4]", "[1.25, 1.25, 0.5, 0.5]", {"looks normalised", "multiply by 8 x 8"}},
                       Fault{"ThreeIntrinsics", "[10, 10, 4, 4]", "[10, 4, 4]", {"fxfycxcy has 3 numbers"}},
                       Fault{"TwoRows", kPose0, "[[1, 0, 0, 0], [0, 1, 0, 0]]", {"w2c has 2 rows"}},
-                      Fault{"NoPicture", "\"image_path\"", "\"path\"", {"no image_path"}}),
+                      Fault{"NoPicture", "\"image_path\"", "\"path\"", {"no image_path"}},
+                      Fault{"PictureOutsideTheFolder", "\"image_path\"", "\"image_path\": \"a/../../x.png\", \"was\"", {"a/../../x.png", "leads out of the scene's folder"}}),
     [](auto const& fault) { return fault.param.name; });
+
+TEST(IngestFaultTest, MetadataThatNobodyWouldWriteAreNamedAndNotFollowed) {
+  std::string const deep = std::string(100'000, '[') + std::string(100'000, ']');
+  for (auto const& [added, word] : std::vector<std::pair<std::string, char const*>>{{"\"x\": " + deep, "nested deeper than 32 levels"}, {"\"frames\": []", "given twice"}}) {
+    LvsmFolder const folder;
+    folder.edit_metadata("cube_env_0", "\"scene_name\"", added + ", \"scene_name\"");
+    auto const report = census(folder.options());
+    ASSERT_EQ(report.problems.size(), 1U);
+    EXPECT_TRUE(says(to_line(report.problems[0]), {"scene cube_env_0", word}));
+  }
+}
+
+// Quotes and words inside of texts are neither; a megabyte of NaN takes no longer than one of numbers.
+TEST(IngestFaultTest, NanIsReadAsNoNumberOutsideOfTexts) {
+  LvsmFolder const folder;
+  std::string many;
+  for (int i = 0; i < 200'000; ++i) { many += "NaN,-Infinity,"; }
+  folder.edit_metadata("cube_env_0", "\"scene_name\"", "\"a\\\\\": \"NaN \\\" Infinity\", \"b\": [" + many + "1], \"scene_name\"");
+  EXPECT_TRUE(census(folder.options()).problems.empty());
+}
 
 TEST(IngestFaultTest, DuplicateCamerasAreWarnedOfAndTaken) {
   LvsmFolder const folder;

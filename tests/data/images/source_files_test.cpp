@@ -1,5 +1,7 @@
 #include "data/ingest/source_files.h"
 
+#include <sys/stat.h>
+
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
@@ -10,6 +12,7 @@
 
 #include "../sample_folders.h"
 #include "data/folder_lock.h"
+#include "data/ingest/scene_list.h"
 
 namespace duoflow::data::testing {
 namespace {
@@ -77,6 +80,14 @@ TEST(TarIndexTest, WhatLeadsOutOrIsNoFileIsRefused) {
   EXPECT_EQ(TarIndex(archive).read("x"), "new");
 }
 
+TEST(TarIndexTest, AHeaderOfAMegabyteIsNoName) {
+  TemporaryFolder const folder;
+  for (char const type : {'x', 'L'}) {
+    put_bytes(folder / "a.tar", tar_of(member("long", type, std::string((1 << 20) + 1, 'n')) + member("a", '0', "")));
+    EXPECT_TRUE(says(data_error_of([&] { TarIndex const index(folder / "a.tar"); }), {"a.tar", "1048577 bytes of header at byte 0"}));
+  }
+}
+
 TEST(TarIndexTest, CutDamagedAndCompressedArchivesAreNamed) {
   TemporaryFolder const folder;
   auto const whole = tar_of(member("a", '0', std::string(700, 'a')) + member("b", '0', "b"));
@@ -106,6 +117,35 @@ TEST(SourceFilesTest, PathsBelowAnArchiveNameItsMembers) {
   EXPECT_FALSE(files.is_file(archive + "/y"));
   EXPECT_FALSE(files.in_archive(archive + "2/set/x"));
   EXPECT_TRUE(says(data_error_of([&] { files.read(archive + "/y"); }), {"a.tar", "'y'"}));
+}
+
+TEST(SourceFilesTest, APipeIsRefusedAndNotWaitedFor) {
+  TemporaryFolder const folder;
+  ASSERT_EQ(::mkfifo((folder / "pipe").c_str(), 0600), 0);
+  EXPECT_TRUE(says(data_error_of([&] { SourceFiles().read(folder / "pipe"); }), {"pipe", "no regular file"}));
+  EXPECT_TRUE(says(data_error_of([&] { SourceFiles().read(folder.path()); }), {folder.path(), "no regular file"}));
+}
+
+// A file with a hole has any size, and takes no room on the disk.
+TEST(SourceFilesTest, AFileLargerThanAnyTextOrPictureIsNotReadWhole) {
+  TemporaryFolder const folder;
+  put_bytes(folder / "sparse", "{");
+  fs::resize_file(folder / "sparse", (std::uintmax_t{4} << 30) + 1);
+  EXPECT_TRUE(says(data_error_of([&] { SourceFiles().read(folder / "sparse"); }), {"sparse", "4294967297 bytes"}));
+}
+
+TEST(SceneListTest, OnlyRelativePathsThatLeadOutClimb) {
+  for (auto const* path : {"..", "../x", "a/../../x", "./../x"}) EXPECT_TRUE(climbs(path)) << path;
+  for (auto const* path : {"", "x", "a/../x", "a/..", "/../x", "..x/y", "/far/../x"}) EXPECT_FALSE(climbs(path)) << path;
+}
+
+TEST(SceneListTest, AListInAnArchiveNamesNothingOutsideOfIt) {
+  TemporaryFolder const folder;
+  put_bytes(folder / "a.tar", tar_of(member("full_list.txt", '0', "metadata/a.json\n../../etc/a.json\n")));
+  SourceFiles files;
+  IngestOptions options;
+  options.scenes = {folder / "a.tar"};
+  EXPECT_TRUE(says(data_error_of([&] { listed_scenes(files, options); }), {"full_list.txt", "../../etc/a.json", "out of the archive"}));
 }
 
 TEST(SourceFilesTest, AMovedFileIsFoundByItsLongestTail) {

@@ -133,6 +133,29 @@ TEST_F(MeshFileTest, PlyColoursAreTheSurfacesAndOtherElementsAreSkipped) {
   expect_near(loaded.object.surface_at({{}, 0, 0, 1}).diffuse, {0, 0, 0.5029F}, 1e-3F);  // sRGB 188
 }
 
+// Those of one list would have normals that those of the other lack.
+TEST_F(MeshFileTest, APlyWithTwoListsOfPointsIsRefused) {
+  std::string const place = "property float x\nproperty float y\nproperty float z\n";
+  std::string const message =
+      refusal(write("two.ply", "ply\nformat ascii 1.0\nelement vertex 3\n" + place + "element vertex 1\n" + place +
+                                   "property float nx\nproperty float ny\nproperty float nz\nelement face 1\nproperty list uchar int "
+                                   "vertex_indices\nend_header\n0 0 0\n1 0 0\n0 1 0\n0 0 0 0 0 1\n3 0 1 2\n"));
+  EXPECT_NE(message.find("two.ply"), std::string::npos) << message;
+  EXPECT_NE(message.find("the element vertex twice"), std::string::npos) << message;
+}
+
+TEST_F(MeshFileTest, APictureOutsideTheMeshsFolderIsRefused) {
+  write_png((folder_.parent_path() / "outside.png").string(), {1, 1, 3, {1, 2, 3}});
+  for (std::string const name : {std::string("../outside.png"), std::string("a/../../outside.png"), std::string("..\\outside.png"),
+                                 (folder_.parent_path() / "outside.png").string()}) {
+    write("o.mtl", "newmtl pictured\nKd 1 1 1\nmap_Kd " + name + "\n");
+    std::string const message =
+        refusal(write("o.obj", "mtllib o.mtl\nv 0 0 0\nv 1 0 0\nv 0 0 1\nvt 0 0\nusemtl pictured\nf 1/1 2/1 3/1\n"));
+    EXPECT_NE(message.find("not in the mesh's folder or below"), std::string::npos) << name << ": " << message;
+  }
+  std::filesystem::remove(folder_.parent_path() / "outside.png");
+}
+
 TEST_F(MeshFileTest, AnObjTakesItsMaterialsColoursAndPicture) {
   Image8 picture{2, 2, 3, {255, 0, 0, 0, 255, 0, 0, 0, 255, 255, 255, 255}};  // red, green above blue, white
   write_png((folder_ / "t.png").string(), picture);

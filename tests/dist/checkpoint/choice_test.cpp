@@ -59,6 +59,25 @@ TEST_F(ChoiceTest, LatestIsNotTrusted) {
   EXPECT_EQ(newest(), directory_ + "/step_000000002");
 }
 
+TEST_F(ChoiceTest, LatestAndBestNameAFolderOfTheirOwnOrNothing) {
+  write_alone(directory_, 1);
+  write_alone(folder_ / "elsewhere", 2);
+  for (std::string const name : {"../../elsewhere/step_000000002", "/", "..",
+                                 "step_000000001/../../../elsewhere/step_000000002", "", "step_1"}) {
+    spill(directory_ + "/latest", name + "\n");
+    spill(directory_ + "/best", name + "\n");
+    EXPECT_EQ(newest(), directory_ + "/step_000000001") << name;
+    ASSERT_EQ(rejected_.size(), 1u) << name;
+    EXPECT_TRUE(contains(rejected_[0].problem, "is not the name of a step's folder")) << rejected_[0].problem;
+    for (std::string const pointer : {"/latest", "/best"}) {
+      EXPECT_TRUE(contains(checkpoint_error([&] { resolve_checkpoint(directory_ + pointer); }), "is not the name"))
+          << name;
+    }
+  }
+  EXPECT_EQ(set_checkpoints_aside(directory_, 1), "") << "and no harm is done elsewhere";
+  EXPECT_EQ(verify_checkpoint(folder_ / "elsewhere/step_000000002"), "");
+}
+
 TEST_F(ChoiceTest, OnlyFinalNamesCount) {
   write_alone(directory_, 1);
   auto const copy = [&](std::string const& name) {

@@ -1,5 +1,7 @@
 #include "dist/checkpoint/file_io.h"
 
+#include <sys/stat.h>
+
 #include <cerrno>
 
 #include "tests/dist/checkpoint/checkpoint_fixture.h"
@@ -50,6 +52,20 @@ TEST(FileIoTest, ReadingBeyondTheEndIsAnError) {
   EXPECT_EQ(file.size(), 3u);
   std::string text(4, ' ');
   EXPECT_TRUE(contains(checkpoint_error([&] { file.read(text.data(), 4); }), "ends after 3 bytes, 1 more expected"));
+}
+
+TEST(FileIoTest, APipeIsAnErrorAndNotWaitedFor) {
+  TemporaryFolder const folder;
+  ASSERT_EQ(::mkfifo((folder / "pipe").c_str(), 0600), 0);
+  EXPECT_TRUE(contains(checkpoint_error([&] { InputFile file(folder / "pipe"); }), "pipe: cannot read as a file"));
+}
+
+// A file with a hole has any size, and takes no room on the disk.
+TEST(FileIoTest, ATextLargerThanAnyIsNotReadWhole) {
+  TemporaryFolder const folder;
+  spill(folder / "t", "{");
+  std::filesystem::resize_file(folder / "t", (std::uintmax_t{1} << 40));
+  EXPECT_TRUE(contains(checkpoint_error([&] { read_text_file(folder / "t"); }), "1099511627776 bytes"));
 }
 
 TEST(FileIoTest, SwapExchangesTwoFolders) {

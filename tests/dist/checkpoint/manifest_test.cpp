@@ -101,5 +101,33 @@ TEST(ManifestTest, InconsistentListsAreErrors) {
   EXPECT_NE(error_of(edited("duoflow-checkpoint", "another")), "");
 }
 
+TEST(ManifestTest, NamesThatAreNoFileOfTheFolderAreErrors) {
+  for (std::string const name : {"", ".", "..", "/etc/passwd", "a/b", "m\\u0000.safetensors", "m\\n"}) {
+    EXPECT_TRUE(
+        contains(error_of(edited("\"name\": \"m.safetensors\"", "\"name\": \"" + name + "\"")), "no plain name"))
+        << name;
+  }
+}
+
+// A cast would make some number of each.
+TEST(ManifestTest, CountsThatAreNoneAreErrors) {
+  for (std::string const value : {"-1", "1.5", "1e300", "9223372036854775808", "null", "\"12\"", "[]"}) {
+    EXPECT_NE(error_of(edited("\"step\": 12", "\"step\": " + value)), "") << value;
+    EXPECT_NE(error_of(edited("\"world_size\": 2", "\"world_size\": " + value)), "") << value;
+    EXPECT_NE(error_of(edited("\"bytes\": 80", "\"bytes\": " + value)), "") << value;
+    EXPECT_NE(error_of(edited("\"bytes\": 16", "\"bytes\": " + value)), "") << value;
+    EXPECT_NE(error_of(edited("\"offset\": 64", "\"offset\": " + value)), "") << value;
+    EXPECT_NE(error_of(edited("    2,\n", "    " + value + ",\n")), "") << value;
+  }
+  EXPECT_TRUE(contains(error_of(edited("\"world_size\": 2", "\"world_size\": 0")), "world_size is 0"));
+}
+
+TEST(ManifestTest, AKeyGivenTwiceAndEndlessNestingAreErrors) {
+  EXPECT_TRUE(contains(error_of(edited("\"step\": 12", "\"step\": 12, \"step\": 13")), "\"step\" is there twice"));
+  EXPECT_TRUE(contains(error_of(edited("\"z\": 1", "\"z\": " + std::string(100'000, '[') + std::string(100'000, ']'))),
+                       "nested deeper"));
+  EXPECT_TRUE(contains(error_of(edited("\"counters\": {", "\"counters\": 7, \"c\": {")), "counters is no object"));
+}
+
 }  // namespace
 }  // namespace duoflow::dist

@@ -100,6 +100,22 @@ TEST(PickleTest, CyclesAndDeepNestingDoNoHarm) {
   EXPECT_EQ(error_of(deep + "."), "");
 }
 
+// Each would take the product of two parts of the file's length.
+TEST(PickleTest, WhatWouldCopyItsPartsManyTimesIsAnError) {
+  std::string pairs, sizes, calls;
+  std::string const call = "h\x02h\x03\x85R"s;
+  for (int i = 0; i < 1000; ++i) pairs += "h\x01"s, sizes += "K\x01"s, calls += call;
+  // Kept: 1 a pair, 2 OrderedDict, 3 a list of 1000 times that pair.
+  std::string const start = "(NN\x86q\x01"s + "ccollections\nOrderedDict\nq\x02](" + pairs + "eq\x03";
+  EXPECT_EQ(error_of(start + call + "t."), "");
+  EXPECT_NE(error_of(start + calls + "t.").find("copied many times"), std::string::npos);
+  std::string const tensor =
+      "ctorch._utils\n_rebuild_tensor_v2\n((X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\0"
+      "0X\x03\0\0\0cpuK\x06tQK\0("s +
+      sizes + "t(" + sizes + "t\x89NtR.";
+  EXPECT_NE(error_of(tensor).find("more than 64 axes"), std::string::npos);
+}
+
 TEST(PickleTest, EveryCutAndEveryChangedByteIsAnErrorOrHarmless) {
   for (std::size_t bytes = 0; bytes < kPlain.size(); ++bytes) EXPECT_NE(error_of(kPlain.substr(0, bytes)), "") << bytes;
   for (std::size_t i = 0; i < kPlain.size(); ++i)

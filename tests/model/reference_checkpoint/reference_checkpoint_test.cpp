@@ -1,11 +1,13 @@
 #include "model/reference_checkpoint/reference_checkpoint.h"
 
+#include <cmath>
 #include <fstream>
 #include <sstream>
 
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
+#include "tests/fuzz/bytes.h"
 #include "tests/model/reference_checkpoint/bytes_in_memory.h"
 
 namespace duoflow::model::test {
@@ -69,6 +71,41 @@ TEST(ReferenceCheckpointTest, WrappersNamesAreTakenOffAndTwoOfOneNameAreAnError)
   EXPECT_EQ(read(written(wrapped)).model[0].first, "a");
   wrapped.model = {{"module.a", at::ones({1})}, {"a", at::ones({1})}};
   EXPECT_NE(format_error([&] { read(written(wrapped)); }).find("a is twice"), std::string::npos);
+}
+
+// A state dict of one tensor of these sizes and strides, over a record of one number.
+std::string one_number_as(std::string const& sizes, std::string const& strides) {
+  using namespace std::string_literals;
+  return fuzz::zip_of_entries(
+      {{"a/data.pkl",
+        "}X\x01\0\0\0wctorch._utils\n_rebuild_tensor_v2\n((X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\0"
+        "0X\x03\0\0\0cpuK\x01tQK\0"s +
+            sizes + strides + "\x89NtRs."},
+       {"a/data/0", "\0\0\x80\x3f"s}});
+}
+
+TEST(ReferenceCheckpointTest, SizesBeyondTheRecordAreErrorsBeforeMemoryIsTaken) {
+  using namespace std::string_literals;
+  std::string const large = "\x8a\x08\0\0\0\0\0\0\0\x40"s;  // 2^62
+  EXPECT_EQ(read(one_number_as("K\x01\x85"s, "K\x07\x85"s)).model[0].second.item<float>(), 1);
+  EXPECT_NE(format_error([&] { read(one_number_as("K\x02\x85"s, "K\x01\x85"s)); }).find("does not fit"),
+            std::string::npos);
+  EXPECT_NE(format_error([&] { read(one_number_as(large + "\x85", "K\0\x85"s)); }).find("repeats the 1 numbers"),
+            std::string::npos);
+  EXPECT_NE(format_error([&] { read(one_number_as(large + "K\x08K\0\x87"s, "K\0K\0K\0\x87"s)); }).find("does not fit"),
+            std::string::npos);
+}
+
+TEST(ReferenceCheckpointTest, CountsOfStepsThatCannotBeAreErrors) {
+  auto checkpoint = example();
+  checkpoint.scheduler_steps = -1;
+  EXPECT_NE(format_error([&] { read(written(checkpoint)); }).find("a count of steps"), std::string::npos);
+  checkpoint = example();
+  checkpoint.updates = 1ll << 62;
+  EXPECT_NE(format_error([&] { read(written(checkpoint)); }).find("a count of steps"), std::string::npos);
+  checkpoint = example();
+  checkpoint.optimizer->state[0].step = std::nan("");
+  EXPECT_NE(format_error([&] { read(written(checkpoint)); }).find("a count of steps"), std::string::npos);
 }
 
 TEST(ReferenceCheckpointTest, EveryCutIsAnError) {

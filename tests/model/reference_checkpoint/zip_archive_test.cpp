@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "tests/fuzz/bytes.h"
 #include "tests/model/reference_checkpoint/bytes_in_memory.h"
 
 namespace duoflow::model::test {
@@ -96,6 +97,29 @@ TEST(ZipArchiveTest, EveryCutAndEveryChangedByteIsAnErrorOrHarmless) {
         });
       }
   }
+}
+
+// 100 entries that are all the same 1000 bytes would be 100,000 in memory.
+TEST(ZipArchiveTest, EntriesThatShareTheirBytesAreAnError) {
+  std::vector<std::pair<std::string, std::string>> entries = {{"data", std::string(1000, 'x')}};
+  for (int i = 0; i < 99; ++i) entries.emplace_back("e" + std::to_string(i), "");
+  auto file = fuzz::zip_of_entries(entries);
+  EXPECT_EQ(archive_error(file), "");
+  auto const table = file.find("\x50\x4b\x01\x02");
+  auto const first = file.substr(table + 16, 12) + file.substr(table + 42, 4);
+  for (auto at = file.find("\x50\x4b\x01\x02", table + 1); at != std::string::npos;
+       at = file.find("\x50\x4b\x01\x02", at + 1)) {
+    file.replace(at + 16, 12, first.substr(0, 12));
+    file.replace(at + 42, 4, first.substr(12));
+  }
+  EXPECT_NE(archive_error(file).find("more bytes than the file has"), std::string::npos);
+}
+
+TEST(ZipArchiveTest, ASizeBeyondTheFileIsAnErrorBeforeMemoryIsTaken) {
+  auto file = zip_of("a", "some bytes", true);
+  auto const size = file.rfind(number(10, 8) + number(10, 8));
+  file.replace(size, 8, number(std::uint64_t{1} << 50, 8));
+  EXPECT_NE(archive_error(file).find("more bytes than the file has"), std::string::npos);
 }
 
 TEST(ZipArchiveTest, TorchsFormatBeforeVersion1_6IsNamed) {

@@ -1,0 +1,14 @@
+#pragma once
+// JSON of files that anyone may have written. Private to data/.
+
+#include <nlohmann/json.hpp>
+#include <string>
+
+namespace duoflow::data {
+
+// Throws DataError with the reason alone: no JSON, a key of one object twice (nlohmann's own parser keeps the last one
+// without a word), or nested deeper than 32 levels, which our files never are and which the library's recursive copying
+// does not survive.
+nlohmann::json parse_json(std::string const& text);
+
+}  // namespace duoflow::data
