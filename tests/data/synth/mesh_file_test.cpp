@@ -146,7 +146,7 @@ TEST_F(MeshFileTest, APlyWithTwoListsOfPointsIsRefused) {
 
 TEST_F(MeshFileTest, APictureOutsideTheMeshsFolderIsRefused) {
   write_png((folder_.parent_path() / "outside.png").string(), {1, 1, 3, {1, 2, 3}});
-  for (std::string const name : {std::string("../outside.png"), std::string("a/../../outside.png"), std::string("..\\outside.png"),
+  for (std::string const& name : {std::string("../outside.png"), std::string("a/../../outside.png"), std::string("..\\outside.png"),
                                  (folder_.parent_path() / "outside.png").string()}) {
     write("o.mtl", "newmtl pictured\nKd 1 1 1\nmap_Kd " + name + "\n");
     std::string const message =
