@@ -18,7 +18,7 @@
 namespace duoflow::launch {
 
 FileBytes::FileBytes(std::string path) : path_(std::move(path)) {
-  descriptor_ = ::open(path_.c_str(), O_RDONLY | O_CLOEXEC);
+  descriptor_ = ::open(path_.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);  // nobody may ever write to a pipe
   struct stat facts {};
   if (descriptor_ < 0 || ::fstat(descriptor_, &facts) != 0 || !S_ISREG(facts.st_mode)) {
     auto const reason = descriptor_ < 0 ? std::strerror(errno) : "it is not a file";

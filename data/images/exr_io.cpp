@@ -5,6 +5,7 @@
 #include <exception>
 #include <iterator>
 #include <sstream>
+#include <string_view>
 
 #include <ImathBox.h>
 #include <ImfChannelList.h>
@@ -65,6 +66,36 @@ class MemoryOut : public imf::OStream {
   std::ostringstream stream_;
 };
 
+// The header's attributes {name, type, size, bytes} lie within the file: the library takes memory for whatever size one says.
+// A name of no letters ends a header, and where there are several (bit 12 of the version) the list of them.
+void require_whole_header(std::string_view bytes) {
+  constexpr std::size_t kBeforeHeader = 8;
+  constexpr unsigned char kSeveral = 0x10;  // of the version's second byte
+  bool const several = bytes.size() >= kBeforeHeader && (static_cast<unsigned char>(bytes[5]) & kSeveral) != 0;
+  std::size_t at = kBeforeHeader;
+  auto const word = [&] {
+    auto const end = bytes.find('\0', std::min(at, bytes.size()));
+    if (end == std::string_view::npos) { throw DataError(fmt::format("its header does not end within its {} bytes", bytes.size())); }
+    auto const text = bytes.substr(at, end - at);
+    at = end + 1;
+    return text;
+  };
+  for (bool begins = true;;) {
+    bool const ends = word().empty();
+    if (ends && (!several || begins)) { return; }
+    begins = ends;
+    if (ends) { continue; }
+    word();
+    std::uint32_t size = 0;
+    for (std::size_t i = 0; i < 4; ++i) { size |= std::uint32_t{at + i < bytes.size() ? static_cast<unsigned char>(bytes[at + i]) : 0xffU} << (8 * i); }
+    at += 4;
+    if (at > bytes.size() || size > bytes.size() - at) {
+      throw DataError(fmt::format("an attribute in its header says {} bytes, {} are left", size, bytes.size() - std::min(at, bytes.size())));
+    }
+    at += size;
+  }
+}
+
 // R, G and B, or luminance alone for all three.
 std::array<char const*, 3> colour_channels(imf::ChannelList const& channels) {
   if (channels.findChannel("R") != nullptr && channels.findChannel("G") != nullptr && channels.findChannel("B") != nullptr) { return {"R", "G", "B"}; }
@@ -100,6 +131,7 @@ LinearPicture decode(std::string const& bytes) {
   // The library's own tables follow the header's size before anyone else sees it.
   static bool const limited = (imf::Header::setMaxImageSize(kLongestSide, kLongestSide), imf::Header::setMaxTileSize(kLongestSide, kLongestSide), true);
   static_cast<void>(limited);
+  require_whole_header(bytes);
   MemoryIn stream(bytes);
   imf::InputFile file(stream);
   auto const window = file.header().dataWindow();

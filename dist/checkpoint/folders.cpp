@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include "dist/checkpoint/file_io.h"
+#include "dist/checkpoint/json_text.h"
 #include "dist/checkpoint/manifest.h"
 #include "dist/error.h"
 
@@ -24,12 +25,6 @@ bool is_complete(std::string const& folder) {
   } catch (CheckpointError const&) {
     return false;
   }
-}
-
-std::string printable(std::string text) {
-  std::replace_if(
-      text.begin(), text.end(), [](char c) { return c < ' ' || c > '~'; }, '?');
-  return text;
 }
 
 }  // namespace

@@ -1,5 +1,6 @@
 #include "dist/checkpoint/json_text.h"
 
+#include <algorithm>
 #include <set>
 #include <stdexcept>
 #include <vector>
@@ -28,6 +29,12 @@ Json parse_json(std::string const& text) {
     return true;
   };
   return Json::parse(text, watch);
+}
+
+std::string printable(std::string text) {
+  std::replace_if(
+      text.begin(), text.end(), [](char c) { return c < ' ' || c > '~'; }, '?');
+  return text;
 }
 
 }  // namespace duoflow::dist

@@ -12,4 +12,6 @@ namespace duoflow::dist {
 // survive.
 nlohmann::ordered_json parse_json(std::string const& text);
 
+std::string printable(std::string text);  // for messages: what is no printable ASCII as '?'
+
 }  // namespace duoflow::dist

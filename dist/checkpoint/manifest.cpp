@@ -88,7 +88,8 @@ void read_files(Json const& json, Manifest& manifest) {
     ManifestFile file{item.at("name").get<std::string>(), hash_from_json(item),
                       count_from_json(item.at("bytes"), "the size of a file")};
     if (!is_plain_name(file.name) || !names.insert(file.name).second) {
-      throw std::invalid_argument(fmt::format("file name \"{}\" is no plain name or there twice", file.name));
+      throw std::invalid_argument(
+          fmt::format("file name \"{}\" is no plain name or there twice", printable(file.name)));
     }
     manifest.files.push_back(std::move(file));
   }

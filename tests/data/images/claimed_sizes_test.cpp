@@ -51,5 +51,21 @@ TEST(ClaimedSizesTest, AnExrOfMorePixelsThanItsBytesIsRefused) {
   }
 }
 
+// Found by the fuzzer: the library took 1.7 GB for it.
+TEST(ClaimedSizesTest, AnExrAttributeLargerThanItsFileIsRefused) {
+  TemporaryFolder const folder;
+  write_exr(folder / "a.exr", {2, 2, std::vector<float>(12, 1)});
+  auto exr = file_bytes(folder / "a.exr");
+  std::string const name("lineOrder\0lineOrder\0", 20);
+  auto const order = exr.find(name);
+  ASSERT_NE(order, std::string::npos);
+  exr.replace(order, 9, "otherLine");  // of a type that the library knows, and then of one that it keeps as bytes
+  exr.replace(order + name.size(), 4, fuzz::little_endian(1768947712, 4));
+  EXPECT_TRUE(says(refused_claim(exr), {"in cannot be read as an EXR", "an attribute in its header says 1768947712 bytes"}));
+  exr.replace(order + 10, 9, "otherKind");
+  EXPECT_TRUE(says(refused_claim(exr), {"an attribute in its header says 1768947712 bytes"}));
+  EXPECT_TRUE(says(refused_claim(exr.substr(0, 40)), {"in cannot be read as an EXR"}));
+}
+
 }  // namespace
 }  // namespace duoflow::data::testing
