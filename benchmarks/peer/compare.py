@@ -102,11 +102,11 @@ class Case:
         return statistics.median(line["step_ms"] for line in lines[self.arguments.warm_up :]), peak
 
     def time_peer(self, ranks, variant):
-        """(median milliseconds of a step, peak MiB of a rank, MiB before the model was made)"""
+        """(median milliseconds of a step, peak MiB of a rank, MiB before the model was made, differences from duoflow)"""
         result = inputs.peer(ranks, "--config", self.config_file(ranks), "--pairs", self.pairs, "--weights", self.weights, "--reference",
                              self.reference, "--variant", variant, "--steps", self.arguments.steps, "--warm-up", self.arguments.warm_up,
                              "--device", self.arguments.device, cache=self.arguments.work / "compiled")
-        return statistics.median(result["step_ms"]), result["peak_mib"], result["start_mib"]
+        return statistics.median(result["step_ms"]), result["peak_mib"], result["start_mib"], result["differences"]
 
 
 def spread(values):
@@ -114,7 +114,8 @@ def spread(values):
 
 
 def compare(case, ranks, arguments):
-    """Prints the table's rows of one rank count: in every repeat all programs run once, one after another."""
+    """Prints the table's rows of one rank count: in every repeat all programs run once, one after another. Returns a line
+    on how closely they agree."""
     ours, theirs = [], {variant: [] for variant in arguments.variants}
     for _ in range(arguments.repeats):
         ours.append(case.time_duoflow(ranks))
@@ -127,6 +128,8 @@ def compare(case, ranks, arguments):
         memory = [our[1] / their[1] for our, their in zip(ours, runs)]
         print(f"| {ranks} | PyTorch {variant} | {middle(runs, 0):.1f} | {spread(speed)} | {middle(runs, 1):.0f} ({middle(runs, 2):.0f} at start) "
               f"| {spread(memory)} |", flush=True)
+    worst = [max(column) for column in zip(*(run[3] for runs in theirs.values() for run in runs))]
+    return "largest relative difference from duoflow: of a loss {:.1e}, of a gradient norm {:.1e}, of a gradient {:.1e}".format(*worst)
 
 
 def main(words):
@@ -135,12 +138,14 @@ def main(words):
         case = Case(arguments)
         batch = case.config["training"]["global_batch_size"]
         print(f"{inputs.processor()}, {os.cpu_count()} cores, Python {platform.python_version()}, torch {inputs.torch.__version__}; "
-              f"{arguments.config} {' '.join(arguments.overrides)}in {arguments.precision}, {batch} samples a step, one thread a rank; "
+              f"{' '.join([arguments.config, *arguments.overrides])} in {arguments.precision}, {batch} samples a step, one thread a rank; "
               f"{arguments.repeats} turns of {arguments.steps} steps; load before {os.getloadavg()[0]:.1f}\n")
         print("| ranks | program | step ms | PyTorch's time / duoflow's (min to max) | peak MiB of a rank | duoflow's memory / PyTorch's |")
         print("|---|---|---|---|---|---|")
-        for ranks in arguments.ranks:
-            compare(case, ranks, arguments)
+        agreements = {ranks: compare(case, ranks, arguments) for ranks in arguments.ranks}
+        print()
+        for ranks, text in agreements.items():
+            print(f"{ranks} rank(s), {text}")
     except inputs.ProgramFailed as failure:
         print(f"compare: {failure}", file=sys.stderr)
         return 1
