@@ -6,8 +6,8 @@ NUMBERS = ("total loss", "velocity loss", "render loss", "gradient norm")
 STEPS = 4  # the later ones see the update: AdamW, schedule, clip, smoothed weights
 
 # Relative, by precision: of a loss; of the gradient's norm; of a parameter's gradient in the first step, to its largest
-# element (a wrong weight hardly moves the losses). fp32: sums in another order (seen: SEEN_FP32). bf16: autocast also
-# runs tokenizers, condition and head in bf16, which duoflow keeps in fp32 (seen: SEEN_BF16). Loosen them only where
+# element (a wrong weight hardly moves the losses). fp32: sums in another order. bf16: autocast also runs tokenizers,
+# condition and head in bf16, which duoflow keeps in fp32. What was seen: benchmarks/results/peer.md. Loosen them only where
 # another kernel or processor is the reason.
 TOLERANCE = {"fp32": (1e-5, 5e-5, 1e-4), "bf16": (1e-3, 5e-3, 5e-2)}
 

@@ -4,11 +4,12 @@
         [--variants eager,eager-matmul,compile] [--steps 30] [--repeats 5] [--device cpu|cuda] [--quick]
         [--work FOLDER] [KEY=VALUE]..
 
-small: the quickstart's config at width 192 and 256 latents. A variant is eager or compile, then -matmul (two products and
-a softmax instead of scaled_dot_product_attention) and -kept (no work on tokens of the last blocks that nobody reads) if
-wanted. One thread a rank, the same global batch in one micro-step of every rank. --quick: quickstart, bf16, two ranks,
-eager and eager-matmul, few steps; --steps and --repeats can still be given. With --device cuda name the GPU build in DUOFLOW_BINARY. Exit code 1:
-a program failed, or the peer's steps are not duoflow's.
+small: the quickstart's config at width 192 and 256 latents. FILE: a joint config that gives the sizes of its tokenizers,
+training.global_batch_size and train_steps, or has them given by KEY=VALUE. A variant is eager or compile, then -matmul (two
+products and a softmax instead of scaled_dot_product_attention) and -kept (no work on tokens of the last blocks that nobody
+reads) if wanted. One thread a rank, the same global batch in one micro-step of every rank. --quick: quickstart, bf16, two
+ranks, eager and eager-matmul, few steps; --steps and --repeats can still be given. With --device cuda name the GPU build in
+DUOFLOW_BINARY. Exit code 1: a program failed, or the peer's steps are not duoflow's.
 
 A step's time is the slowest rank's. duoflow's has everything in it: reading the batch, rays, statistics, skip policy, its
 log line. The peer holds its batch in memory, made ready, and logs nothing.
@@ -71,11 +72,10 @@ class Case:
         self.prepare(config)
 
     def prepare(self, config):
-        whole = yaml.safe_load(config.read_text())["training"]
-        samples = whole.get("global_batch_size") or whole["batch_size_per_gpu"] * max(self.arguments.ranks)
-        inputs.make_pairs(self.folder, self.overrides, samples)
-        self.config = inputs.effective_config(config, self.pairs, self.folder / "effective", [*self.overrides, *inputs.VIEWS, *inputs.SAME,
-                                                                                                   f"dist.device={self.arguments.device}"])
+        samples = inputs.given(config, self.overrides, "training.global_batch_size")
+        overrides = [*self.overrides, *inputs.VIEWS, *inputs.SAME, f"dist.device={self.arguments.device}"]
+        inputs.make_pairs(self.folder, config, overrides, samples)
+        self.config = inputs.effective_config(config, self.pairs, self.folder / "effective", overrides)
         self.config["training"].update(global_batch_size=samples, use_amp=self.arguments.precision == "bf16", print_every=1)
         inputs.write_weights(self.weights, self.config, self.folder / "stage1", self.pairs)
         inputs.write_reference(self.reference, self.config_file(1), self.weights, self.pairs)
@@ -92,9 +92,8 @@ class Case:
         """(median milliseconds of a step, peak MiB of a rank)"""
         run, steps = self.folder / "run", self.arguments.warm_up + self.arguments.steps
         shutil.rmtree(run, ignore_errors=True)
-        inputs.run("mpirun", "--quiet", "--oversubscribe", "--bind-to", "none", "-n", ranks, inputs.PROGRAM, "train", "--config",
-                   self.config_file(ranks), "--data", self.pairs, "--run", run, "--resume", "never", f"training.train_steps={steps}",
-                   f"training.init_from={self.weights}")
+        inputs.mpirun(ranks, inputs.PROGRAM, "train", "--config", self.config_file(ranks), "--data", self.pairs, "--run", run,
+                      "--resume", "never", f"training.train_steps={steps}", f"training.init_from={self.weights}")
         lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
         if len(lines) != steps or any(line["skipped"] for line in lines):
             raise SystemExit(f"compare: {run}/metrics.jsonl has {len(lines)} lines or skipped steps ({steps} updates were to be timed)")
@@ -103,11 +102,11 @@ class Case:
         return statistics.median(line["step_ms"] for line in lines[self.arguments.warm_up :]), peak
 
     def time_peer(self, ranks, variant):
-        """(median milliseconds of a step, peak MiB of a rank, MiB before the model was made)"""
+        """(median milliseconds of a step, peak MiB of a rank, MiB before the model was made, differences from duoflow)"""
         result = inputs.peer(ranks, "--config", self.config_file(ranks), "--pairs", self.pairs, "--weights", self.weights, "--reference",
                              self.reference, "--variant", variant, "--steps", self.arguments.steps, "--warm-up", self.arguments.warm_up,
                              "--device", self.arguments.device, cache=self.arguments.work / "compiled")
-        return statistics.median(result["step_ms"]), result["peak_mib"], result["start_mib"]
+        return statistics.median(result["step_ms"]), result["peak_mib"], result["start_mib"], result["differences"]
 
 
 def spread(values):
@@ -115,7 +114,8 @@ def spread(values):
 
 
 def compare(case, ranks, arguments):
-    """Prints the table's rows of one rank count: in every repeat all programs run once, one after another."""
+    """Prints the table's rows of one rank count: in every repeat all programs run once, one after another. Returns a line
+    on how closely they agree."""
     ours, theirs = [], {variant: [] for variant in arguments.variants}
     for _ in range(arguments.repeats):
         ours.append(case.time_duoflow(ranks))
@@ -128,6 +128,8 @@ def compare(case, ranks, arguments):
         memory = [our[1] / their[1] for our, their in zip(ours, runs)]
         print(f"| {ranks} | PyTorch {variant} | {middle(runs, 0):.1f} | {spread(speed)} | {middle(runs, 1):.0f} ({middle(runs, 2):.0f} at start) "
               f"| {spread(memory)} |", flush=True)
+    worst = [max(column) for column in zip(*(run[3] for runs in theirs.values() for run in runs))]
+    return "largest relative difference from duoflow: of a loss {:.1e}, of a gradient norm {:.1e}, of a gradient {:.1e}".format(*worst)
 
 
 def main(words):
@@ -136,12 +138,14 @@ def main(words):
         case = Case(arguments)
         batch = case.config["training"]["global_batch_size"]
         print(f"{inputs.processor()}, {os.cpu_count()} cores, Python {platform.python_version()}, torch {inputs.torch.__version__}; "
-              f"{arguments.config} {' '.join(arguments.overrides)}in {arguments.precision}, {batch} samples a step, one thread a rank; "
+              f"{' '.join([arguments.config, *arguments.overrides])} in {arguments.precision}, {batch} samples a step, one thread a rank; "
               f"{arguments.repeats} turns of {arguments.steps} steps; load before {os.getloadavg()[0]:.1f}\n")
         print("| ranks | program | step ms | PyTorch's time / duoflow's (min to max) | peak MiB of a rank | duoflow's memory / PyTorch's |")
         print("|---|---|---|---|---|---|")
-        for ranks in arguments.ranks:
-            compare(case, ranks, arguments)
+        agreements = {ranks: compare(case, ranks, arguments) for ranks in arguments.ranks}
+        print()
+        for ranks, text in agreements.items():
+            print(f"{ranks} rank(s), {text}")
     except inputs.ProgramFailed as failure:
         print(f"compare: {failure}", file=sys.stderr)
         return 1

@@ -5,6 +5,7 @@ import os
 import pathlib
 import shutil
 import subprocess
+import tempfile
 
 import safetensors.torch
 import torch
@@ -21,7 +22,8 @@ PROGRAM = pathlib.Path(os.environ.get("DUOFLOW_BINARY", SOURCE / "build" / "duof
 ENVIRONMENT = os.environ | {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1", "OMP_NUM_THREADS": "1"}
 
 # Views and lights are few: the shapes of a step do not depend on how many there are.
-VIEWS = ["data.input_frames=0-3", "data.target_frames=4-15", "data.exclude_lights="]
+VIEWS = ["training.num_input_views=4", "data.input_frames=0-3", "data.target_frames=4-15", "data.exclude_lights="]
+ONE_STEP = ["training.train_steps=1", "training.batch_size_per_gpu=1", "training.global_batch_size=1", "training.init_from="]
 SAME = ["dist.threads=1", "training.allowed_gradnorm_factor=0"]  # random weights: no step is to be skipped for its norm
 
 
@@ -43,28 +45,32 @@ def duoflow(*arguments):
     return run(PROGRAM, *arguments)
 
 
-def make_pairs(folder, sizes, samples):
+def given(config, overrides, key):
+    """The value that the file or an override gives to a key."""
+    words = [word.split("=", 1)[1] for word in overrides if word.startswith(f"{key}=")]
+    return yaml.safe_load(words[-1]) if words else training.value_at(yaml.safe_load(pathlib.Path(config).read_text()), key)
+
+
+def make_pairs(folder, config, overrides, samples):
     """Scenes, a reconstructor of one step and its pairs under `folder`, unless they are there. At least `samples` pairs."""
     if (folder / "pairs" / "manifest.json").exists():
         return
-    shape = lambda key, otherwise: next((word.split("=")[1] for word in reversed(sizes) if word.startswith(key)), otherwise)
     lights = next(n for n in range(2, 100) if n * (n - 1) >= samples)
     duoflow("synth", "--out", folder / "scenes", "--objects", 1, "--lights", lights, "--views", 16, "--spp", 1,
-            "--size", shape("model.image_tokenizer.image_size", 64), "--env-height", shape("model.env_tokenizer.image_size", 32))
-    duoflow("train", "--config", SOURCE / "configs/quickstart_reconstruction.yaml", "--data", folder / "scenes", "--run", folder / "stage1",
-            "--resume", "never", *sizes, *VIEWS, "training.train_steps=1", "training.batch_size_per_gpu=1", "training.global_batch_size=1",
-            "training.num_target_views=1", "dist.threads=1")
+            "--size", given(config, overrides, "model.image_tokenizer.image_size"),
+            "--env-height", given(config, overrides, "model.env_tokenizer.image_size"))
+    duoflow("train", "--config", config, "--data", folder / "scenes", "--run", folder / "stage1", "--resume", "never", *overrides,
+            *ONE_STEP, "objective=reconstruction", "training.num_target_views=1")
     duoflow("encode", "--checkpoint", folder / "stage1", "--data", folder / "scenes", "--out", folder / "pairs", "--dtype", "f32")
 
 
 def effective_config(config, data, run_folder, overrides):
     """The config with every key written out, as a run of one step leaves it; batch sizes are the caller's to set."""
     shutil.rmtree(run_folder, ignore_errors=True)
-    duoflow("train", "--config", config, "--data", data, "--run", run_folder, "--resume", "never", *overrides, "training.train_steps=1",
-            "training.batch_size_per_gpu=1", "training.global_batch_size=1", "data.allow_other_producer=true", "training.init_from=")
+    duoflow("train", "--config", config, "--data", data, "--run", run_folder, "--resume", "never", *overrides, *ONE_STEP,
+            "data.allow_other_producer=true")
     effective = yaml.safe_load((run_folder / "config.yaml").read_text())
-    given = yaml.safe_load(pathlib.Path(config).read_text())["training"]
-    effective["training"]["train_steps"] = given.get("train_steps", 1000)
+    effective["training"]["train_steps"] = given(config, overrides, "training.train_steps")
     return effective
 
 
@@ -96,12 +102,18 @@ def write_reference(path, config_file, weights, pair_folder):
     batch_file.unlink()
 
 
+def mpirun(ranks, *command, environment=None):
+    """Both programs start alike. (torchrun would give every rank a session of its own, which Linux schedules apart.)"""
+    return run("mpirun", "--quiet", "--oversubscribe", "--bind-to", "none", "-n", ranks, *command, environment=environment)
+
+
 def peer(ranks, *arguments, cache=None):
     """What the peer printed, as a dict. cache: where torch.compile keeps what it has compiled."""
-    python = SOURCE / ".venv" / "bin" / "python"
-    launcher = [python, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", ranks] if ranks > 1 else [python]
+    program = SOURCE / ".venv" / "bin" / "python", SOURCE / "benchmarks" / "peer" / "peer.py"
     environment = {"TORCHINDUCTOR_CACHE_DIR": str(cache)} if cache else {}
-    return json.loads(run(*launcher, SOURCE / "benchmarks" / "peer" / "peer.py", *arguments, environment=environment).splitlines()[-1])
+    with tempfile.TemporaryDirectory(prefix="duoflow-peer-") as folder:
+        out = mpirun(ranks, *program, *arguments, "--rendezvous", f"{folder}/ranks", environment=environment)
+    return json.loads(out.splitlines()[-1])
 
 
 def processor():

@@ -43,8 +43,8 @@ def read_batch(folder, samples, targets, env_height):
     with open_shard(folder) as shard:
         count = len(shard["pairs"])
         if samples > count or targets > shard["target_images"].shape[1]:
-            raise SystemExit(f"{folder}: {count} pairs of {shard['target_images'].shape[1]} views (the batch is of {samples} pairs, {targets} views), "
-                             "encode more, or ask for fewer")
+            raise SystemExit(f"{folder}: {count} pairs of {shard['target_images'].shape[1]} views (the batch is of {samples} pairs, "
+                             f"{targets} views), encode more, or ask for fewer")
         rows = [shard["pairs"][i * count // samples] for i in range(samples)]
         of_target = lambda name: torch.tensor(np.stack([shard[name][row[1], :targets] for row in rows]))
         batch = {f"x{end}": torch.tensor(np.stack([shard["latents"][row[end]] for row in rows])).float() for end in (0, 1)}

@@ -1,7 +1,8 @@
 """The joint step in PyTorch, timed once it agrees with duoflow's.
 
-    .venv/bin/torchrun --standalone --nproc-per-node N benchmarks/peer/peer.py --config RUN/config.yaml --pairs FOLDER --weights FILE --reference FILE
-        [--variant eager|compile[-matmul][-kept]] [--steps 30] [--warm-up 5]
+    .venv/bin/torchrun --standalone --nproc-per-node N benchmarks/peer/peer.py --config RUN/config.yaml --pairs FOLDER
+        --weights FILE --reference FILE [--variant eager|compile[-matmul][-kept]] [--steps 30] [--warm-up 5]
+    mpirun -n N .venv/bin/python benchmarks/peer/peer.py .. --rendezvous FILE      the ranks meet through a file, made by them
 
 config: the effective one; weights: the state dict; reference: what `duoflow step --steps 4` wrote for these two on the
 batch of pairs.read_batch (benchmarks/peer/compare.py makes them all). Prints one JSON object: the slowest rank's
@@ -31,10 +32,17 @@ def parse(words):
     for name in ("config", "pairs", "weights", "reference"):
         parser.add_argument(f"--{name}", required=True)
     parser.add_argument("--variant", default="eager")
+    parser.add_argument("--rendezvous")
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--warm-up", type=int, default=5)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", choices=("cpu", "cuda"))
     return parser.parse_args(words)
+
+
+def from_launcher(name, otherwise):
+    """WORLD_SIZE, RANK or LOCAL_RANK, of torchrun or of Open MPI's mpirun."""
+    mpirun = {"WORLD_SIZE": "OMPI_COMM_WORLD_SIZE", "RANK": "OMPI_COMM_WORLD_RANK", "LOCAL_RANK": "OMPI_COMM_WORLD_LOCAL_RANK"}
+    return int(os.environ.get(name, os.environ.get(mpirun[name], otherwise)))
 
 
 def parse_variant(name):
@@ -92,7 +100,7 @@ def of_all_ranks(value, ranks):
 
 def run(arguments, rank, ranks):
     """What is printed. Throws agreement.Disagreement on every rank alike."""
-    device = torch.device(arguments.device, int(os.environ.get("LOCAL_RANK", 0)) if arguments.device == "cuda" else None)
+    device = torch.device(arguments.device, from_launcher("LOCAL_RANK", 0) if arguments.device == "cuda" else None)
     with open(arguments.config) as file:
         config = yaml.safe_load(file)
     start_mib = max(of_all_ranks(peak_mib(device), ranks))
@@ -112,12 +120,13 @@ def run(arguments, rank, ranks):
 
 def main(words):
     arguments = parse(words)
-    rank, ranks = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    rank, ranks = from_launcher("RANK", 0), from_launcher("WORLD_SIZE", 1)
     torch.set_num_threads(1)
     if arguments.device == "cuda":
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
+        torch.cuda.set_device(from_launcher("LOCAL_RANK", 0))
     if ranks > 1:
-        dist.init_process_group("nccl" if arguments.device == "cuda" else "gloo")
+        meeting = f"file://{os.path.abspath(arguments.rendezvous)}" if arguments.rendezvous else "env://"
+        dist.init_process_group("nccl" if arguments.device == "cuda" else "gloo", init_method=meeting, rank=rank, world_size=ranks)
     try:
         result = run(arguments, rank, ranks)
     except agreement.Disagreement as problem:

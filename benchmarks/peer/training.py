@@ -31,7 +31,7 @@ def value_at(config, key):
     """The value of a dotted key; an effective config (RUN/config.yaml of a duoflow run) has all of them."""
     for word in key.split("."):
         if not isinstance(config, dict) or word not in config:
-            raise SystemExit(f"peer: the config has no {key} (the peer knows no defaults), give it the config.yaml of a duoflow run")
+            raise SystemExit(f"peer: the config has no {key} (the peer knows no defaults), write it out or take the config.yaml of a duoflow run")
         config = config[word]
     return config
 
