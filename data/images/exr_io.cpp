@@ -6,6 +6,7 @@
 #include <iterator>
 #include <sstream>
 #include <string_view>
+#include <utility>
 
 #include <ImathBox.h>
 #include <ImfChannelList.h>
@@ -66,6 +67,23 @@ class MemoryOut : public imf::OStream {
   std::ostringstream stream_;
 };
 
+// Of types that have one size the library reads that many bytes, whatever size the attribute says, and of channels as many as there
+// are: the two have to agree, else it would go on at another place than was looked at here.
+constexpr std::array<std::pair<std::string_view, std::uint32_t>, 24> kTypeBytes{
+    {{"box2f", 16}, {"box2i", 16}, {"chromaticities", 32}, {"compression", 1}, {"deepImageState", 1}, {"double", 8}, {"envmap", 1}, {"float", 4},
+     {"int", 4}, {"keycode", 28}, {"lineOrder", 1}, {"m33d", 72}, {"m33f", 36}, {"m44d", 128}, {"m44f", 64}, {"rational", 8}, {"tiledesc", 9},
+     {"timecode", 8}, {"v2d", 16}, {"v2f", 8}, {"v2i", 8}, {"v3d", 24}, {"v3f", 12}, {"v3i", 12}}};
+
+bool is_channel_list(std::string_view bytes) {
+  constexpr std::size_t kChannelBytes = 16;  // behind its name
+  for (;;) {
+    auto const end = bytes.find('\0');
+    if (end == std::string_view::npos || end == 0) { return end == 0 && bytes.size() == 1; }
+    if (bytes.size() - end - 1 < kChannelBytes) { return false; }
+    bytes.remove_prefix(end + 1 + kChannelBytes);
+  }
+}
+
 // The header's attributes {name, type, size, bytes} lie within the file: the library takes memory for whatever size one says.
 // A name of no letters ends a header, and where there are several (bit 12 of the version) the list of them.
 void require_whole_header(std::string_view bytes) {
@@ -85,12 +103,16 @@ void require_whole_header(std::string_view bytes) {
     if (ends && (!several || begins)) { return; }
     begins = ends;
     if (ends) { continue; }
-    word();
+    auto const type = word();
     std::uint32_t size = 0;
     for (std::size_t i = 0; i < 4; ++i) { size |= std::uint32_t{at + i < bytes.size() ? static_cast<unsigned char>(bytes[at + i]) : 0xffU} << (8 * i); }
     at += 4;
     if (at > bytes.size() || size > bytes.size() - at) {
       throw DataError(fmt::format("an attribute in its header says {} bytes, {} are left", size, bytes.size() - std::min(at, bytes.size())));
+    }
+    auto const* const known = std::find_if(kTypeBytes.begin(), kTypeBytes.end(), [&](auto const& row) { return row.first == type; });
+    if ((known != kTypeBytes.end() && known->second != size) || (type == "chlist" && !is_channel_list(bytes.substr(at, size)))) {
+      throw DataError(fmt::format("an attribute of type {} in its header says {} bytes, which it cannot have", type, size));
     }
     at += size;
   }

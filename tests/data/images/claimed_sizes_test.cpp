@@ -62,6 +62,9 @@ TEST(ClaimedSizesTest, AnExrAttributeLargerThanItsFileIsRefused) {
   exr.replace(order, 9, "otherLine");  // of a type that the library knows, and then of one that it keeps as bytes
   exr.replace(order + name.size(), 4, fuzz::little_endian(1768947712, 4));
   EXPECT_TRUE(says(refused_claim(exr), {"in cannot be read as an EXR", "an attribute in its header says 1768947712 bytes"}));
+  exr.replace(order + name.size(), 4, fuzz::little_endian(2, 4));  // the library would go on one byte before what was checked
+  EXPECT_TRUE(says(refused_claim(exr), {"of type lineOrder in its header says 2 bytes"}));
+  exr.replace(order + name.size(), 4, fuzz::little_endian(1768947712, 4));
   exr.replace(order + 10, 9, "otherKind");
   EXPECT_TRUE(says(refused_claim(exr), {"an attribute in its header says 1768947712 bytes"}));
   EXPECT_TRUE(says(refused_claim(exr.substr(0, 40)), {"in cannot be read as an EXR"}));
