@@ -21,6 +21,14 @@ struct TrainCommand {
   int ranks = 0;  // 0: those that are there
 };
 
+void check_options(TrainCommand const& command) {
+  if (command.estimate) return;
+  if (command.ranks > 0) throw ConfigError("--ranks belongs to --estimate; mpirun -n starts ranks");
+  if (command.data.empty() || command.train.run.empty())
+    throw ConfigError(fmt::format("train needs {} (only --estimate does without), give it; duoflow train --help lists the options",
+                                  command.data.empty() ? "--data" : "--run"));
+}
+
 bool on_cpu(Config const& config) { return choose_device(config.dist.device).is_cpu(); }
 
 int print_estimate(TrainCommand const& command, dist::Runtime& runtime, Config const& config) {
@@ -54,12 +62,9 @@ Command add_train(CLI::App& root) {
       ->capture_default_str();
   app->add_option("overrides", arguments->overrides, "key=value, after the config file");
   return {app, [arguments](dist::Runtime& runtime) {
+            check_options(*arguments);
             auto const config = load_config(arguments->config, arguments->overrides);
             if (arguments->estimate) return print_estimate(*arguments, runtime, config);
-            if (arguments->ranks > 0) throw ConfigError("--ranks belongs to --estimate; mpirun -n starts ranks");
-            if (arguments->data.empty() || arguments->train.run.empty())
-              throw ConfigError(fmt::format("train needs {} (only --estimate does without), give it",
-                                            arguments->data.empty() ? "--data" : "--run"));
             arguments->train.data = parse_data_folders(arguments->data);
             configure(runtime, config);
             inject_faults_from_environment(runtime.rank());
