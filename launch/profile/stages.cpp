@@ -6,6 +6,7 @@
 
 #include <ATen/record_function.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
+#include <torch/csrc/profiler/stubs/base.h>
 
 namespace duoflow::launch {
 namespace {
@@ -18,9 +19,13 @@ std::atomic<char const*> innermost{kOther};
 
 std::unique_ptr<at::ObserverContext> on_enter(at::RecordFunction const& scope) {
   observed->enter(scope.name());
+  if (!observed->device().is_cpu()) torch::profiler::impl::cudaStubs()->rangePush(scope.name());
   return nullptr;
 }
-void on_leave(at::RecordFunction const&, at::ObserverContext*) { observed->leave(); }
+void on_leave(at::RecordFunction const&, at::ObserverContext*) {
+  observed->leave();
+  if (!observed->device().is_cpu()) torch::profiler::impl::cudaStubs()->rangePop();
+}
 
 }  // namespace
 

@@ -20,6 +20,7 @@ class StageTimeline {
  public:
   explicit StageTimeline(c10::Device device) : device_(device) {}
 
+  c10::Device device() const { return device_; }
   void begin_step();
   void end_step();  // on CUDA waits for the device
 
@@ -50,8 +51,8 @@ class StageTimeline {
   std::int64_t steps_ = 0;
 };
 
-// While it lives the user scopes of the whole process go to this timeline, and to NVTX where a profiler that listens
-// (Nsight) is attached. One at a time.
+// While it lives the user scopes of the whole process go to this timeline, and of a CUDA device to NVTX, where Nsight
+// finds them. One at a time.
 class StageObserver {
  public:
   explicit StageObserver(StageTimeline& timeline);
