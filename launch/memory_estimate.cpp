@@ -14,7 +14,7 @@ namespace duoflow::launch {
 namespace {
 
 constexpr double kFloat = 4, kMiB = 1 << 20;
-constexpr double kProgram = 190 * kMiB;  // resident before a model is there, on the CPU (measured: benchmarks/results/memory.md)
+constexpr double kProgram = 128 * kMiB;  // resident before a model is there, on the CPU (measured: benchmarks/results/memory.md)
 
 struct Counts {
   double all = 0, trainable = 0;

@@ -122,7 +122,7 @@ CheckpointState HostCopy::copy(CheckpointState const& state, Share const& share)
       offset += placed(bytes);
     }
   }
-  // One small blocking copy behind the others on the stream: when it is here, they are.
+  // The host waits, as a save that holds training does: one small blocking copy behind the others on the stream: when it is here, they are.
   if (from_device.defined()) from_device.flatten().slice(0, 0, 1).cpu();
   return copies;
 }
