@@ -1,10 +1,29 @@
 #include "model/rays.h"
 
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+
+#include "model/fused/rows.h"
 
 namespace duoflow::model {
+namespace {
+
+at::Tensor rays_in_one_pass(at::Tensor const& c2w, at::Tensor const& fxfycxcy, std::int64_t height, std::int64_t width) {
+  at::Tensor const pose = c2w.to(at::kFloat).contiguous(), intrinsic = fxfycxcy.to(at::kFloat).contiguous();
+  at::Tensor const rays = at::empty({pose.size(0), pose.size(1), 6, height, width}, pose.options());
+  std::int64_t const numbers = pose.size(2) * pose.size(3);
+  at::parallel_for(0, pose.size(0) * pose.size(1) * height, 16, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < end; ++i)
+      rows::pluecker_rays(pose.const_data_ptr<float>() + i / height * numbers, intrinsic.const_data_ptr<float>() + i / height * 4, i % height, width,
+                          height * width, rays.mutable_data_ptr<float>() + (i / height * 6 * height + i % height) * width);
+  });
+  return rays;
+}
+
+}  // namespace
 
 at::Tensor pluecker_rays(at::Tensor const& c2w, at::Tensor const& fxfycxcy, std::int64_t height, std::int64_t width) {
+  if (c2w.is_cpu()) return rays_in_one_pass(c2w, fxfycxcy, height, width);
   at::Tensor const pose = c2w.to(at::kFloat);
   auto const intrinsic = fxfycxcy.to(at::kFloat).unsqueeze(-1).unsqueeze(-1).unbind(2);  // 4 x [B,V,1,1]
   auto const options = pose.options();

@@ -7,6 +7,8 @@
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 
+#include "model/fused/add_norm.h"
+#include "model/fused/attend.h"
 #include "model/fused/gated_add.h"
 #include "model/fused/heads.h"
 #include "model/fused/norm.h"
@@ -24,11 +26,8 @@ bool use_matmul(at::Device device, ModelOptions const& options) {
   return device.is_cpu() && options.compute == ComputeType::bf16;
 }
 
-// Softmax on scores in the compute type: CPU has no bf16 product with fp32 result, and the kernel sums in fp32 itself.
-at::Tensor attend(at::Tensor const& q_BHKC, at::Tensor const& k_BHLC, at::Tensor const& v_BHLC) {
-  at::Tensor const scores_BHKL = at::matmul(q_BHKC, k_BHLC.transpose(-2, -1));
-  return at::matmul(at::softmax(scores_BHKL, -1), v_BHLC);
-}
+// Without an operator that autograd would walk back through by a tensor of zeros where all are kept.
+at::Tensor first_tokens(at::Tensor const& x_BLD, std::int64_t keep) { return keep == x_BLD.size(1) ? x_BLD : x_BLD.narrow(1, 0, keep); }
 
 at::Tensor attention_of(Block const& block, at::Tensor const& x_BLD, std::int64_t keep, ModelOptions const& options) {
   auto const d = x_BLD.size(2);
@@ -41,13 +40,13 @@ at::Tensor attention_of(Block const& block, at::Tensor const& x_BLD, std::int64_
   if (keep == x_BLD.size(1)) {
     heads = split(linear(x_BLD, block.to_qkv_3DxD, options.compute), true, true);
   } else {
-    heads = split(linear(x_BLD.narrow(1, 0, keep), block.to_qkv_3DxD.narrow(0, 0, d), options.compute), true, false);
+    heads = split(linear(first_tokens(x_BLD, keep), block.to_qkv_3DxD.narrow(0, 0, d), options.compute), true, false);
     auto const rest = split(linear(x_BLD, block.to_qkv_3DxD.narrow(0, d, 2 * d), options.compute), false, true);
     heads.insert(heads.end(), rest.begin(), rest.end());
   }
   at::Tensor const &q = heads[0], &k = heads[1], &v = heads[2];
-  at::Tensor const out_BHKC = by_matmul ? attend(q, k, v) : at::scaled_dot_product_attention(q, k, v);
-  return linear(out_BHKC.transpose(1, 2).flatten(2), block.fc_DxD, options.compute);
+  at::Tensor const out_BKD = by_matmul ? attend(q, k, v) : at::scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2);
+  return linear(out_BKD, block.fc_DxD, options.compute);
 }
 
 bool recomputes(ModelOptions const& options, RecomputePart part) {
@@ -84,32 +83,38 @@ at::Tensor mlp(Block const& block, at::Tensor const& x_BLD, ModelOptions const& 
       {x_BLD, block.mlp_in_XxD, block.mlp_out_DxX});
 }
 
-at::Tensor forward(Block const& block, at::Tensor const& x_BLD, std::int64_t keep, ModelOptions const& options) {
-  auto const type = scalar_type(options.compute);
-  at::Tensor const x =
-      x_BLD.narrow(1, 0, keep) + attention(block, norm(x_BLD, block.norm1_D, {}, kLayerNormEps, type), keep, options);
-  return x + mlp(block, norm(x, block.norm2_D, {}, kLayerNormEps, type), options);
-}
+// What the norms of a block multiply and add, and what its branches are multiplied with.
+struct Modulation {
+  NormOf attention, mlp;
+  at::Tensor attention_gate_B1D, mlp_gate_B1D;  // undefined in a plain block
+};
 
-at::Tensor forward(Block const& block, at::Tensor const& x_BLD, at::Tensor const& condition_BD, std::int64_t keep,
-                   ModelOptions const& options) {
+Modulation modulation_of(Block const& block, at::Tensor const& condition_BD, ModelOptions const& options) {
+  auto const type = scalar_type(options.compute);
+  if (!condition_BD.defined()) return {{block.norm1_D, {}, kLayerNormEps, type}, {block.norm2_D, {}, kLayerNormEps, type}, {}, {}};
   auto const m = at::linear(at::silu(condition_BD), block.adaln_6DxD, block.adaln_bias_6D).unsqueeze(1).chunk(6, 2);
-  auto const modulated = [&](at::Tensor const& x, at::Tensor const& shift_B1D, at::Tensor const& scale_B1D) {
-    return norm(x, scale_B1D + 1, shift_B1D, kAdaLayerNormEps, scalar_type(options.compute));
-  };
-  at::Tensor const x =
-      gated_add(x_BLD.narrow(1, 0, keep), m[2], attention(block, modulated(x_BLD, m[0], m[1]), keep, options));
-  return gated_add(x, m[5], mlp(block, modulated(x, m[3], m[4]), options));
+  return {{m[1] + 1, m[0], kAdaLayerNormEps, type}, {m[4] + 1, m[3], kAdaLayerNormEps, type}, m[2], m[5]};
 }
 
 using Segment = std::vector<Block>;
 
+// x = x + gate attention(norm(x)); x = x + gate mlp(norm(x)); each sum with the norm that follows it.
 at::Tensor forward(Segment const& segment, at::Tensor x_BLD, at::Tensor const& condition_BD, std::int64_t keep,
                    ModelOptions const& options) {
-  for (Block const& block : segment) {
-    std::int64_t const wanted = &block == &segment.back() ? keep : x_BLD.size(1);
-    x_BLD = condition_BD.defined() ? forward(block, x_BLD, condition_BD, wanted, options)
-                                   : forward(block, x_BLD, wanted, options);
+  Modulation now = modulation_of(segment.front(), condition_BD, options);
+  at::Tensor normalized = norm(x_BLD, now.attention.weight, now.attention.shift, now.attention.eps, now.attention.type);
+  for (std::size_t i = 0; i < segment.size(); ++i) {
+    bool const last = i + 1 == segment.size();
+    std::int64_t const wanted = last ? keep : x_BLD.size(1);
+    auto const middle = add_norm(first_tokens(x_BLD, wanted), now.attention_gate_B1D,
+                                 attention(segment[i], normalized, wanted, options), now.mlp);
+    at::Tensor const branch = mlp(segment[i], middle.normalized, options);
+    if (last) return gated_add(middle.sum, now.mlp_gate_B1D, branch);
+    Modulation next = modulation_of(segment[i + 1], condition_BD, options);
+    auto const end = add_norm(middle.sum, now.mlp_gate_B1D, branch, next.attention);
+    x_BLD = end.sum;
+    normalized = end.normalized;
+    now = std::move(next);
   }
   return x_BLD;
 }

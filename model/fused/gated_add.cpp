@@ -1,5 +1,6 @@
 #include "model/fused/gated_add.h"
 
+#include <optional>
 #include <vector>
 
 #include <ATen/ATen.h>
@@ -19,8 +20,9 @@ char* element_of(at::Tensor const& t, std::int64_t element) {
 }
 
 struct GatedAdd : torch::autograd::Function<GatedAdd> {
-  static at::Tensor forward(AutogradContext* context, at::Tensor const& x, at::Tensor const& gate_in, at::Tensor const& y_in) {
-    at::Tensor const gate = gate_in.contiguous(), y = y_in.contiguous(), out = at::empty(y.sizes(), gate.options());
+  static at::Tensor forward(AutogradContext* context, at::Tensor const& x, std::optional<at::Tensor> const& gate_in, at::Tensor const& y_in) {
+    at::Tensor const gate = gate_in ? gate_in->contiguous() : at::Tensor();
+    at::Tensor const y = y_in.contiguous(), out = at::empty(y.sizes(), x.options());
     std::int64_t const tokens = y.size(1), width = y.size(2);
     at::Tensor const in = x.stride(2) == 1 ? x : x.contiguous();  // the first tokens of a longer sequence are read in place
     for_row_blocks(y.size(0), tokens, 0, nullptr, [&](std::int64_t sample, std::int64_t first, std::int64_t end, float*) {
@@ -28,16 +30,20 @@ struct GatedAdd : torch::autograd::Function<GatedAdd> {
       for (std::int64_t token = first; token < end; ++token) {
         std::int64_t const place = (sample * tokens + token) * width;
         rows::load(element_of(y, place), y.scalar_type(), branch.data(), width);
-        rows::add_product(in.const_data_ptr<float>() + sample * in.stride(0) + token * in.stride(1),
-                          gate.const_data_ptr<float>() + sample * width, branch.data(), out.mutable_data_ptr<float>() + place, width);
+        auto const* const residual = in.const_data_ptr<float>() + sample * in.stride(0) + token * in.stride(1);
+        auto* const result = out.mutable_data_ptr<float>() + place;
+        if (gate.defined()) rows::add_product(residual, gate.const_data_ptr<float>() + sample * width, branch.data(), result, width);
+        else rows::sum(residual, branch.data(), result, width);
       }
     });
-    context->save_for_backward({gate, y});
+    context->saved_data["type"] = y.scalar_type();
+    if (gate.defined()) context->save_for_backward({gate, y});
     return out;
   }
 
   static variable_list backward(AutogradContext* context, variable_list gradients) {
     auto const saved = context->get_saved_variables();
+    if (saved.empty()) return {gradients[0], at::Tensor(), gradients[0].to(context->saved_data["type"].toScalarType())};
     at::Tensor const &gate = saved[0], &y = saved[1], g = gradients[0].contiguous();
     std::int64_t const tokens = y.size(1), width = y.size(2);
     at::Tensor const dy = at::empty_like(y), dgate = at::empty_like(gate);
@@ -59,11 +65,12 @@ struct GatedAdd : torch::autograd::Function<GatedAdd> {
 }  // namespace
 
 at::Tensor gated_add_by_aten(at::Tensor const& x, at::Tensor const& gate, at::Tensor const& y) {
-  return at::addcmul(x, gate, y.to(at::kFloat));
+  return gate.defined() ? at::addcmul(x, gate, y.to(at::kFloat)) : x + y;
 }
 
 at::Tensor gated_add(at::Tensor const& x, at::Tensor const& gate, at::Tensor const& y) {
-  return x.is_cpu() ? GatedAdd::apply(x, gate, y) : gated_add_by_aten(x, gate, y);
+  if (!x.is_cpu()) return gated_add_by_aten(x, gate, y);
+  return GatedAdd::apply(x, gate.defined() ? std::optional(gate) : std::nullopt, y);
 }
 
 }  // namespace duoflow::model

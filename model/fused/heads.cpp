@@ -1,5 +1,6 @@
 #include "model/fused/heads.h"
 
+#include <cstring>
 #include <optional>
 
 #include <ATen/ATen.h>
@@ -18,7 +19,11 @@ using Optional = std::optional<at::Tensor>;  // an input of a Function is a defi
 
 constexpr double kRmsNormEps = 1e-5;
 
-// Where the number c of head h of token l of sample b lies.
+char* at_element(at::Tensor const& t, std::int64_t element) {
+  return static_cast<char*>(t.data_ptr()) + element * static_cast<std::int64_t>(t.element_size());
+}
+
+// Where what lies: a row is a token of a sample, in the projection with its parts one after another.
 struct Shape {
   std::int64_t samples, tokens, parts, heads, width;
   Shape(at::Tensor const& projected, std::int64_t parts_in, std::int64_t d_head)
@@ -27,15 +32,22 @@ struct Shape {
         parts(parts_in),
         heads(projected.size(2) / parts_in / d_head),
         width(d_head) {}
-  std::int64_t row() const { return parts * heads * width; }
+  std::int64_t part() const { return heads * width; }
+  std::int64_t in_row(std::int64_t row, std::int64_t p) const { return (row * parts + p) * part(); }
   std::int64_t in_part(std::int64_t row, std::int64_t head) const {
     return ((row / tokens * heads + head) * tokens + row % tokens) * width;
   }
+  static std::size_t bytes_of(std::int64_t numbers, at::Tensor const& t) { return static_cast<std::size_t>(numbers) * t.element_size(); }
+  // One part of a row as it is, to or from the tensor of its heads.
+  void heads_from(char const* row_part, std::int64_t row, at::Tensor const& to) const {
+    auto const bytes = bytes_of(width, to);
+    for (std::int64_t h = 0; h < heads; ++h, row_part += bytes) std::memcpy(at_element(to, in_part(row, h)), row_part, bytes);
+  }
+  void heads_into(at::Tensor const& from, std::int64_t row, char* row_part) const {
+    auto const bytes = bytes_of(width, from);
+    for (std::int64_t h = 0; h < heads; ++h, row_part += bytes) std::memcpy(row_part, at_element(from, in_part(row, h)), bytes);
+  }
 };
-
-char* at_element(at::Tensor const& t, std::int64_t element) {
-  return static_cast<char*>(t.data_ptr()) + element * static_cast<std::int64_t>(t.element_size());
-}
 
 struct SplitHeads : torch::autograd::Function<SplitHeads> {
   // gains: of the first parts, none for no norm; factor: on the first part.
@@ -50,27 +62,24 @@ struct SplitHeads : torch::autograd::Function<SplitHeads> {
     for (std::int64_t p = 0; p < parts; ++p) out.push_back(at::empty({s.samples, s.heads, s.tokens, s.width}, projected.options()));
     at::Tensor const* const gains[] = {&gain_0, &gain_1};
     for_row_blocks(1, s.samples * s.tokens, 0, nullptr, [&](std::int64_t, std::int64_t first, std::int64_t end, float*) {
-      std::vector<float> in(static_cast<std::size_t>(s.row())), result(static_cast<std::size_t>(s.width));
-      for (std::int64_t row = first; row < end; ++row) {
-        rows::load(at_element(projected, row * s.row()), type, in.data(), s.row());
+      std::vector<float> in(static_cast<std::size_t>(s.part())), result(in.size());
+      for (std::int64_t row = first; row < end; ++row)
         for (std::int64_t p = 0; p < parts; ++p) {
-          bool const normed = p < 2 && gains[p]->defined();
+          at::Tensor const& to = out[static_cast<std::size_t>(p)];
           float const of_part = p == 0 ? static_cast<float>(factor) : 1;
-          for (std::int64_t h = 0; h < s.heads; ++h) {
-            float const* const x = in.data() + (p * s.heads + h) * s.width;
-            float const* y = x;
-            if (normed) {
-              inverse.mutable_data_ptr<float>()[(row * 2 + p) * s.heads + h] =
-                  rows::rms(x, gains[p]->const_data_ptr<float>(), of_part, static_cast<float>(kRmsNormEps), result.data(), s.width);
-              y = result.data();
-            } else if (of_part != 1) {
-              rows::scale(x, of_part, result.data(), s.width);
-              y = result.data();
-            }
-            rows::store(y, type, at_element(out[static_cast<std::size_t>(p)], s.in_part(row, h)), s.width);
+          bool const normed = p < 2 && gains[p]->defined();
+          if (!normed && of_part == 1) {
+            s.heads_from(at_element(projected, s.in_row(row, p)), row, to);
+            continue;
           }
+          rows::load(at_element(projected, s.in_row(row, p)), type, in.data(), s.part());
+          if (normed)
+            rows::rms_of_heads(in.data(), gains[p]->const_data_ptr<float>(), of_part, static_cast<float>(kRmsNormEps), result.data(),
+                               inverse.mutable_data_ptr<float>() + (row * 2 + p) * s.heads, s.heads, s.width);
+          else
+            rows::scale(in.data(), of_part, result.data(), s.part());
+          for (std::int64_t h = 0; h < s.heads; ++h) rows::store(result.data() + h * s.width, type, at_element(to, s.in_part(row, h)), s.width);
         }
-      }
     });
     context->save_for_backward({projected, gain_0, gain_1, inverse});
     context->saved_data["factor"] = factor;
@@ -92,29 +101,31 @@ struct SplitHeads : torch::autograd::Function<SplitHeads> {
       if (gradient.defined()) gradient = gradient.contiguous();
     for_row_blocks(1, s.samples * s.tokens, 2 * s.width, sums ? totals.mutable_data_ptr<float>() : nullptr,
                    [&](std::int64_t, std::int64_t first, std::int64_t end, float* sum) {
-      std::vector<float> in(static_cast<std::size_t>(s.row())), out(in.size()), dy(static_cast<std::size_t>(s.width));
-      for (std::int64_t row = first; row < end; ++row) {
-        rows::load(at_element(projected, row * s.row()), type, in.data(), s.row());
+      std::vector<float> in(static_cast<std::size_t>(s.part())), dy(in.size()), dx(in.size());
+      for (std::int64_t row = first; row < end; ++row)
         for (std::int64_t p = 0; p < s.parts; ++p) {
           at::Tensor const& gradient = gradients[static_cast<std::size_t>(p)];
+          char* const to = at_element(dprojected, s.in_row(row, p));
           float const of_part = p == 0 ? static_cast<float>(factor) : 1;
-          for (std::int64_t h = 0; h < s.heads; ++h) {
-            std::int64_t const place = (p * s.heads + h) * s.width;
-            float* const dx = out.data() + place;
-            if (!gradient.defined()) {
-              std::fill(dx, dx + s.width, 0.0F);
-              continue;
-            }
-            rows::load(at_element(gradient, s.in_part(row, h)), type, dy.data(), s.width);
-            if (p < 2 && gains[p]->defined())
-              rows::rms_back(in.data() + place, inverse.const_data_ptr<float>()[(row * 2 + p) * s.heads + h], gains[p]->const_data_ptr<float>(),
-                             of_part, dy.data(), dx, sum == nullptr ? nullptr : sum + p * s.width, s.width);
-            else
-              rows::scale(dy.data(), of_part, dx, s.width);
+          bool const normed = p < 2 && gains[p]->defined();
+          if (!gradient.defined()) {
+            std::memset(to, 0, s.bytes_of(s.part(), projected));
+            continue;
           }
+          if (!normed && of_part == 1) {
+            s.heads_into(gradient, row, to);
+            continue;
+          }
+          for (std::int64_t h = 0; h < s.heads; ++h) rows::load(at_element(gradient, s.in_part(row, h)), type, dy.data() + h * s.width, s.width);
+          if (normed) {
+            rows::load(at_element(projected, s.in_row(row, p)), type, in.data(), s.part());
+            rows::rms_of_heads_back(in.data(), inverse.const_data_ptr<float>() + (row * 2 + p) * s.heads, gains[p]->const_data_ptr<float>(),
+                                    of_part, dy.data(), dx.data(), sum == nullptr ? nullptr : sum + p * s.width, s.heads, s.width);
+          } else {
+            rows::scale(dy.data(), of_part, dx.data(), s.part());
+          }
+          rows::store(dx.data(), type, to, s.part());
         }
-        rows::store(out.data(), type, at_element(dprojected, row * s.row()), s.row());
-      }
     });
     auto const gain_gradient = [&](std::int64_t p) { return sums && gains[p]->defined() ? totals[p] : at::Tensor(); };
     return {dprojected, gain_gradient(0), gain_gradient(1), {}, {}, {}};

@@ -1,37 +1,59 @@
 #pragma once
 // Arithmetic on rows of fp32 numbers, in one pass each, for the fused operators of the CPU. Compiled for several vector
-// units; the one that the processor has is chosen when the program starts. Sums go by sixteen lanes and then pairwise,
-// whatever the unit, but products may be fused with additions: other units may give other last bits, as ATen's do.
+// units (cpu/); the best that the processor has is chosen once.
 
 #include <cstdint>
 
 #include <c10/core/ScalarType.h>
 
+#include "model/fused/cpu/arithmetic.h"
+
 namespace duoflow::model::rows {
+
+Arithmetic const& arithmetic();  // of this processor
 
 // n numbers of type fp32 or bf16; rounds to nearest, ties to even.
 void load(void const* from, c10::ScalarType type, float* to, std::int64_t n);
 void store(float const* from, c10::ScalarType type, void* to, std::int64_t n);
 
-struct Moments {
-  float mean = 0, inverse_deviation = 0;  // 1 / sqrt(variance + eps)
-};
-Moments moments(float const* x, std::int64_t n, float eps);
+inline Moments moments(float const* x, std::int64_t n, float eps) { return arithmetic().moments(x, n, eps); }
 // y = (x - mean) / deviation * weight + shift; shift may be null.
-void normalize(float const* x, Moments m, float const* weight, float const* shift, float* y, std::int64_t n);
+inline void normalize(float const* x, Moments m, float const* weight, float const* shift, float* y, std::int64_t n) {
+  arithmetic().normalize(x, m, weight, shift, y, n);
+}
 // dx from dy; dweight += dy x_normalized, dshift += dy (both may be null).
-void normalize_back(float const* x, Moments m, float const* weight, float const* dy, float* dx, float* dweight, float* dshift,
-                    std::int64_t n);
+inline void normalize_back(float const* x, Moments m, float const* weight, float const* dy, float* dx, float* dweight, float* dshift,
+                           std::int64_t n) {
+  arithmetic().normalize_back(x, m, weight, dy, dx, dweight, dshift, n);
+}
 
-// inverse_rms = 1 / sqrt(mean(x^2) + eps); y = x inverse_rms gain factor.
-float rms(float const* x, float const* gain, float factor, float eps, float* y, std::int64_t n);
-// dx from dy; dgain += dy x inverse_rms factor (may be null).
-void rms_back(float const* x, float inverse_rms, float const* gain, float factor, float const* dy, float* dx, float* dgain, std::int64_t n);
+// Of `heads` heads of n numbers, one after another: inverse = 1 / sqrt(mean(x^2) + eps), of each; y = x inverse gain factor.
+inline void rms_of_heads(float const* x, float const* gain, float factor, float eps, float* y, float* inverse, std::int64_t heads,
+                         std::int64_t n) {
+  arithmetic().rms_of_heads(x, gain, factor, eps, y, inverse, heads, n);
+}
+// dx from dy; dgain += dy x inverse factor (may be null).
+inline void rms_of_heads_back(float const* x, float const* inverse, float const* gain, float factor, float const* dy, float* dx,
+                              float* dgain, std::int64_t heads, std::int64_t n) {
+  arithmetic().rms_of_heads_back(x, inverse, gain, factor, dy, dx, dgain, heads, n);
+}
 
-void scale(float const* x, float factor, float* y, std::int64_t n);  // y = x factor
-void add_product(float const* x, float const* gate, float const* y, float* out, std::int64_t n);  // out = x + gate y
+// y = x factor; out = x + gate y; out = x + y; sum += x.
+inline void scale(float const* x, float factor, float* y, std::int64_t n) { arithmetic().scale(x, factor, y, n); }
+inline void add_product(float const* x, float const* gate, float const* y, float* out, std::int64_t n) {
+  arithmetic().add_product(x, gate, y, out, n);
+}
+inline void sum(float const* x, float const* y, float* out, std::int64_t n) { arithmetic().sum(x, y, out, n); }
+inline void add(float const* x, float* sum, std::int64_t n) { arithmetic().add(x, sum, n); }
 // dy = g gate; dgate += g y (may be null).
-void add_product_back(float const* g, float const* gate, float const* y, float* dy, float* dgate, std::int64_t n);
-void add(float const* x, float* sum, std::int64_t n);  // sum += x
+inline void add_product_back(float const* g, float const* gate, float const* y, float* dy, float* dgate, std::int64_t n) {
+  arithmetic().add_product_back(g, gate, y, dy, dgate, n);
+}
+
+// Row `row` of a picture's rays, model/rays.h: of a row-major pose of 4 columns and fx, fy, cx, cy; out: the row in the
+// first of six planes, which are `plane` numbers apart.
+inline void pluecker_rays(float const* pose, float const* intrinsic, std::int64_t row, std::int64_t width, std::int64_t plane, float* out) {
+  arithmetic().pluecker_rays(pose, intrinsic, row, width, plane, out);
+}
 
 }  // namespace duoflow::model::rows

@@ -8,6 +8,8 @@
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
 
+#include "model/fused/add_norm.h"
+#include "model/fused/attend.h"
 #include "model/fused/gated_add.h"
 #include "model/fused/heads.h"
 #include "model/fused/norm.h"
@@ -110,6 +112,45 @@ TEST_P(FusedTest, GatedSumsAreThoseOfFp64AlsoOfTheFirstTokensOfMore) {
   expect_near(fused, exact, {random({2, 90, 33}), random({2, 1, 33}), random({2, 70, 33}).to(type)}, tolerance(type));
 }
 
+TEST_P(FusedTest, ASumAndItsNormAreThoseOfFp64) {
+  auto const type = GetParam();
+  for (int const kind : {0, 1, 2, 3}) {  // no gate: no weight, a weight for all; a gate: a weight for each sample, with a shift
+    bool const gated = kind > 1;
+    at::Tensor const gate = gated ? random({2, 1, 33}) : at::Tensor(), shift = kind == 3 ? random({2, 1, 33}) : at::Tensor();
+    at::Tensor const weight = kind == 0 ? at::Tensor() : gated ? random({2, 1, 33}, 1) : random({33}, 1);
+    auto const exact = [&](Tensors const& in) -> Tensors {
+      at::Tensor const x = in[0].narrow(1, 0, 70);
+      at::Tensor const sum = in[1].defined() ? x + in[1] * in[2] : x + in[2];
+      at::Tensor y = at::layer_norm(sum, {33}, {}, {}, 1e-5);
+      if (in[3].defined()) y = y * in[3];
+      return {sum, in[4].defined() ? y + in[4] : y};
+    };
+    auto const fused = [&](Tensors const& in) -> Tensors {
+      auto const both = add_norm(in[0].narrow(1, 0, 70), in[1], in[2], {in[3], in[4], 1e-5, type});
+      return {both.sum, both.normalized};
+    };
+    expect_near(fused, exact, {random({2, 90, 33}, 2), gate, random({2, 70, 33}).to(type), weight, shift}, tolerance(type));
+  }
+}
+
+TEST_P(FusedTest, AttentionIsThatOfFp64) {
+  auto const type = GetParam();
+  auto const exact = [](Tensors const& in) -> Tensors {
+    return {at::matmul(at::softmax(at::matmul(in[0], in[1].transpose(-2, -1)), -1), in[2]).transpose(1, 2).flatten(2)};
+  };
+  auto const fused = [](Tensors const& in) -> Tensors { return {attend(in[0], in[1], in[2])}; };
+  // Fewer queries than keys; bf16 rounds scores and probabilities as well.
+  expect_near(fused, exact, {random({2, 3, 20, 16}).to(type) * 0.25, random({2, 3, 37, 16}).to(type), random({2, 3, 37, 16}).to(type)},
+              2 * tolerance(type));
+}
+
+TEST_P(FusedTest, SumsWithoutAGateAreThoseOfFp64) {
+  auto const type = GetParam();
+  auto const exact = [](Tensors const& in) -> Tensors { return {in[0].narrow(1, 0, 70) + in[1]}; };
+  auto const fused = [](Tensors const& in) -> Tensors { return {gated_add(in[0].narrow(1, 0, 70), {}, in[1])}; };
+  expect_near(fused, exact, {random({2, 90, 33}), random({2, 70, 33}).to(type)}, tolerance(type));
+}
+
 TEST_P(FusedTest, AgreeWithAtenWhichOtherDevicesUse) {
   auto const type = GetParam();
   auto const x = random({2, 70, 48}, 1), weight = random({2, 1, 48}, 1), shift = random({2, 1, 48}), gain = random({16}, 1);
@@ -134,6 +175,10 @@ TEST_P(FusedTest, TheNumberOfThreadsChangesNoBit) {
     };
     add(both([&](Tensors const& in) -> Tensors { return {norm(in[0], in[1], {}, 1e-5, type)}; }, {x, weight}));
     add(both([&](Tensors const& in) -> Tensors { return {gated_add(in[0], in[1], in[2])}; }, {x, gate, branch}));
+    add(both([&](Tensors const& in) -> Tensors {
+      auto const sums = add_norm(in[0], in[1], in[2], {in[3], {}, 1e-5, type});
+      return {sums.sum, sums.normalized};
+    }, {x, gate, branch, weight}));
     add(both([&](Tensors const& in) { return split_heads(in[0], 8, {true, true, in[1], in[2], 0.5}); }, {projected, gain, gain}));
     return bits;
   };

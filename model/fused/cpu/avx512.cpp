@@ -1,0 +1,2 @@
+#define DUOFLOW_ARITHMETIC avx512_arithmetic
+#include "model/fused/cpu/arithmetic.inc"

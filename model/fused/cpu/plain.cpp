@@ -1,0 +1,2 @@
+#define DUOFLOW_ARITHMETIC plain_arithmetic
+#include "model/fused/cpu/arithmetic.inc"
