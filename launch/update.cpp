@@ -54,6 +54,14 @@ Update::Result Update::run(std::int64_t step, StepSource& source) {
   return result_;
 }
 
+// Before the first use in a step.
+void Update::take_parameters(StepSource& source) {
+  wait_for_parameters();
+  source.lap(Stage::communication);
+  RECORD_USER_SCOPE("weights to bf16");
+  model_.round_weights();
+}
+
 // Parameters that get a gradient in this step: up to the cut (the renderer's), and behind it.
 Update::Used const& Update::used_parameters(std::int64_t step) {
   bool const renders = renders_at_all(config_) && weighting_->known_render_weight(step).value_or(1) != 0;
@@ -94,10 +102,7 @@ model::LossWeights Update::joint_micro_steps(std::int64_t step, StepSource& sour
   for (std::int64_t k = 0; k <= last; ++k) {
     auto [batch, position] = measures_ ? held[static_cast<std::size_t>(k)] : source.joint(k);
     source.lap(Stage::data);
-    if (k == 0) {
-      wait_for_parameters();
-      source.lap(Stage::communication);
-    }
+    if (k == 0) take_parameters(source);
     // The gradients of the last micro-step are final from the last chunk of its views on, which follows the statistics.
     auto const at_losses = [&, position = position](at::Tensor const& sums) {
       contribute(k, sums, position, source);
@@ -139,7 +144,7 @@ std::vector<MicroBatch> Update::velocity_alone(Used const& used, StepSource& sou
   std::vector<MicroBatch> held;
   for (std::int64_t k = 0; k < plan_.micro_steps; ++k) held.push_back(source.joint(k));
   source.lap(Stage::data);
-  wait_for_parameters();
+  take_parameters(source);
   for (std::int64_t k = 0; k < plan_.micro_steps; ++k) {
     if (k + 1 == plan_.micro_steps) reducer_.arm(used.behind_cut);
     joint_step_.run_velocity_alone(held[static_cast<std::size_t>(k)].first, plan_.global_batch);
@@ -160,10 +165,7 @@ model::LossWeights Update::reconstruction_micro_steps(StepSource& source) {
   for (std::int64_t k = 0; k < plan_.micro_steps; ++k) {
     auto const [inputs, position] = source.reconstruction(k);
     source.lap(Stage::data);
-    if (k == 0) {
-      wait_for_parameters();
-      source.lap(Stage::communication);
-    }
+    if (k == 0) take_parameters(source);
     auto const at_losses = [&, position = position](at::Tensor const& sums) {
       contribute(k, sums, position, source);
       if (k + 1 == plan_.micro_steps) reducer_.arm();
@@ -235,6 +237,7 @@ at::Tensor Update::apply(at::Tensor const& norm, at::Tensor const& rate) {
   auto skip = at::logical_or(result_.statistics[model::kNonFinite] > 0, at::logical_not(at::isfinite(norm)));
   if (t.grad_clip_norm > 0 && t.allowed_gradnorm_factor > 0)
     skip = at::logical_or(skip, norm > t.grad_clip_norm * t.allowed_gradnorm_factor);
+  model_.forget_rounded_weights();
   bool const renderer_idle = config_.objective == "joint" && used_now_->to_cut.empty();
   optimizer_.step(reducer_.own_gradients(), rate, skip.to(at::kFloat),
                   renderer_idle ? std::uint32_t{1} << static_cast<int>(model::Part::renderer) : 0);

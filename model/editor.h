@@ -28,8 +28,9 @@ struct Editor {
   at::Tensor tokenizer_DxF;
   std::vector<Block> blocks;
   ConditionMlp time_mlp, light_mlp;  // light_mlp undefined without light_in_adaln
-  at::Tensor head_norm_D, head_DxD;  // undefined without velocity_head
-  at::Tensor residual_head_DxD;      // residual only
+  at::Tensor head_norm_D;            // undefined without velocity_head,
+  Matrix head_DxD;                   // as this
+  Matrix residual_head_DxD;          // residual only
 
   // env [B,E,9,h,w] -> [B,L,D] fp32, the maps' tokens after one another. Maps of another size are resized first
   // (bilinear, pixel centres).

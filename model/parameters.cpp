@@ -1,6 +1,7 @@
 #include "model/parameters.h"
 
 #include <cmath>
+#include <utility>
 
 #include <ATen/ATen.h>
 
@@ -9,6 +10,10 @@
 namespace duoflow::model {
 
 Initial Initial::fan_in(std::int64_t inputs) { return {Kind::uniform, 1.0 / std::sqrt(static_cast<double>(inputs))}; }
+
+Slot matrix_slot(std::string name, Matrix& matrix, std::vector<std::int64_t> shape, Initial initial, Part part) {
+  return {std::move(name), &matrix.master, std::move(shape), initial, part, true, &matrix};
+}
 
 at::Tensor initial_value(Slot const& slot, std::uint64_t seed, std::uint64_t index) {
   switch (slot.initial.kind) {

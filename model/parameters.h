@@ -8,6 +8,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include "model/matrix.h"
 #include "model/scene_model.h"
 
 namespace duoflow::model {
@@ -31,7 +32,9 @@ struct Slot {
   Initial initial;
   Part part;
   bool trainable = true;  // false: a buffer
+  Matrix* matrix = nullptr;  // whose master it is
 };
+Slot matrix_slot(std::string name, Matrix& matrix, std::vector<std::int64_t> shape, Initial initial, Part part);
 using Slots = std::vector<Slot>;
 
 // fp32 on the CPU, a function of (seed, index) and the slot's shape and Initial alone.

@@ -73,6 +73,11 @@ struct SceneModel::Impl {
   Editor editor;
   at::Tensor latent_mean_D, latent_std_D, noise_scale_ema;
   Slots slots;
+  struct Rounding {
+    at::Tensor values;
+    std::uint32_t version = 0;  // of the master that they were made of
+  };
+  std::vector<Rounding> roundings;  // by slot, once made
 
   explicit Impl(ModelOptions const& o) : options(checked(o)) {
     reconstructor.blocks.resize(static_cast<std::size_t>(o.encoder_n_layer));
@@ -124,7 +129,7 @@ struct SceneModel::Impl {
     }
     if (o.editor == EditorKind::residual) {
       slots.push_back(
-          {"editor_residual_head.weight", &editor.residual_head_DxD, {o.d, o.d}, Initial::zero(), Part::editor});
+          matrix_slot("editor_residual_head.weight", editor.residual_head_DxD, {o.d, o.d}, Initial::zero(), Part::editor));
     }
     if (!knows_time(o.editor)) return;
     add_condition_mlp_slots(slots, editor.time_mlp, "time_embedder.", o.d, Part::editor);
@@ -139,7 +144,8 @@ struct SceneModel::Impl {
     bool const with_time = knows_time(options.editor);
     if (with_time && options.velocity_head) {
       slots.push_back({"editor_velocity_head.0.weight", &editor.head_norm_D, {d}, Initial::one(), Part::editor});
-      slots.push_back({"editor_velocity_head.1.weight", &editor.head_DxD, {d, d}, Initial::zero(), Part::editor});
+      slots.push_back(
+          matrix_slot("editor_velocity_head.1.weight", editor.head_DxD, {d, d}, Initial::zero(), Part::editor));
     }
     if (with_time && options.light_in_adaln)
       add_condition_mlp_slots(slots, editor.light_mlp, "light_embedder.", d, Part::editor);
@@ -172,7 +178,33 @@ SceneModel::SceneModel(SceneModel&&) noexcept = default;
 ModelOptions const& SceneModel::options() const { return impl_->options; }
 
 void SceneModel::to(at::Device device) {
+  forget_rounded_weights();
   for (Slot& slot : impl_->slots) slot.tensor->set_data(slot.tensor->detach().to(device));
+}
+
+void SceneModel::round_weights() {
+  if (impl_->options.compute == ComputeType::fp32) return;
+  at::NoGradGuard const no_grad;
+  impl_->roundings.resize(impl_->slots.size());
+  for (std::size_t i = 0; i < impl_->slots.size(); ++i) {
+    Slot const& slot = impl_->slots[i];
+    if (slot.matrix == nullptr) continue;
+    auto& [values, version] = impl_->roundings[i];
+    // What does not train is changed by load alone, which counts in the version. What trains is changed as a part of a
+    // flat buffer, which does not.
+    bool const stands = values.defined() && values.device() == slot.tensor->device() && !slot.tensor->requires_grad() &&
+                        version == static_cast<std::uint32_t>(slot.tensor->_version());
+    if (!values.defined() || values.device() != slot.tensor->device())
+      values = at::empty(slot.tensor->sizes(), slot.tensor->options().dtype(at::kBFloat16));
+    if (!stands) values.copy_(*slot.tensor);
+    version = slot.tensor->requires_grad() ? ~std::uint32_t{0} : static_cast<std::uint32_t>(slot.tensor->_version());
+    slot.matrix->rounded = values;
+  }
+}
+
+void SceneModel::forget_rounded_weights() {
+  for (Slot const& slot : impl_->slots)
+    if (slot.matrix != nullptr) slot.matrix->rounded = at::Tensor();
 }
 
 std::vector<ModelParameter> SceneModel::parameters() const {

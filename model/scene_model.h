@@ -43,6 +43,11 @@ class SceneModel {
   void set_trainable(Part part, bool trainable);  // requires_grad of the part's parameters
   bool trainable(Part part) const;                // whether any of them is; true for a new model
 
+  // With bf16 products: from here on they read roundings of their weights that are made now, instead of rounding at every
+  // use. To be called again after every change of the weights, or forgotten before it. Numbers are the same either way.
+  void round_weights();
+  void forget_rounded_weights();
+
   struct LoadReport {
     std::vector<std::string> missing, unexpected;
   };

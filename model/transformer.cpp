@@ -19,8 +19,6 @@ namespace {
 
 constexpr std::int64_t kMlpRatio = 4;
 
-at::ScalarType scalar_type(ComputeType compute) { return compute == ComputeType::bf16 ? at::kBFloat16 : at::kFloat; }
-
 bool use_matmul(at::Device device, ModelOptions const& options) {
   if (options.attention != AttentionPath::automatic) return options.attention == AttentionPath::matmul;
   return device.is_cpu() && options.compute == ComputeType::bf16;
@@ -40,8 +38,9 @@ at::Tensor attention_of(Block const& block, at::Tensor const& x_BLD, std::int64_
   if (keep == x_BLD.size(1)) {
     heads = split(linear(x_BLD, block.to_qkv_3DxD, options.compute), true, true);
   } else {
-    heads = split(linear(first_tokens(x_BLD, keep), block.to_qkv_3DxD.narrow(0, 0, d), options.compute), true, false);
-    auto const rest = split(linear(x_BLD, block.to_qkv_3DxD.narrow(0, d, 2 * d), options.compute), false, true);
+    at::Tensor const weight = in_compute_type(block.to_qkv_3DxD, options.compute), x = x_BLD.to(weight.scalar_type());
+    heads = split(at::linear(first_tokens(x, keep), weight.narrow(0, 0, d)), true, false);
+    auto const rest = split(at::linear(x, weight.narrow(0, d, 2 * d)), false, true);
     heads.insert(heads.end(), rest.begin(), rest.end());
   }
   at::Tensor const &q = heads[0], &k = heads[1], &v = heads[2];
@@ -56,12 +55,12 @@ bool recomputes(ModelOptions const& options, RecomputePart part) {
 // Only x and the weights are kept for the backward.
 at::Tensor attention(Block const& block, at::Tensor const& x_BLD, std::int64_t keep, ModelOptions const& options) {
   if (!recomputes(options, RecomputePart::attention)) return attention_of(block, x_BLD, keep, options);
-  std::vector<at::Tensor> inputs{x_BLD, block.to_qkv_3DxD, block.fc_DxD};
+  std::vector<at::Tensor> inputs{x_BLD, block.to_qkv_3DxD.master, block.fc_DxD.master};
   if (block.q_norm_C.defined()) inputs.insert(inputs.end(), {block.q_norm_C, block.k_norm_C});
   return recompute_in_backward(
-      [keep, options](std::vector<at::Tensor> const& in) {
+      [keep, options, qkv = block.to_qkv_3DxD.rounded, fc = block.fc_DxD.rounded](std::vector<at::Tensor> const& in) {
         Block local;
-        local.to_qkv_3DxD = in[1], local.fc_DxD = in[2];
+        local.to_qkv_3DxD = {in[1], qkv}, local.fc_DxD = {in[2], fc};
         if (in.size() > 3) local.q_norm_C = in[3], local.k_norm_C = in[4];
         return attention_of(local, in[0], keep, options);
       },
@@ -75,12 +74,12 @@ at::Tensor mlp_of(Block const& block, at::Tensor const& x_BLD, ModelOptions cons
 at::Tensor mlp(Block const& block, at::Tensor const& x_BLD, ModelOptions const& options) {
   if (!recomputes(options, RecomputePart::mlp)) return mlp_of(block, x_BLD, options);
   return recompute_in_backward(
-      [options](std::vector<at::Tensor> const& in) {
+      [options, up = block.mlp_in_XxD.rounded, down = block.mlp_out_DxX.rounded](std::vector<at::Tensor> const& in) {
         Block local;
-        local.mlp_in_XxD = in[1], local.mlp_out_DxX = in[2];
+        local.mlp_in_XxD = {in[1], up}, local.mlp_out_DxX = {in[2], down};
         return mlp_of(local, in[0], options);
       },
-      {x_BLD, block.mlp_in_XxD, block.mlp_out_DxX});
+      {x_BLD, block.mlp_in_XxD.master, block.mlp_out_DxX.master});
 }
 
 // What the norms of a block multiply and add, and what its branches are multiplied with.
@@ -139,8 +138,8 @@ at::Tensor recomputed(Segment segment, at::Tensor const& x_BLD, at::Tensor const
 
 void add_attention_slots(Slots& slots, Block& block, std::string const& prefix, ModelOptions const& options, Initial weights, Part part) {
   auto const d = options.d;
-  slots.push_back({prefix + "attn.to_qkv.weight", &block.to_qkv_3DxD, {3 * d, d}, weights, part});
-  slots.push_back({prefix + "attn.fc.weight", &block.fc_DxD, {d, d}, weights, part});
+  slots.push_back(matrix_slot(prefix + "attn.to_qkv.weight", block.to_qkv_3DxD, {3 * d, d}, weights, part));
+  slots.push_back(matrix_slot(prefix + "attn.fc.weight", block.fc_DxD, {d, d}, weights, part));
   if (!options.use_qk_norm) return;
   slots.push_back({prefix + "attn.q_norm.weight", &block.q_norm_C, {options.d_head}, Initial::one(), part});
   slots.push_back({prefix + "attn.k_norm.weight", &block.k_norm_C, {options.d_head}, Initial::one(), part});
@@ -150,8 +149,8 @@ void add_attention_slots(Slots& slots, Block& block, std::string const& prefix, 
 
 std::vector<at::Tensor*> Block::tensors() {
   std::vector<at::Tensor*> defined;
-  for (at::Tensor* tensor : {&norm1_D, &norm2_D, &to_qkv_3DxD, &fc_DxD, &q_norm_C, &k_norm_C, &mlp_in_XxD, &mlp_out_DxX, &adaln_6DxD,
-                             &adaln_bias_6D}) {
+  for (at::Tensor* tensor : {&norm1_D, &norm2_D, &to_qkv_3DxD.master, &fc_DxD.master, &q_norm_C, &k_norm_C, &mlp_in_XxD.master,
+                             &mlp_out_DxX.master, &adaln_6DxD, &adaln_bias_6D}) {
     if (tensor->defined()) defined.push_back(tensor);
   }
   return defined;
@@ -163,15 +162,15 @@ void add_block_slots(Slots& slots, Block& block, std::string const& prefix, Mode
   slots.push_back({prefix + "norm1.weight", &block.norm1_D, {d}, Initial::one(), part});
   add_attention_slots(slots, block, prefix, options, weights, part);
   slots.push_back({prefix + "norm2.weight", &block.norm2_D, {d}, Initial::one(), part});
-  slots.push_back({prefix + "mlp.mlp.0.weight", &block.mlp_in_XxD, {kMlpRatio * d, d}, weights, part});
-  slots.push_back({prefix + "mlp.mlp.2.weight", &block.mlp_out_DxX, {d, kMlpRatio * d}, weights, part});
+  slots.push_back(matrix_slot(prefix + "mlp.mlp.0.weight", block.mlp_in_XxD, {kMlpRatio * d, d}, weights, part));
+  slots.push_back(matrix_slot(prefix + "mlp.mlp.2.weight", block.mlp_out_DxX, {d, kMlpRatio * d}, weights, part));
 }
 
 void add_adaln_block_slots(Slots& slots, Block& block, std::string const& prefix, ModelOptions const& options, Part part) {
   auto const d = options.d;
   add_attention_slots(slots, block, prefix, options, Initial::fan_in(d), part);
-  slots.push_back({prefix + "mlp.mlp.0.weight", &block.mlp_in_XxD, {kMlpRatio * d, d}, Initial::fan_in(d), part});
-  slots.push_back({prefix + "mlp.mlp.2.weight", &block.mlp_out_DxX, {d, kMlpRatio * d}, Initial::fan_in(kMlpRatio * d), part});
+  slots.push_back(matrix_slot(prefix + "mlp.mlp.0.weight", block.mlp_in_XxD, {kMlpRatio * d, d}, Initial::fan_in(d), part));
+  slots.push_back(matrix_slot(prefix + "mlp.mlp.2.weight", block.mlp_out_DxX, {d, kMlpRatio * d}, Initial::fan_in(kMlpRatio * d), part));
   slots.push_back({prefix + "adaLN_modulation.1.weight", &block.adaln_6DxD, {6 * d, d}, Initial::zero(), part});
   slots.push_back({prefix + "adaLN_modulation.1.bias", &block.adaln_bias_6D, {6 * d}, Initial::zero(), part});
 }
@@ -187,11 +186,6 @@ at::Tensor run_blocks(std::vector<Block> const& blocks, at::Tensor x_BLD, at::Te
     x_BLD = recomputed(Segment(at(first), at(end)), x_BLD, condition_BD, end == blocks.size() ? keep : x_BLD.size(1), options);
   }
   return x_BLD;
-}
-
-at::Tensor linear(at::Tensor const& x, at::Tensor const& weight, ComputeType compute) {
-  auto const type = scalar_type(compute);
-  return at::linear(x.to(type), weight.to(type));
 }
 
 at::Tensor layer_norm(at::Tensor const& x, at::Tensor const& gain_D, double eps) {

@@ -5,8 +5,8 @@
 // Legend of the shape suffixes used in model/: B samples (or samples x target views), V input views, T target views,
 // E light maps, N patches, L tokens, K kept tokens, D width, H heads, C head width (d_head), F features of a patch, X a hidden width.
 //
-// Precision with ComputeType::bf16: matrix products and attention in bf16 (fp32 accumulation), weights cast from their fp32
-// masters at use, the residual stream, all norms and all sums in fp32. The conditioning path of AdaLN stays in fp32.
+// Precision with ComputeType::bf16: matrix products and attention in bf16 (fp32 accumulation), weights rounded from their fp32
+// masters once a step or at use (matrix.h), the residual stream, all norms and all sums in fp32. The conditioning path of AdaLN stays in fp32.
 
 #include <cstdint>
 #include <string>
@@ -14,6 +14,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include "model/matrix.h"
 #include "model/options.h"
 #include "model/parameters.h"
 
@@ -21,11 +22,12 @@ namespace duoflow::model {
 
 struct Block {
   at::Tensor norm1_D, norm2_D;                      // undefined in an AdaLN block
-  at::Tensor to_qkv_3DxD, fc_DxD, q_norm_C, k_norm_C;  // the last two undefined without QK norm
-  at::Tensor mlp_in_XxD, mlp_out_DxX;
+  Matrix to_qkv_3DxD, fc_DxD;
+  at::Tensor q_norm_C, k_norm_C;                    // undefined without QK norm
+  Matrix mlp_in_XxD, mlp_out_DxX;
   at::Tensor adaln_6DxD, adaln_bias_6D;             // undefined in a plain block: shift, scale, gate of attention, then of the MLP
 
-  std::vector<at::Tensor*> tensors();  // the defined ones
+  std::vector<at::Tensor*> tensors();  // the defined ones, of matrices the masters
 };
 
 // Linear layers N(0, weight_std).
@@ -39,8 +41,6 @@ void add_adaln_block_slots(Slots& slots, Block& block, std::string const& prefix
 at::Tensor run_blocks(std::vector<Block> const& blocks, at::Tensor x_BLD, at::Tensor const& condition_BD, std::int64_t keep,
                       ModelOptions const& options);
 
-// x W^T in the compute type; the result has that type.
-at::Tensor linear(at::Tensor const& x, at::Tensor const& weight, ComputeType compute);
 // fp32; gain_D undefined: none.
 at::Tensor layer_norm(at::Tensor const& x, at::Tensor const& gain_D, double eps);
 inline constexpr double kLayerNormEps = 1e-5;     // nn.LayerNorm's default, which the reference keeps

@@ -52,6 +52,59 @@ TEST(ComputeTypeTest, OutputsAndGradientsAreFp32UnderBf16) {
   for (auto const& [name, value] : result.gradient) EXPECT_EQ(value.scalar_type(), at::kFloat) << name;
 }
 
+Result run(SceneModel const& model) {
+  Tensors out = joint_chain(model, golden("model_weights", "in."));
+  Tensors gradient = gradients(model, out.at("loss"));
+  return {std::move(out), std::move(gradient)};
+}
+
+TEST(RoundedWeightsTest, ChangeNoBit) {
+  for (auto const part : {RecomputePart::block, RecomputePart::attention, RecomputePart::mlp})
+    for (std::int64_t const every : {0, 1}) {
+      ModelOptions options = with(ComputeType::bf16, AttentionPath::matmul);
+      options.recompute_every = every;
+      options.recompute_part = part;
+      SceneModel model = small_model(options);
+      Result const plain = run(model);
+      model.round_weights();
+      expect_close(run(model), plain, 0, 0);
+    }
+}
+
+TEST(RoundedWeightsTest, AreThoseOfTheWeightsWhenTheyWereMadeUntilForgotten) {
+  SceneModel model = small_model(with(ComputeType::bf16, AttentionPath::matmul));
+  auto const render = [&] { return run(model).out.at("render").detach(); };
+  at::Tensor const before = render();
+  model.round_weights();
+  {
+    at::NoGradGuard const no_grad;
+    for (auto const& p : model.parameters())
+      if (p.name == "transformer_decoder.0.attn.fc.weight") p.tensor.mul_(2);
+  }
+  EXPECT_TRUE(at::equal(render(), before));
+  model.forget_rounded_weights();
+  at::Tensor const after = render();
+  EXPECT_FALSE(at::equal(after, before));
+  model.round_weights();
+  EXPECT_TRUE(at::equal(render(), after));
+}
+
+// Of a frozen part roundings stay from step to step: only a load changes it.
+TEST(RoundedWeightsTest, OfAFrozenPartFollowALoad) {
+  SceneModel model = small_model(with(ComputeType::bf16, AttentionPath::matmul));
+  model.set_trainable(Part::renderer, false);
+  model.round_weights();
+  std::vector<std::pair<std::string, at::Tensor>> weights;
+  for (auto const& p : model.parameters())
+    if (p.part == Part::renderer) weights.emplace_back(p.name, p.tensor.detach() * 2);
+  model.load(weights);
+  auto const render = [&] { return joint_chain(model, golden("model_weights", "in.")).at("render").detach(); };
+  model.forget_rounded_weights();
+  at::Tensor const exact = render();
+  model.round_weights();
+  EXPECT_TRUE(at::equal(render(), exact));
+}
+
 TEST(RecomputeTest, GivesTheSameBitsAsPlainBlocks) {
   for (auto const compute : {ComputeType::fp32, ComputeType::bf16}) {
     expect_close(run(with(compute, AttentionPath::matmul, true)), run(with(compute, AttentionPath::matmul)), 0, 0);
