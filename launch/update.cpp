@@ -54,10 +54,8 @@ Update::Result Update::run(std::int64_t step, StepSource& source) {
   return result_;
 }
 
-// Before the first use in a step.
-void Update::take_parameters(StepSource& source) {
-  wait_for_parameters();
-  source.lap(Stage::communication);
+// Once the parameters are there, before the first use in a step.
+void Update::round_weights() {
   RECORD_USER_SCOPE("weights to bf16");
   model_.round_weights();
 }
@@ -102,7 +100,11 @@ model::LossWeights Update::joint_micro_steps(std::int64_t step, StepSource& sour
   for (std::int64_t k = 0; k <= last; ++k) {
     auto [batch, position] = measures_ ? held[static_cast<std::size_t>(k)] : source.joint(k);
     source.lap(Stage::data);
-    if (k == 0) take_parameters(source);
+    if (k == 0) {
+      wait_for_parameters();
+      source.lap(Stage::communication);
+      round_weights();
+    }
     // The gradients of the last micro-step are final from the last chunk of its views on, which follows the statistics.
     auto const at_losses = [&, position = position](at::Tensor const& sums) {
       contribute(k, sums, position, source);
@@ -144,7 +146,8 @@ std::vector<MicroBatch> Update::velocity_alone(Used const& used, StepSource& sou
   std::vector<MicroBatch> held;
   for (std::int64_t k = 0; k < plan_.micro_steps; ++k) held.push_back(source.joint(k));
   source.lap(Stage::data);
-  take_parameters(source);
+  wait_for_parameters();
+  round_weights();
   for (std::int64_t k = 0; k < plan_.micro_steps; ++k) {
     if (k + 1 == plan_.micro_steps) reducer_.arm(used.behind_cut);
     joint_step_.run_velocity_alone(held[static_cast<std::size_t>(k)].first, plan_.global_batch);
@@ -165,7 +168,11 @@ model::LossWeights Update::reconstruction_micro_steps(StepSource& source) {
   for (std::int64_t k = 0; k < plan_.micro_steps; ++k) {
     auto const [inputs, position] = source.reconstruction(k);
     source.lap(Stage::data);
-    if (k == 0) take_parameters(source);
+    if (k == 0) {
+      wait_for_parameters();
+      source.lap(Stage::communication);
+      round_weights();
+    }
     auto const at_losses = [&, position = position](at::Tensor const& sums) {
       contribute(k, sums, position, source);
       if (k + 1 == plan_.micro_steps) reducer_.arm();

@@ -77,7 +77,7 @@ class Update {
   model::LossWeights joint_micro_steps(std::int64_t step, StepSource& source);
   std::vector<MicroBatch> velocity_alone(Used const& used, StepSource& source);
   model::LossWeights reconstruction_micro_steps(StepSource& source);
-  void take_parameters(StepSource& source);
+  void round_weights();
   void await_statistics(StepSource& source);
   void contribute(std::int64_t k, at::Tensor const& sums, std::uint64_t position, StepSource& source);
   void shard_done(std::int64_t k, std::set<std::string> const& names);

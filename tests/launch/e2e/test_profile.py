@@ -36,8 +36,8 @@ class ProfileTest(RefusalTest):
         for stage in ("data", "batch to device", "editor forward", "renderer forward", "losses", "renderer backward", "editor backward",
                       "exposed communication", "optimizer", "other"):
             self.assertIn(stage, parts)
-        for column in range(4):
-            self.assertAlmostEqual(sum(row[column] for row in parts.values()), table["sum"][column], delta=0.02 + 0.0005 * len(parts))
+        for column, digit in enumerate((1e-3, 1e-3, 0.1, 0)):  # the last that the table has: each row is rounded to it
+            self.assertAlmostEqual(sum(row[column] for row in parts.values()), table["sum"][column], delta=1e-9 + digit / 2 * (len(parts) + 1))
         sequences = SAMPLES // 2 * VIEWS  # two ranks
         rendered = sequences * (block_flops(LATENTS + PATCHES, PATCHES, WIDTH) + 2 * PATCHES * (6 * PATCH**2) * WIDTH
                                 + 2 * PATCHES * WIDTH * (3 * PATCH**2))
