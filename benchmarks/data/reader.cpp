@@ -3,6 +3,7 @@
 //   reader_benchmark loader  DIR threads batches batch verify the loader; verify: first_touch, always, never
 //   reader_benchmark raw     DIR threads batches batch        the same bytes in the same order by pread alone
 //   reader_benchmark direct  DIR threads batches batch        as raw, the large rows past the page cache (O_DIRECT)
+//   reader_benchmark uring   DIR threads batches batch        as raw, by io_uring: each thread keeps 16 reads under way
 //   reader_benchmark consume DIR threads batches batch GB_s   a consumer that takes that many bytes a second
 //   reader_benchmark memory  DIR threads batches batch        resident memory along the way
 //   reader_benchmark verify  DIR threads                      every byte of the folder hashed, as `duoflow verify` does it
@@ -19,6 +20,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
+#include <functional>
 #include <memory>
 #include <stdexcept>
 #include <string>
@@ -27,6 +29,7 @@
 
 #include "data/loading/loader.h"
 #include "data/shards/shard_index.h"
+#include "benchmarks/data/uring.h"
 
 namespace duoflow::data {
 namespace {
@@ -156,7 +159,32 @@ std::vector<Range> ranges_of(Folder const& folder, Files const& files, std::uint
   return ranges;
 }
 
-void raw(Arguments const& a, char const* what, int flags) {
+using ReadAll = std::function<void(std::function<std::vector<Range> const*(char** out)> const& next)>;
+
+// Each thread takes sample after sample from `next` and reads its ranges one behind the other to `out`.
+void by_pread(std::function<std::vector<Range> const*(char** out)> const& next) {
+  char* out = nullptr;
+  while (auto const* ranges = next(&out))
+    for (auto const& range : *ranges) {
+      if (::pread(range.fd, out, range.bytes, static_cast<off_t>(range.offset)) != static_cast<ssize_t>(range.bytes)) std::abort();
+      out += range.bytes;
+    }
+}
+
+void by_uring(std::function<std::vector<Range> const*(char** out)> const& next) {
+  constexpr unsigned depth = 16;
+  Uring ring(depth);
+  char* out = nullptr;
+  while (auto const* ranges = next(&out))
+    for (auto const& range : *ranges) {
+      if (ring.in_flight() == depth) ring.wait_for_one();
+      ring.read(range.fd, range.offset, range.bytes, out);
+      out += range.bytes;
+    }
+  while (ring.in_flight() > 0) ring.wait_for_one();
+}
+
+void raw(Arguments const& a, char const* what, int flags, ReadAll const& read_all) {
   Folder const folder(a.directory);
   Files const files(folder, flags);
   auto const bytes = sample_bytes(*folder.source(Verify::never));
@@ -171,13 +199,12 @@ void raw(Arguments const& a, char const* what, int flags) {
   std::vector<std::jthread> threads;
   for (int t = 0; t < a.threads; ++t)
     threads.emplace_back([&] {
-      for (std::uint64_t i = next++; i < samples; i = next++) {
-        auto* out = memory.get() + i % ring * round_up(bytes);
-        for (auto const& range : plan[i]) {
-          if (::pread(range.fd, out, range.bytes, static_cast<off_t>(range.offset)) != static_cast<ssize_t>(range.bytes)) std::abort();
-          out += range.bytes;
-        }
-      }
+      read_all([&](char** out) -> std::vector<Range> const* {
+        auto const i = next++;
+        if (i >= samples) return nullptr;
+        *out = memory.get() + i % ring * round_up(bytes);
+        return &plan[i];
+      });
     });
   threads.clear();
   print_rate(what, static_cast<double>(bytes) * static_cast<double>(samples), seconds_since(start), cpu_seconds() - cpu);
@@ -249,8 +276,9 @@ void run(std::vector<std::string> const& words) {
   if (what == "resume") return resume(arguments, arguments.batches);
   arguments.batch = std::stoll(words.at(4));
   if (what == "loader") return run_loader(arguments, verify_of(words.at(5)));
-  if (what == "raw") return raw(arguments, "raw", 0);
-  if (what == "direct") return raw(arguments, "direct", O_DIRECT);
+  if (what == "raw") return raw(arguments, "raw", 0, by_pread);
+  if (what == "direct") return raw(arguments, "direct", O_DIRECT, by_pread);
+  if (what == "uring") return raw(arguments, "uring", 0, by_uring);
   if (what == "consume") return consume(arguments, std::stod(words.at(5)));
   if (what == "memory") return memory(arguments);
   throw std::invalid_argument("unknown question " + what);

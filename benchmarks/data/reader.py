@@ -147,8 +147,10 @@ def main(folder):
     for path in full.glob("*.h5"):  # into the page cache
         path.read_bytes()
     for threads in sorted({1, CORES}):
-        speed_table(f"From the page cache, {threads} thread{'s' if threads > 1 else ''}", in_turn(speeds(full, threads, 40)), "raw pread")
-    questions = speeds(full, CORES, 16, python=False) | {"raw pread with O_DIRECT": lambda: ask("direct", full, CORES, 16, BATCH)}
+        questions = speeds(full, threads, 40) | {"raw io_uring": lambda threads=threads: ask("uring", full, threads, 40, BATCH)}
+        speed_table(f"From the page cache, {threads} thread{'s' if threads > 1 else ''}", in_turn(questions), "raw pread")
+    questions = speeds(full, CORES, 16, python=False) | {"raw pread with O_DIRECT": lambda: ask("direct", full, CORES, 16, BATCH),
+                                                             "raw io_uring": lambda: ask("uring", full, CORES, 16, BATCH)}
     speed_table(f"From the disk (the page cache emptied of the files), {CORES} threads", in_turn(questions, lambda: forget(full)), "raw pread")
     for path in full.glob("*.h5"):
         path.read_bytes()
