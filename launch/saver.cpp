@@ -26,6 +26,11 @@ Saver::Saver(dist::Communicator const& communicator, std::string const& director
       rank_(communicator.rank()),
       writer_(communicator, writer_options(directory, config), pin_memory) {}
 
+void Saver::resumed_at(std::int64_t step) {
+  newest_ = step;
+  if (rank_ == 0) dist::finish_interrupted_write(writer_options(directory_, config_), step);
+}
+
 void Saver::save(std::int64_t step, std::function<dist::CheckpointState()> const& state, bool last) {
   if (writer_.under_way() && (last || newest_ != step)) {
     if (!last && config_.checkpoint_busy == "drop") {

@@ -19,8 +19,9 @@ class Saver {
   Saver(dist::Communicator const& communicator, std::string const& directory, TrainingConfig const& config,
         bool pin_memory);
 
-  // The step that the run goes on from has its checkpoint in `directory` already.
-  void resumed_at(std::int64_t step) { newest_ = step; }
+  // The step that the run goes on from has its checkpoint in `directory` already; what an interrupted write left of it undone is
+  // done now. Throws CheckpointError.
+  void resumed_at(std::int64_t step);
 
   // The state of this step to disk, unless it is there. Collective. Without `last` it is only begun where
   // checkpoint_async is on; with `last` it and what was under way are complete when this returns. Throws

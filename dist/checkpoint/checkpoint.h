@@ -94,6 +94,9 @@ void set_best_checkpoint(std::string const& directory, std::int64_t step);
 // branch that a run leaves is taken for its own later; returns that folder, "" when there were none. One rank calls.
 // Throws CheckpointError.
 std::string set_checkpoints_aside(std::string const& directory, std::int64_t after);
+// What a writer that was killed after the checkpoint of `step` existed has not done: its temporary names go, `latest` names the
+// step, what is too old is pruned. One rank calls, while nothing is written. Throws CheckpointError.
+void finish_interrupted_write(CheckpointWriterOptions const& options, std::int64_t step);
 // Whether the folder's manifest is a checkpoint's (or the folder is named as one): nothing is verified.
 bool looks_like_checkpoint(std::string const& folder);
 // "" if valid, else what is wrong with each file. Checks every hash.

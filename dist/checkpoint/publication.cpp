@@ -82,4 +82,11 @@ void Publication::finish() {
   prune_checkpoints(options_.directory, {options_.keep_last, options_.keep_every}, step_, id_);
 }
 
+void finish_interrupted_write(CheckpointWriterOptions const& options, std::int64_t step) {
+  std::string const id = "resume", name = step_folder_name(step);
+  remove_leftovers(options.directory);
+  if (pointer_or_none(options.directory, kLatest) != name) replace_pointer(options.directory, kLatest, name, id);
+  prune_checkpoints(options.directory, {options.keep_last, options.keep_every}, step, id);
+}
+
 }  // namespace duoflow::dist

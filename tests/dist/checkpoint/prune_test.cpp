@@ -1,5 +1,8 @@
 #include "dist/checkpoint/folders.h"
 
+#include <filesystem>
+#include <fstream>
+
 #include "tests/dist/checkpoint/checkpoint_fixture.h"
 
 namespace duoflow::dist {
@@ -54,6 +57,21 @@ TEST_F(PruneTest, StepsBeyondTheOneWrittenStayAndDoNotCount) {
   write(3, 2);
   EXPECT_EQ(steps(), (Steps{100, 3, 2}));
   EXPECT_EQ(slurp(directory_ / "latest"), "step_000000003\n");
+}
+
+// As if it was killed between the rename that makes the third checkpoint exist and the one of `latest`.
+TEST_F(PruneTest, WhatAKilledWriterHasNotDoneIsDoneWhenTheRunGoesOn) {
+  for (int const step : {1, 2, 3}) write(step, 9);
+  std::ofstream(directory_ / "latest") << "step_000000002\n";
+  std::ofstream(directory_ / "latest.tmp-0123") << "step_000000003\n";
+  std::filesystem::create_directory(directory_ / "step_000000001.tmp-0123");
+  auto options = options_for(directory_.path());
+  options.keep_last = 2;
+  finish_interrupted_write(options, 3);
+  EXPECT_EQ(names_in(directory_.path()), (Names{"latest", "step_000000002", "step_000000003"}));
+  EXPECT_EQ(slurp(directory_ / "latest"), "step_000000003\n");
+  finish_interrupted_write(options, 3);  // nothing is left to do
+  EXPECT_EQ(names_in(directory_.path()), (Names{"latest", "step_000000002", "step_000000003"}));
 }
 
 TEST_F(PruneTest, NamesOfStepsAreExact) {

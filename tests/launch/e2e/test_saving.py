@@ -69,13 +69,37 @@ class SavingTest(EndToEndTest):
         for name, value in tensors(checkpoint(run, 2), "model").items():
             self.assertEqual(value.tobytes(), tensors(checkpoint(waits, 2), "model")[name].tobytes(), name)
 
-    def test_a_disk_too_small_is_found_before_the_first_step(self):
-        disk = self.folder / "disk"
+    def disk(self, size):
+        """A file system of its own, as small as that."""
+        disk = self.folder / f"disk-of-{size}"
         disk.mkdir()
-        mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(disk)], capture_output=True, text=True)
+        mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(disk)], capture_output=True, text=True)
         if mounted.returncode != 0:
             self.skipTest(f"no file system can be mounted here: {mounted.stderr.strip()}")
         self.addCleanup(subprocess.run, ["umount", str(disk)], check=True)
+        return disk
+
+    def test_a_disk_that_somebody_fills_costs_the_steps_since_the_last_checkpoint(self):
+        whole, _ = self.train("whole", steps=20)
+        disk = self.disk("8m")
+        run, rubbish = disk / "run", disk / "rubbish"
+        with Job(RANKS, *self.arguments(run, steps=20)) as job:
+            job.wait_until(lambda: 4 in checkpoint_steps(run), "the first checkpoint")
+            subprocess.run(["dd", "if=/dev/zero", f"of={rubbish}", "bs=4k"], capture_output=True)  # until there is no room
+            failed = job.outcome()
+        self.assertIn(failed.code, (1, 3), failed)  # a line of the log or a checkpoint did not fit
+        self.assertEqual(len(failed.errors), 1, failed)
+        self.assertIn("No space left on device", failed.errors[0])
+        kept = checkpoint_steps(run)
+        self.assertIn(4, kept)
+        rubbish.unlink()
+        launch(RANKS, *self.arguments(run, steps=20))
+        for name, value in tensors(checkpoint(run, 20), "model").items():
+            self.assertEqual(value.tobytes(), tensors(checkpoint(whole, 20), "model")[name].tobytes(), name)
+        self.assertEqual([line["step"] for line in metrics(run)], list(range(1, 21)))
+
+    def test_a_disk_too_small_is_found_before_the_first_step(self):
+        disk = self.disk("256k")
         failed = launch(RANKS, *self.arguments(disk / "run"), code=3)
         self.assertIn("a checkpoint takes", failed.errors[0])
         self.assertFalse(checkpoint_steps(disk / "run"))
