@@ -1,6 +1,7 @@
 // What reading costs, one question a call, one line of JSON an answer (benchmarks/data/reader.py asks):
 //   reader_benchmark startup DIR                              index, tables and first batch of a process
 //   reader_benchmark loader  DIR threads batches batch verify the loader; verify: first_touch, always, never
+//   reader_benchmark blocks  DIR threads batches batch block window   the loader in block-shuffled order, both in MiB
 //   reader_benchmark raw     DIR threads batches batch        the same bytes in the same order by pread alone
 //   reader_benchmark direct  DIR threads batches batch        as raw, the large rows past the page cache (O_DIRECT)
 //   reader_benchmark uring   DIR threads batches batch        as raw, by io_uring: each thread keeps 16 reads under way
@@ -15,6 +16,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstdio>
@@ -28,6 +30,7 @@
 #include <vector>
 
 #include "data/loading/loader.h"
+#include "data/order/near_pairs.h"
 #include "data/shards/shard_index.h"
 #include "benchmarks/data/uring.h"
 
@@ -58,10 +61,20 @@ struct Folder {
   std::shared_ptr<ShardIndex const> index;
   std::shared_ptr<PairSet const> pairs;
   Sampler sampler;
-  explicit Folder(std::string const& directory)
+  explicit Folder(std::string const& directory, double block_mib = 0, double window_mib = 0)
       : index(std::make_shared<ShardIndex const>(directory)),
         pairs(std::make_shared<PairSet const>(load_pairs(*index))),
-        sampler(kSeed, pairs->pairs.size()) {}
+        sampler(kSeed, pairs->pairs.size(), order(block_mib, window_mib)) {}
+
+  // As training makes it of data.shuffle_block_mib and data.shuffle_window_mib.
+  SamplerOptions order(double block_mib, double window_mib) const {
+    if (block_mib == 0) return {};
+    double bytes = 0;
+    for (auto const& shard : index->shards()) bytes += static_cast<double>(shard.bytes);
+    auto const block = block_mib * (1 << 20) / bytes * static_cast<double>(pairs->pairs.size());
+    return {.blocks = {static_cast<std::uint64_t>(std::max(1.0, block)), static_cast<std::uint64_t>(std::max(1.0, window_mib / block_mib))},
+            .neighbours = std::make_shared<std::vector<std::uint64_t> const>(near_pairs(pairs->pairs))};
+  }
 
   std::shared_ptr<BatchSource const> source(Verify verify) const {
     return make_pair_source(index, pairs, std::make_shared<RawReader const>(index, verify), sampler, kSeed, 0);
@@ -108,8 +121,7 @@ void startup(std::string const& directory) {
       1e3 * (seconds_since(start) - loaded));
 }
 
-void run_loader(Arguments const& a, Verify verify) {
-  Folder const folder(a.directory);
+void run_loader(Arguments const& a, Verify verify, Folder const& folder) {
   auto const source = folder.source(verify);
   auto const start = Clock::now();
   auto const cpu = cpu_seconds();
@@ -275,7 +287,9 @@ void run(std::vector<std::string> const& words) {
   arguments.batches = std::stoull(words.at(3));
   if (what == "resume") return resume(arguments, arguments.batches);
   arguments.batch = std::stoll(words.at(4));
-  if (what == "loader") return run_loader(arguments, verify_of(words.at(5)));
+  if (what == "loader") return run_loader(arguments, verify_of(words.at(5)), Folder(arguments.directory));
+  if (what == "blocks")
+    return run_loader(arguments, Verify::first_touch, Folder(arguments.directory, std::stod(words.at(5)), std::stod(words.at(6))));
   if (what == "raw") return raw(arguments, "raw", 0, by_pread);
   if (what == "direct") return raw(arguments, "direct", O_DIRECT, by_pread);
   if (what == "uring") return raw(arguments, "uring", 0, by_uring);

@@ -23,6 +23,40 @@ def ask(*words):
     return json.loads(done.stdout)
 
 
+class LittleMemory:
+    """Programs started within have `mib` of memory, page cache included: a control group (version 1 or 2) of their own. OSError where this
+    process may not make one."""
+
+    def __init__(self, mib):
+        root = pathlib.Path("/sys/fs/cgroup")
+        old = (root / "memory").is_dir()
+        self.parent = root / "memory" if old else root
+        self.group = self.parent / f"duoflow-reader-{os.getpid()}"
+        self.group.mkdir()
+        (self.group / ("memory.limit_in_bytes" if old else "memory.max")).write_text(str(mib << 20))
+
+    def __enter__(self):
+        (self.group / "cgroup.procs").write_text(str(os.getpid()))
+
+    def __exit__(self, *_):
+        (self.parent / "cgroup.procs").write_text(str(os.getpid()))
+        self.group.rmdir()
+
+
+def more_than_memory(full, mib=600):
+    """Full and block shuffle on a folder that is several times the memory."""
+    title = f"A folder of {sum(path.stat().st_size for path in full.glob('*.h5')) >> 20} MiB with {mib} MiB of memory, {CORES} threads, from the disk"
+    questions = {"full shuffle": lambda: ask("loader", full, CORES, 80, BATCH, "first_touch"),
+                 "block shuffle, blocks of 32 MiB, 256 MiB mixed": lambda: ask("blocks", full, CORES, 80, BATCH, 32, 256)}
+    try:
+        with LittleMemory(mib):
+            runs = in_turn(questions, lambda: forget(full))
+    except OSError as error:
+        print(f"\n### {title}\n\nNot measured: no control group can be made here ({error}).")
+        return
+    speed_table(title, runs, "full shuffle")
+
+
 def forget(folder):
     """The folder's files leave the page cache."""
     for path in pathlib.Path(folder).iterdir():
@@ -152,6 +186,7 @@ def main(folder):
     questions = speeds(full, CORES, 16, python=False) | {"raw pread with O_DIRECT": lambda: ask("direct", full, CORES, 16, BATCH),
                                                              "raw io_uring": lambda: ask("uring", full, CORES, 16, BATCH)}
     speed_table(f"From the disk (the page cache emptied of the files), {CORES} threads", in_turn(questions, lambda: forget(full)), "raw pread")
+    more_than_memory(full)
     for path in full.glob("*.h5"):
         path.read_bytes()
     consume = [ask("consume", full, 1, 100, BATCH, 1.0) for _ in range(3)]
