@@ -5,6 +5,7 @@
 #include <ATen/ATen.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include "model/fused/cuda/operators.h"
 #include "model/fused/row_blocks.h"
 #include "model/fused/rows.h"
 
@@ -63,6 +64,7 @@ at::Tensor gated_add_by_aten(at::Tensor const& x, at::Tensor const& gate, at::Te
 }
 
 at::Tensor gated_add(at::Tensor const& x, at::Tensor const& gate, at::Tensor const& y) {
+  if (cuda::takes(y) && x.scalar_type() == at::kFloat) return cuda::gated_add(x, gate, y);
   return x.is_cpu() ? GatedAdd::apply(x, gate, y) : gated_add_by_aten(x, gate, y);
 }
 
