@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # What a machine with one GPU can show: agreement of CPU and GPU, NCCL at one rank, two ranks on one GPU, and a timed joint training
-# at configs/lvsm_256.yaml. Runs from the folder that launch/bundle.sh packs (or from the repository after a build); needs Python with
+# at configs/lvsm_256.yaml, with its kernels one by one. Runs from the folder that launch/bundle.sh packs (or from the repository after a build); needs Python with
 # torch, no packages, no compiler, no network. The pictures are path traced (a bundle brings them along), the weights are random: only
 # time is measured.
 # Usage: benchmarks/gpu.sh [--cpu] [--steps N] [--batches "N N.."] [--peak TFLOPS] [--work FOLDER] [--results FILE] [--scenes FOLDER]
@@ -129,6 +129,19 @@ cuda_tests() {
   return 1
 }
 
+kernels() {  # times of the fused operators against the memory bound, of attention's backends
+  if [[ $device == cpu ]]; then echo "  not run: they need a GPU"; return 0; fi
+  local program
+  for program in "$here/gpu_kernels" "$here/build-gpu/benchmarks/gpu_kernels/gpu_kernels"; do
+    if [[ -x $program ]]; then
+      timeout -k 10 300 "$program"
+      return
+    fi
+  done
+  echo "  no gpu_kernels here: bundle the GPU build"
+  return 1
+}
+
 agreement() {  # the weights after three steps: the velocity head is zero before, and the editor's gradients with it
   make_pairs small "${small_scenes[@]}" "${small[@]}" &&
     run_joint small-cpu small-pairs small-stage1 "${small[@]}" training.train_steps=3 training.batch_size_per_gpu=2 dist.device=cpu &&
@@ -201,6 +214,7 @@ everything() {
   [[ $device == cuda ]] || echo "DRY RUN ON THE CPU: tiny sizes, no GPU, times without meaning"
   part "machine" machine
   part "CUDA tests" cuda_tests
+  part "CUDA kernels and attention backends" kernels
   part "agreement of duoflow step, CPU and $device" agreement
   part "one rank, $device" one_rank
   part "two ranks on one $device, staged through host memory" two_ranks

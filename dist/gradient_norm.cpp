@@ -60,7 +60,7 @@ GradientNorm::GradientNorm(FlatBuffer const& buffer, Communicator shared_over) :
   slots_ = at::tensor(slots, at::kLong).to(on_device.device());
 }
 
-at::Tensor GradientNorm::clip(at::Tensor const& own_gradients, double max_norm) {
+GradientNorm::Measured GradientNorm::measure(at::Tensor const& own_gradients, double max_norm) {
   at::NoGradGuard no_grad;
   std::vector<at::Tensor> squares;
   for (Chunk const& chunk : chunks_) squares.push_back(square_of(own_gradients.narrow(0, chunk.begin, chunk.length)));
@@ -69,10 +69,14 @@ at::Tensor GradientNorm::clip(at::Tensor const& own_gradients, double max_norm) 
   CollectiveLabel const label("gradient norm");
   if (group_.size() > 1) all_reduce(group_, squares_).wait();
   at::Tensor const norm = squares_.sum().sqrt();
-  if (max_norm > 0) {
-    own_gradients.mul_((max_norm / (norm + 1e-6)).clamp_max(1.0).to(at::kFloat));
-  }
-  return norm.to(at::kFloat);
+  return {norm.to(at::kFloat), max_norm > 0 ? (max_norm / (norm + 1e-6)).clamp_max(1.0).to(at::kFloat) : at::Tensor()};
+}
+
+at::Tensor GradientNorm::clip(at::Tensor const& own_gradients, double max_norm) {
+  Measured const measured = measure(own_gradients, max_norm);
+  at::NoGradGuard no_grad;
+  if (measured.factor.defined()) own_gradients.mul_(measured.factor);
+  return measured.norm;
 }
 
 }  // namespace duoflow::dist

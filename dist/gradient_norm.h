@@ -16,9 +16,14 @@ namespace duoflow::dist {
 class GradientNorm {
  public:
   GradientNorm(FlatBuffer const& buffer, Communicator shared_over = {});
-  // Scales the gradients so that their global norm is at most max_norm (torch.nn.utils.clip_grad_norm_'s rule, eps
-  // 1e-6); max_norm <= 0: only measures. Returns the norm before clipping, an fp32 scalar on the device. Collective
-  // over the group.
+  // fp32 scalars on the device: the norm, and what the gradients are to be multiplied by so that it is at most max_norm
+  // (torch.nn.utils.clip_grad_norm_'s rule, eps 1e-6), undefined for max_norm <= 0.
+  struct Measured {
+    at::Tensor norm, factor;
+  };
+  // Collective over the group.
+  Measured measure(at::Tensor const& own_gradients, double max_norm);
+  // Multiplies the gradients too, and returns the norm before.
   at::Tensor clip(at::Tensor const& own_gradients, double max_norm);
 
  private:

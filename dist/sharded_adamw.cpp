@@ -6,6 +6,8 @@
 #include <ATen/ATen.h>
 #include <fmt/format.h>
 
+#include "dist/cuda/update.h"
+
 namespace duoflow::dist {
 namespace {
 
@@ -73,17 +75,26 @@ void ShardedAdamW::start_average() {
 }
 
 void ShardedAdamW::step(at::Tensor const& own_gradients, at::Tensor const& learning_rate, at::Tensor const& found_inf,
-                        std::uint32_t idle_sections) {
+                        std::uint32_t idle_sections, at::Tensor const& gradient_factor) {
   at::NoGradGuard no_grad;
-  check_scalar("learning_rate", learning_rate, buffer_.parameters().device());
-  check_scalar("found_inf", found_inf, buffer_.parameters().device());
+  at::Device const device = buffer_.parameters().device();
+  check_scalar("learning_rate", learning_rate, device);
+  check_scalar("found_inf", found_inf, device);
+  if (gradient_factor.defined()) check_scalar("gradient_factor", gradient_factor, device);
+  bool const by_kernel = has_update_kernel(device);
+  if (gradient_factor.defined() && !by_kernel) own_gradients.mul_(gradient_factor.reshape({}));
   update_count_.add_(1 - found_inf.reshape({}));
   for (std::size_t g = 0; g < rates_.size(); ++g)
     if (rates_[g].defined()) at::mul_out(rates_[g], learning_rate.reshape({}), factors_[g]);
   if (average_.defined()) weigh_average(found_inf);
   for (OwnedRange const& range : owned_) {
-    if ((idle_sections >> range.section & 1) == 0) update(range, own_gradients, learning_rate, found_inf);
-    if (average_.defined()) follow(range, own_gradients);
+    bool const idle = (idle_sections >> range.section & 1) != 0;
+    if (by_kernel) {
+      update_by_kernel(range, own_gradients, learning_rate, found_inf, gradient_factor, idle);
+    } else {
+      if (!idle) update(range, own_gradients, learning_rate, found_inf);
+      if (average_.defined()) follow(range, own_gradients);
+    }
     bool const bucket_done = &range == &owned_.back() || (&range + 1)->bucket != range.bucket;
     if (group_.size() > 1 && bucket_done) start_gather(buffer_.buckets()[range.bucket]);
   }
@@ -106,6 +117,22 @@ void ShardedAdamW::update(OwnedRange const& range, at::Tensor const& own_gradien
                     rate_of(range.group, learning_rate), options_.beta1, options_.beta2,
                     options_.weight_decay[static_cast<std::size_t>(range.group)], options_.eps, /*amsgrad=*/false,
                     /*maximize=*/false, /*grad_scale=*/{}, found_inf);
+}
+
+void ShardedAdamW::update_by_kernel(OwnedRange const& range, at::Tensor const& own_gradients, at::Tensor const& learning_rate,
+                                    at::Tensor const& found_inf, at::Tensor const& gradient_factor, bool idle) {
+  auto const own = [&range](at::Tensor const& flat) { return flat.defined() ? flat.mutable_data_ptr<float>() + range.own : nullptr; };
+  auto const scalar = [](at::Tensor const& t) { return t.defined() ? t.const_data_ptr<float>() : nullptr; };
+  kernels::AdamWRun run;
+  run.parameters = buffer_.parameters().mutable_data_ptr<float>() + range.flat;
+  run.gradients = own(own_gradients);
+  run.exp_avg = own(exp_avg_), run.exp_avg_sq = own(exp_avg_sq_), run.average = own(average_);
+  run.count = range.numel;
+  kernels::AdamWScalars const scalars{scalar(rate_of(range.group, learning_rate)), scalar(found_inf), scalar(update_count_),
+                                      scalar(average_weight_), scalar(gradient_factor)};
+  run_update_kernel(run, scalars,
+                    {options_.beta1, options_.beta2, options_.weight_decay[static_cast<std::size_t>(range.group)], options_.eps, idle},
+                    buffer_.parameters().device());
 }
 
 // 0 in a skipped update, whose parameters the average then keeps away from.

@@ -13,6 +13,8 @@
 //   average += w (parameters - average),   w = 1 - decay, with warm-up max(1 - decay, 9 / (9 + n)) at the n-th update.
 // It is three roundings an element whatever the vector unit (a fused multiply-add on some elements only would give
 // slices other bits), and takes the memory of the gradients, which are used up by then.
+//
+// On CUDA, where the program has the kernel (cuda/adamw.h), all of it is one pass per run, the factor that clips too.
 
 #include <cstdint>
 #include <vector>
@@ -43,9 +45,10 @@ class ShardedAdamW {
   // own_gradients: GradientReducer's; with an average they are overwritten. learning_rate, found_inf: fp32 scalars on
   // the buffer's device. No host synchronisation; starts the all-gathers. Collective over the group. idle_sections: bit
   // s leaves section s as it is, weight decay included: what no loss reached in this update (the count of updates and
-  // the average, which are of all, go on).
+  // the average, which are of all, go on). gradient_factor: an fp32 scalar on the device that the gradients are to be
+  // multiplied by (GradientNorm::Measured), undefined for 1.
   void step(at::Tensor const& own_gradients, at::Tensor const& learning_rate, at::Tensor const& found_inf,
-            std::uint32_t idle_sections = 0);
+            std::uint32_t idle_sections = 0, at::Tensor const& gradient_factor = {});
   // The buffer's parameters may be read behind this (a stream wait on CUDA). Called before each use of them.
   void wait_for_parameters();
 
@@ -71,6 +74,8 @@ class ShardedAdamW {
   void weigh_average(at::Tensor const& found_inf);
   at::Tensor rate_of(int group, at::Tensor const& learning_rate);
   void follow(OwnedRange const& range, at::Tensor const& own_gradients);
+  void update_by_kernel(OwnedRange const& range, at::Tensor const& own_gradients, at::Tensor const& learning_rate,
+                        at::Tensor const& found_inf, at::Tensor const& gradient_factor, bool idle);
 
   FlatBuffer& buffer_;
   AdamWOptions options_;

@@ -59,10 +59,12 @@ quiet() { "$@" >"$scratch/log" 2>&1 || { cat "$scratch/log" >&2; fail "this fail
 mkdir -p "$bundle/bin" "$bundle/lib"
 install -s "$build/duoflow" "$bundle/bin/duoflow"
 programs=(duoflow)
-if [[ -x $build/tests/gpu/cuda_test ]]; then
-  install -s "$build/tests/gpu/cuda_test" "$bundle/bin/cuda_test"
-  programs+=(cuda_test)
-fi
+for program in tests/gpu/cuda_test benchmarks/gpu_kernels/gpu_kernels; do
+  if [[ -x $build/$program ]]; then
+    install -s "$build/$program" "$bundle/bin"
+    programs+=("${program##*/}")
+  fi
+done
 # Preloading finds what the program opens by the same rules, with what that loads in turn.
 loaded=$(LD_PRELOAD=$opened loaded_libraries "$build/duoflow")
 for library in $opened; do

@@ -46,10 +46,11 @@ Update::Result Update::run(std::int64_t step, StepSource& source) {
   finish_gradients();
   source.lap(Stage::communication);
   RECORD_USER_SCOPE("optimizer");
-  result_.norm = gradient_norm_.clip(reducer_.own_gradients(), config_.training.grad_clip_norm);
+  auto const measured = gradient_norm_.measure(reducer_.own_gradients(), config_.training.grad_clip_norm);
+  result_.norm = measured.norm;
   if (shared_over_.size() > 1) source.lap(Stage::communication);  // mostly the wait for the other ranks' squares
   result_.rate = learning_rate(schedule_, optimizer_.update_count());
-  result_.skipped = apply(result_.norm, result_.rate);
+  result_.skipped = apply(measured, result_.rate);
   source.lap(Stage::optimizer);
   return result_;
 }
@@ -239,15 +240,16 @@ void Update::keep_weighting() {
 
 // Skips, on the device and from reduced values alone, when a loss or the norm is not finite or the norm is far out of
 // bounds: parameters, moments, update count (and with it the schedule) and the weighting's state stay as they were.
-at::Tensor Update::apply(at::Tensor const& norm, at::Tensor const& rate) {
+at::Tensor Update::apply(dist::GradientNorm::Measured const& measured, at::Tensor const& rate) {
   auto const& t = config_.training;
+  at::Tensor const& norm = measured.norm;
   auto skip = at::logical_or(result_.statistics[model::kNonFinite] > 0, at::logical_not(at::isfinite(norm)));
   if (t.grad_clip_norm > 0 && t.allowed_gradnorm_factor > 0)
     skip = at::logical_or(skip, norm > t.grad_clip_norm * t.allowed_gradnorm_factor);
   model_.forget_rounded_weights();
   bool const renderer_idle = config_.objective == "joint" && used_now_->to_cut.empty();
   optimizer_.step(reducer_.own_gradients(), rate, skip.to(at::kFloat),
-                  renderer_idle ? std::uint32_t{1} << static_cast<int>(model::Part::renderer) : 0);
+                  renderer_idle ? std::uint32_t{1} << static_cast<int>(model::Part::renderer) : 0, measured.factor);
   auto const state = weighting_->state();
   for (std::size_t i = 0; i < weighting_before_.size(); ++i)
     state[i].second.copy_(at::where(skip, weighting_before_[i], state[i].second));

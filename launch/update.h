@@ -85,7 +85,7 @@ class Update {
   void observe_cut();
   void finish_gradients();
   void keep_weighting();
-  at::Tensor apply(at::Tensor const& norm, at::Tensor const& rate);
+  at::Tensor apply(dist::GradientNorm::Measured const& measured, at::Tensor const& rate);
 
   model::SceneModel& model_;
   Config config_;

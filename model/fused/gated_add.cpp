@@ -6,6 +6,7 @@
 #include <ATen/ATen.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include "model/fused/cuda/operators.h"
 #include "model/fused/row_blocks.h"
 #include "model/fused/rows.h"
 
@@ -69,6 +70,7 @@ at::Tensor gated_add_by_aten(at::Tensor const& x, at::Tensor const& gate, at::Te
 }
 
 at::Tensor gated_add(at::Tensor const& x, at::Tensor const& gate, at::Tensor const& y) {
+  if (cuda::takes(y) && x.scalar_type() == at::kFloat) return cuda::gated_add(x, gate, y);
   if (!x.is_cpu()) return gated_add_by_aten(x, gate, y);
   return GatedAdd::apply(x, gate.defined() ? std::optional(gate) : std::nullopt, y);
 }

@@ -1,6 +1,7 @@
 #pragma once
-// x + gate y or x + y, of a residual stream in fp32 and a branch in any type, in one operator: on the CPU one pass forward and
-// one backward, without a copy of the branch in fp32; elsewhere out of ATen's.
+// x + gate y or x + y, of a residual stream in fp32 and a branch in any type, in one operator: on the CPU, and on CUDA where
+// the program has kernels (cuda/operators.h), one pass forward and one backward, without a copy of the branch in fp32;
+// elsewhere out of ATen's.
 
 #include <ATen/core/Tensor.h>
 

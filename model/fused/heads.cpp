@@ -6,6 +6,8 @@
 #include <ATen/ATen.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include "model/fused/cuda/launch.h"
+#include "model/fused/cuda/operators.h"
 #include "model/fused/row_blocks.h"
 #include "model/fused/rows.h"
 
@@ -152,9 +154,12 @@ std::vector<at::Tensor> split_heads_by_aten(at::Tensor const& projected, std::in
 }
 
 std::vector<at::Tensor> split_heads(at::Tensor const& projected, std::int64_t d_head, HeadsOf const& of) {
-  if (!projected.is_cpu()) return split_heads_by_aten(projected, d_head, of);
+  bool const by_kernel = cuda::takes(projected) && d_head <= kernels::kLargestHead;
+  if (!projected.is_cpu() && !by_kernel) return split_heads_by_aten(projected, d_head, of);
   at::Tensor const& first = of.queries ? of.query_gain : of.key_gain;
   at::Tensor const second = of.queries && of.keys_and_values ? of.key_gain : at::Tensor();
+  if (by_kernel)
+    return cuda::split_heads(projected, first, second, of.queries ? of.query_factor : 1, kRmsNormEps, parts_of(of), d_head);
   auto const if_defined = [](at::Tensor const& t) { return t.defined() ? Optional(t) : std::nullopt; };
   return SplitHeads::apply(projected, if_defined(first), if_defined(second), of.queries ? of.query_factor : 1, parts_of(of), d_head);
 }

@@ -1,7 +1,8 @@
 #pragma once
 // From a projection to the heads of attention in one operator: split, RMS norm over a head's width (Zhang and Sennrich
 // 1910.07467; of queries and keys: Henry et al. 2010.04245), a factor on the queries, heads before tokens, rounding.
-// On the CPU one pass forward and one backward, keeping the projection and a number a head; elsewhere out of ATen's.
+// On the CPU, and on CUDA where the program has kernels (cuda/operators.h), one pass forward and one backward, keeping the
+// projection and a number a head; elsewhere out of ATen's.
 
 #include <vector>
 

@@ -6,6 +6,7 @@
 #include <ATen/ATen.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include "model/fused/cuda/operators.h"
 #include "model/fused/row_blocks.h"
 #include "model/fused/rows.h"
 
@@ -91,6 +92,7 @@ at::Tensor norm_by_aten(at::Tensor const& x, at::Tensor const& weight, at::Tenso
 }
 
 at::Tensor norm(at::Tensor const& x, at::Tensor const& weight, at::Tensor const& shift, double eps, at::ScalarType type) {
+  if (cuda::takes(x) && x.scalar_type() == at::kFloat) return cuda::norm(x, weight, shift, eps, type);
   if (!x.is_cpu() || x.scalar_type() != at::kFloat) return norm_by_aten(x, weight, shift, eps, type);
   auto const if_defined = [](at::Tensor const& t) { return t.defined() ? Optional(t) : std::nullopt; };
   return Norm::apply(x, if_defined(weight), if_defined(shift), eps, type);

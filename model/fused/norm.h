@@ -2,7 +2,8 @@
 // LayerNorm over the last dimension, an affine map and a rounding in one operator (Ba et al. 1607.06450; the map of
 // AdaLN: Peebles and Xie 2212.09748):
 //   y = (x - mean(x)) / sqrt(var(x) + eps) * weight + shift
-// On the CPU one pass forward and one backward, keeping x and two numbers a row; elsewhere the same out of ATen's.
+// On the CPU, and on CUDA where the program has kernels (cuda/operators.h), one pass forward and one backward, keeping x and
+// two numbers a row; elsewhere the same out of ATen's.
 
 #include <ATen/core/Tensor.h>
 

@@ -99,6 +99,22 @@ TEST(ShardedAdamWTest, AStepAfterASkipIsTheStepWithoutIt) {
   }
 }
 
+TEST(ShardedAdamWTest, AFactorOnTheGradientsIsThatOfClipping) {
+  FlatBuffer clipped = golden_buffer(), measured = golden_buffer();
+  ShardedAdamW first(clipped, options), second(measured, options);
+  GradientNorm norm(clipped);
+  for (std::int64_t step = 1; step <= 3; ++step) {
+    set_golden_gradients(clipped, step);
+    set_golden_gradients(measured, step);
+    auto const found = norm.measure(measured.gradients(), 1.0);
+    EXPECT_TRUE(at::equal(norm.clip(clipped.gradients(), 1.0), found.norm));
+    EXPECT_LT(found.factor.item<float>(), 1);
+    first.step(clipped.gradients(), at::full({}, 0.01), at::zeros({}));
+    second.step(measured.gradients(), at::full({}, 0.01), at::zeros({}), 0, found.factor);
+  }
+  EXPECT_TRUE(at::equal(clipped.parameters(), measured.parameters()));
+}
+
 TEST(ShardedAdamWTest, PaddingStaysZero) {
   FlatBuffer buffer = golden_buffer();
   ShardedAdamW optimizer(buffer, options);

@@ -1,0 +1,22 @@
+#include <stdexcept>
+
+#include <ATen/core/Tensor.h>
+
+#include "model/fused/cuda/operators.h"
+
+namespace duoflow::model::cuda {
+namespace {
+
+[[noreturn]] void refuse() { throw std::logic_error("this program has no CUDA kernels: ask takes() first"); }
+
+}  // namespace
+
+bool takes(at::Tensor const&) { return false; }
+at::Tensor norm(at::Tensor const&, at::Tensor const&, at::Tensor const&, double, at::ScalarType) { refuse(); }
+std::vector<at::Tensor> split_heads(at::Tensor const&, at::Tensor const&, at::Tensor const&, double, double, std::int64_t, std::int64_t) {
+  refuse();
+}
+at::Tensor gated_add(at::Tensor const&, at::Tensor const&, at::Tensor const&) { refuse(); }
+at::Tensor gelu(at::Tensor const&) { refuse(); }
+
+}  // namespace duoflow::model::cuda

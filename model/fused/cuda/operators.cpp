@@ -1,0 +1,193 @@
+#include "model/fused/cuda/operators.h"
+
+#include <optional>
+
+#include <ATen/ATen.h>
+#include <c10/cuda/CUDAGuard.h>
+#include <c10/cuda/CUDAStream.h>
+#include <torch/csrc/autograd/custom_function.h>
+
+#include "model/fused/cuda/launch.h"
+
+namespace duoflow::model::cuda {
+namespace {
+
+using kernels::Number;
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+using Optional = std::optional<at::Tensor>;  // an input of a Function is a defined tensor or none
+
+Optional if_defined(at::Tensor const& t) { return t.defined() ? Optional(t) : std::nullopt; }
+at::Tensor contiguous(Optional const& t) { return t ? t->contiguous() : at::Tensor(); }
+
+// The device and stream of a tensor, for as long as it lives.
+class On {
+ public:
+  explicit On(at::Tensor const& t) : guard_(t.device()), stream_(c10::cuda::getCurrentCUDAStream(t.device().index()).stream()) {}
+  operator void*() const { return stream_; }
+
+ private:
+  c10::cuda::CUDAGuard guard_;
+  void* stream_;
+};
+
+Number number_of(at::ScalarType type) { return type == at::kBFloat16 ? Number::bf16 : Number::fp32; }
+float* out(at::Tensor const& t) { return t.defined() && t.numel() > 0 ? t.mutable_data_ptr<float>() : nullptr; }
+float const* in(at::Tensor const& t) { return t.defined() ? t.const_data_ptr<float>() : nullptr; }
+at::Tensor workspace(std::int64_t count, at::Tensor const& like) { return at::empty({count}, like.options().dtype(at::kFloat)); }
+
+struct Norm : torch::autograd::Function<Norm> {
+  static kernels::NormRows rows_of(at::Tensor const& x, at::Tensor const& weight) {
+    std::int64_t const groups = weight.defined() && weight.dim() == 3 ? x.size(0) : 1, width = x.size(-1);
+    return {groups, x.numel() / width / std::max<std::int64_t>(groups, 1), width};
+  }
+
+  static at::Tensor forward(AutogradContext* context, at::Tensor const& x_in, Optional const& weight_in, Optional const& shift_in,
+                            double eps, at::ScalarType type) {
+    On const stream(x_in);
+    at::Tensor const x = x_in.contiguous(), weight = contiguous(weight_in), shift = contiguous(shift_in);
+    kernels::NormRows const rows = rows_of(x, weight);
+    at::Tensor const y = at::empty(x.sizes(), x.options().dtype(type)), moments = at::empty({rows.groups * rows.rows, 2}, x.options());
+    kernels::norm_forward(in(x), in(weight), in(shift), static_cast<float>(eps), y.mutable_data_ptr(), number_of(type), out(moments), rows,
+                          stream);
+    context->save_for_backward({x, weight, moments});
+    context->saved_data["shifted"] = shift.defined();
+    return y;
+  }
+
+  static variable_list backward(AutogradContext* context, variable_list gradients) {
+    auto const saved = context->get_saved_variables();
+    at::Tensor const &x = saved[0], &weight = saved[1], &moments = saved[2], dy = gradients[0].contiguous();
+    On const stream(x);
+    bool const shifted = context->saved_data["shifted"].toBool();
+    bool const summed = weight.defined() && (context->needs_input_grad(1) || (shifted && context->needs_input_grad(2)));
+    int const sums = summed ? (shifted ? 2 : 1) : 0;
+    kernels::NormRows const rows = rows_of(x, weight);
+    at::Tensor const dx = at::empty_like(x), totals = at::empty({rows.groups, sums, rows.width}, x.options());
+    at::Tensor const partials = workspace(kernels::norm_workspace(rows, sums), x);
+    kernels::norm_backward(in(x), in(weight), in(moments), dy.const_data_ptr(), number_of(dy.scalar_type()), out(dx), sums, out(totals),
+                           out(partials), rows, stream);
+    auto const total = [&](std::int64_t i) { return i < sums ? totals.select(1, i).reshape(weight.sizes()) : at::Tensor(); };
+    return {dx, total(0), total(1), {}, {}};
+  }
+};
+
+struct SplitHeads : torch::autograd::Function<SplitHeads> {
+  static kernels::HeadsShape shape_of(at::Tensor const& projected, std::int64_t parts, std::int64_t width) {
+    return {projected.size(0), projected.size(1), parts, projected.size(2) / parts / width, width};
+  }
+
+  static variable_list forward(AutogradContext* context, at::Tensor const& projected_in, Optional const& first_gain,
+                               Optional const& second_gain, double factor, double eps, std::int64_t parts, std::int64_t width) {
+    On const stream(projected_in);
+    at::Tensor const projected = projected_in.contiguous(), gain_0 = contiguous(first_gain), gain_1 = contiguous(second_gain);
+    kernels::HeadsShape const shape = shape_of(projected, parts, width);
+    at::Tensor const inverse = at::empty({shape.samples * shape.tokens, 2, shape.heads}, projected.options().dtype(at::kFloat));
+    variable_list heads;
+    void* places[3] = {};
+    for (std::int64_t p = 0; p < parts; ++p) {
+      heads.push_back(at::empty({shape.samples, shape.heads, shape.tokens, width}, projected.options()));
+      places[p] = heads.back().mutable_data_ptr();
+    }
+    kernels::heads_forward(projected.const_data_ptr(), number_of(projected.scalar_type()), {in(gain_0), in(gain_1)}, static_cast<float>(factor),
+                           static_cast<float>(eps), places, out(inverse), shape, stream);
+    context->save_for_backward({projected, gain_0, gain_1, inverse});
+    context->set_materialize_grads(false);
+    context->saved_data["factor"] = factor;
+    context->saved_data["parts"] = parts;
+    context->saved_data["width"] = width;
+    return heads;
+  }
+
+  static variable_list backward(AutogradContext* context, variable_list gradients) {
+    auto const saved = context->get_saved_variables();
+    at::Tensor const &projected = saved[0], &gain_0 = saved[1], &gain_1 = saved[2], &inverse = saved[3];
+    On const stream(projected);
+    std::int64_t const parts = context->saved_data["parts"].toInt(), width = context->saved_data["width"].toInt();
+    kernels::HeadsShape const shape = shape_of(projected, parts, width);
+    kernels::HeadsGradient given[3];
+    for (std::size_t p = 0; p < static_cast<std::size_t>(parts); ++p) {
+      if (!gradients[p].defined()) continue;
+      at::Tensor& g = gradients[p];
+      if (g.stride(3) != 1) g = g.contiguous();
+      given[p] = {g.const_data_ptr(), g.stride(0), g.stride(1), g.stride(2)};
+    }
+    // Edges are those of the defined inputs.
+    std::size_t const second_edge = gain_0.defined() ? 2 : 1;
+    bool const sums = (gain_0.defined() && context->needs_input_grad(1)) || (gain_1.defined() && context->needs_input_grad(second_edge));
+    at::Tensor const dprojected = at::empty_like(projected);
+    at::Tensor const totals = sums ? at::empty({2, width}, inverse.options()) : at::Tensor();
+    at::Tensor const partials = sums ? workspace(kernels::heads_workspace(shape), inverse) : at::Tensor();
+    kernels::heads_backward(projected.const_data_ptr(), number_of(projected.scalar_type()), {in(gain_0), in(gain_1)},
+                            static_cast<float>(context->saved_data["factor"].toDouble()), in(inverse), given, dprojected.mutable_data_ptr(),
+                            out(totals), out(partials), shape, stream);
+    auto const total = [&](at::Tensor const& gain, std::int64_t p) { return sums && gain.defined() ? totals[p] : at::Tensor(); };
+    return {dprojected, total(gain_0, 0), total(gain_1, 1), {}, {}, {}, {}};
+  }
+};
+
+struct GatedAdd : torch::autograd::Function<GatedAdd> {
+  static at::Tensor forward(AutogradContext* context, at::Tensor const& x_in, Optional const& gate_in, at::Tensor const& y_in) {
+    On const stream(x_in);
+    at::Tensor const x = x_in.stride(2) == 1 ? x_in : x_in.contiguous();  // the first tokens of a longer sequence are read in place
+    at::Tensor const gate = contiguous(gate_in), y = y_in.contiguous(), sum = at::empty(y.sizes(), x.options());
+    kernels::gated_add_forward(in(x), in(gate), y.const_data_ptr(), number_of(y.scalar_type()), out(sum),
+                               {y.size(0), y.size(1), y.size(2), x.stride(0), x.stride(1)}, stream);
+    if (gate.defined()) context->save_for_backward({gate, y});
+    context->saved_data["type"] = y.scalar_type();
+    return sum;
+  }
+
+  static variable_list backward(AutogradContext* context, variable_list gradients) {
+    at::Tensor const g = gradients[0].contiguous();
+    auto const saved = context->get_saved_variables();
+    if (saved.empty()) return {g, {}, g.to(context->saved_data["type"].toScalarType())};
+    On const stream(g);
+    at::Tensor const &gate = saved[0], &y = saved[1], dy = at::empty_like(y);
+    kernels::GatedShape const shape{y.size(0), y.size(1), y.size(2)};
+    bool const sums = context->needs_input_grad(1);
+    at::Tensor const dgate = sums ? at::empty_like(gate) : at::Tensor();
+    at::Tensor const partials = sums ? workspace(kernels::gated_add_workspace(shape), gate) : at::Tensor();
+    kernels::gated_add_backward(in(g), in(gate), y.const_data_ptr(), number_of(y.scalar_type()), dy.mutable_data_ptr(), out(dgate),
+                                out(partials), shape, stream);
+    return {g, dgate, dy};
+  }
+};
+
+struct Gelu : torch::autograd::Function<Gelu> {
+  static at::Tensor forward(AutogradContext* context, at::Tensor const& x_in) {
+    On const stream(x_in);
+    at::Tensor const x = x_in.contiguous(), y = at::empty_like(x);
+    kernels::gelu_forward(x.const_data_ptr(), number_of(x.scalar_type()), y.mutable_data_ptr(), x.numel(), stream);
+    context->save_for_backward({x});
+    return y;
+  }
+  static variable_list backward(AutogradContext* context, variable_list gradients) {
+    at::Tensor const x = context->get_saved_variables()[0], dy = gradients[0].contiguous(), dx = at::empty_like(x);
+    On const stream(x);
+    kernels::gelu_backward(x.const_data_ptr(), dy.const_data_ptr(), number_of(x.scalar_type()), dx.mutable_data_ptr(), x.numel(), stream);
+    return {dx};
+  }
+};
+
+}  // namespace
+
+bool takes(at::Tensor const& tensor) {
+  return tensor.is_cuda() && (tensor.scalar_type() == at::kFloat || tensor.scalar_type() == at::kBFloat16);
+}
+
+at::Tensor norm(at::Tensor const& x, at::Tensor const& weight, at::Tensor const& shift, double eps, at::ScalarType type) {
+  return Norm::apply(x, if_defined(weight), if_defined(shift), eps, type);
+}
+
+std::vector<at::Tensor> split_heads(at::Tensor const& projected, at::Tensor const& first_gain, at::Tensor const& second_gain, double factor,
+                                    double eps, std::int64_t parts, std::int64_t d_head) {
+  return SplitHeads::apply(projected, if_defined(first_gain), if_defined(second_gain), factor, eps, parts, d_head);
+}
+
+at::Tensor gated_add(at::Tensor const& x, at::Tensor const& gate, at::Tensor const& y) { return GatedAdd::apply(x, if_defined(gate), y); }
+
+at::Tensor gelu(at::Tensor const& x) { return Gelu::apply(x); }
+
+}  // namespace duoflow::model::cuda

@@ -1,0 +1,23 @@
+#pragma once
+// The fused operators on CUDA tensors, with gradients: the kernels of launch.h on the current stream, workspaces from
+// ATen's allocator, no wait, so that a CUDA graph can hold them. A program that was built without the kernels takes nothing,
+// and the operators use ATen's.
+
+#include <vector>
+
+#include <ATen/core/Tensor.h>
+
+namespace duoflow::model::cuda {
+
+// Whether the kernels of this program take such a tensor: on a CUDA device, fp32 or bf16.
+bool takes(at::Tensor const& tensor);
+
+// As their namesakes in model/fused, of which x, or the projection, is taken.
+at::Tensor norm(at::Tensor const& x, at::Tensor const& weight, at::Tensor const& shift, double eps, at::ScalarType type);
+// gains of the first two parts, undefined for no norm; factor on the first part.
+std::vector<at::Tensor> split_heads(at::Tensor const& projected, at::Tensor const& first_gain, at::Tensor const& second_gain, double factor,
+                                    double eps, std::int64_t parts, std::int64_t d_head);
+at::Tensor gated_add(at::Tensor const& x, at::Tensor const& gate, at::Tensor const& y);  // gate: undefined for 1
+at::Tensor gelu(at::Tensor const& x);
+
+}  // namespace duoflow::model::cuda

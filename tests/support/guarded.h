@@ -1,0 +1,53 @@
+#pragma once
+// Tensors for kernels that are given plain pointers: each lies between guards of NaN, so that what is read beside it spoils
+// the result, and what is written beside it is seen.
+
+#include <string>
+#include <vector>
+
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+namespace duoflow {
+
+class GuardedTensors {
+ public:
+  // `skip`: elements past the 64-byte boundary at which it starts, so that loads of several at once do not fit.
+  explicit GuardedTensors(std::int64_t skip = 0) : skip_(skip) {}
+
+  at::Tensor copy_of(at::Tensor const& tensor) {
+    at::Tensor const place = empty(tensor.sizes(), tensor.scalar_type());
+    place.copy_(tensor);
+    return place;
+  }
+  at::Tensor empty(at::IntArrayRef shape, at::ScalarType type = at::kFloat) {
+    std::int64_t const count = c10::multiply_integers(shape);
+    at::Tensor const whole = at::full({count + 2 * kGuard + skip_}, NAN, type);
+    all_.push_back({whole, kGuard + skip_, count});
+    return whole.narrow(0, kGuard + skip_, count).view(shape);
+  }
+  void expect_untouched_guards(std::string const& where) const {
+    for (std::size_t i = 0; i < all_.size(); ++i) {
+      auto const& [whole, first, count] = all_[i];
+      EXPECT_TRUE(whole.narrow(0, 0, first).isnan().all().item<bool>()) << where << ": written before tensor " << i;
+      EXPECT_TRUE(whole.narrow(0, first + count, kGuard).isnan().all().item<bool>()) << where << ": written behind tensor " << i;
+    }
+  }
+
+ private:
+  static constexpr std::int64_t kGuard = 64;
+  struct Whole {
+    at::Tensor tensor;
+    std::int64_t first, count;
+  };
+  std::int64_t skip_;
+  std::vector<Whole> all_;
+};
+
+// max |a - b| / max |b|; NaN where a has one.
+inline double distance(at::Tensor const& a, at::Tensor const& b) {
+  auto const x = a.to(at::kDouble), y = b.to(at::kDouble);
+  return ((x - y).abs().max() / y.abs().max().clamp_min(1e-30)).item<double>();
+}
+
+}  // namespace duoflow
