@@ -2,10 +2,13 @@
 
 #include <ATen/ATen.h>
 
+#include "model/fused/cuda/operators.h"
+
 namespace duoflow::model {
 
 at::Tensor pluecker_rays(at::Tensor const& c2w, at::Tensor const& fxfycxcy, std::int64_t height, std::int64_t width) {
   at::Tensor const pose = c2w.to(at::kFloat);
+  if (cuda::takes(pose)) return cuda::pluecker_rays(pose, fxfycxcy.to(at::kFloat), height, width);
   auto const intrinsic = fxfycxcy.to(at::kFloat).unsqueeze(-1).unsqueeze(-1).unbind(2);  // 4 x [B,V,1,1]
   auto const options = pose.options();
   at::Tensor const x = ((at::arange(width, options) + 0.5).view({1, 1, 1, width}) - intrinsic[2]) / intrinsic[0];
