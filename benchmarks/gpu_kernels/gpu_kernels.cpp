@@ -21,6 +21,7 @@
 #include "model/fused/gated_add.h"
 #include "model/fused/heads.h"
 #include "model/fused/norm.h"
+#include "model/rays.h"
 
 namespace duoflow::benchmark {
 namespace {
@@ -123,6 +124,22 @@ void operators(std::int64_t samples) {
       gigabytes({latents, step, latents}), gigabytes({step}) - gigabytes({latents}));
 }
 
+void pictures(std::int64_t samples) {
+  std::int64_t const side = 256;
+  at::Tensor const image = random({samples, kViews, 3, side, side}), target = random(image.sizes());
+  compare(
+      "square error of pictures", [&](Tensors const& in) -> Tensors { return {model::cuda::mean_square_error(in[0], target)}; },
+      [&](Tensors const& in) -> Tensors { return {(in[0] - target).square().flatten(1).mean(1)}; }, {image}, gigabytes({image, target}),
+      gigabytes({image, target}));
+  at::NoGradGuard const no_grad;
+  at::Tensor const c2w = random({samples, kViews, 4, 4}), intrinsics = at::rand({samples, kViews, 4}, at::kCUDA) * 100 + 100;
+  at::Tensor const rays = model::pluecker_rays(c2w, intrinsics, side, side),
+                   on_host = model::pluecker_rays(c2w.cpu(), intrinsics.cpu(), side, side);
+  double const differs = difference({rays.cpu()}, {on_host}, 1e-4);
+  Times const time = time_of([&] { model::pluecker_rays(c2w, intrinsics, side, side); });
+  line("rays of views", time, gigabytes({rays}), time, differs);  // on a GPU ATen's way to them is no longer taken
+}
+
 struct Optimized {
   at::Tensor parameters, gradients, exp_avg, exp_avg_sq, average, bf16;
   explicit Optimized(std::int64_t count) {
@@ -220,6 +237,7 @@ int run(std::int64_t samples) {
   fmt::print("  a copy within the device moves {:.0f} GB/s (read and written)\n", copy_bytes_per_second * 1e-9);
   head_line();
   operators(samples);
+  pictures(samples);
   optimizer();
   attention(samples);
   if (!all_agree) std::fprintf(stderr, "gpu_kernels: a result is not ATen's: see the column 'differs'\n");

@@ -132,6 +132,7 @@ TEST(CudaFusedStreams, TheHostDoesNotWait) {
 TEST(CudaFusedStreams, AGraphHoldsThem) {
   auto const inputs = chain_inputs();
   auto const expected = both(chain, inputs);
+  c10::cuda::device_synchronize();  // another stream is to read the inputs
   c10::cuda::CUDAStream const side = c10::cuda::getStreamFromPool();
   at::cuda::CUDAGraph graph;
   Tensors captured;
@@ -180,10 +181,10 @@ Updated updated(at::Device device) {
 TEST(CudaUpdate, IsTheCpus) {
   ASSERT_TRUE(has_update_kernel(at::Device(at::kCUDA))) << "it was built without nvcc";
   auto const cpu = updated(at::kCPU), cuda = updated(at::Device(at::kCUDA, 0));
-  EXPECT_LT(relative_distance(cuda.parameters, cpu.parameters), 1e-6);
-  EXPECT_LT(relative_distance(cuda.exp_avg, cpu.exp_avg), 1e-6);
-  EXPECT_LT(relative_distance(cuda.exp_avg_sq, cpu.exp_avg_sq), 1e-6);
-  EXPECT_LT(relative_distance(cuda.average, cpu.average), 1e-6);
+  EXPECT_LT(relative_distance(cuda.parameters, cpu.parameters), 5e-6);
+  EXPECT_LT(relative_distance(cuda.exp_avg, cpu.exp_avg), 5e-6);
+  EXPECT_LT(relative_distance(cuda.exp_avg_sq, cpu.exp_avg_sq), 5e-6);
+  EXPECT_LT(relative_distance(cuda.average, cpu.average), 5e-6);
 }
 
 }  // namespace

@@ -82,7 +82,7 @@ Tensors norm_formula(Tensors const& in) {
 }
 
 TEST_P(FusedCudaTest, NormIsThatOfFp64) {
-  for (std::int64_t const width : {7, 64, 130, 768, 1028})
+  for (std::int64_t const width : {7, 64, 130, 768, 1000, 1028})
     for (std::int64_t const rows : {1, 35})
       for (Affine const kind : {Affine::none, Affine::weight, Affine::weights, Affine::weights_and_shifts}) {
         if (width > 130 && (kind == Affine::none || rows == 1)) continue;  // as the narrower ones
@@ -171,7 +171,7 @@ TEST_P(FusedCudaTest, HeadsAreThoseOfFp64) {
 
 TEST_P(FusedCudaTest, GatedSumsAreThoseOfFp64AlsoOfTheFirstTokensOfMore) {
   std::int64_t const samples = 2;
-  for (std::int64_t const width : {7, 64, 130, 768, 1028})
+  for (std::int64_t const width : {7, 64, 130, 768, 1000, 1028})
     for (std::int64_t const tokens : {1, 70})
       for (bool const gated : {true, false}) {
         at::Tensor const all = memory.copy_of(random({samples, tokens + 3, width})), x = all.narrow(1, 0, tokens);
