@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# What a machine with one GPU can show: agreement of CPU and GPU, NCCL at one rank, two ranks on one GPU, and a timed joint training
-# at configs/lvsm_256.yaml, with its kernels one by one. Runs from the folder that launch/bundle.sh packs (or from the repository after a build); needs Python with
-# torch, no packages, no compiler, no network. The pictures are path traced (a bundle brings them along), the weights are random: only
-# time is measured.
+# What a machine with one GPU can show: agreement of CPU and GPU, the CUDA kernels one by one, NCCL at one rank, two ranks on one GPU,
+# and a timed joint training at configs/lvsm_256.yaml. Runs from the folder that launch/bundle.sh packs (or from the repository after a
+# build); needs Python with torch, no packages, no compiler, no network. The pictures are path traced (a bundle brings them along), the
+# weights are random: only time is measured.
 # Usage: benchmarks/gpu.sh [--cpu] [--steps N] [--batches "N N.."] [--peak TFLOPS] [--work FOLDER] [--results FILE] [--scenes FOLDER]
 #   --cpu      dry run of the same path where there is no GPU: the device is the CPU and every size is tiny; its times mean nothing
 #   --steps    timed steps after 10 of warm-up (default 30)

@@ -67,8 +67,10 @@ __device__ inline float to_float(float value) { return value; }
 __device__ inline float to_float(Bf16 value) { return __bfloat162float(value); }
 template <typename T>
 __device__ inline T rounded(float value) {
-  if constexpr (sizeof(T) == sizeof(float)) return value;
-  else return __float2bfloat16_rn(value);
+  if constexpr (sizeof(T) == sizeof(float))
+    return value;
+  else
+    return __float2bfloat16_rn(value);
 }
 
 template <typename T, int N>
@@ -102,7 +104,9 @@ constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b 
 
 // Indices of rows and columns are 32 bits wide, which dividing them wants; places are 64.
 inline int narrow_index(char const* what, std::int64_t count) {
-  if (count < 0 || count > 0x7fffffff) throw std::invalid_argument(std::string("a CUDA kernel was given ") + std::to_string(count) + " " + what + ", it takes 0 to 2147483647");
+  if (count < 0 || count > 0x7fffffff)
+    throw std::invalid_argument(std::string("a CUDA kernel was given ") + std::to_string(count) + " " + what +
+                                ", it takes 0 to 2147483647");
   return static_cast<int>(count);
 }
 

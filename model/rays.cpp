@@ -5,6 +5,8 @@
 
 #include "model/fused/rows.h"
 
+#include "model/fused/cuda/operators.h"
+
 namespace duoflow::model {
 namespace {
 
@@ -25,6 +27,7 @@ at::Tensor rays_in_one_pass(at::Tensor const& c2w, at::Tensor const& fxfycxcy, s
 at::Tensor pluecker_rays(at::Tensor const& c2w, at::Tensor const& fxfycxcy, std::int64_t height, std::int64_t width) {
   if (c2w.is_cpu()) return rays_in_one_pass(c2w, fxfycxcy, height, width);
   at::Tensor const pose = c2w.to(at::kFloat);
+  if (cuda::takes(pose)) return cuda::pluecker_rays(pose, fxfycxcy.to(at::kFloat), height, width);
   auto const intrinsic = fxfycxcy.to(at::kFloat).unsqueeze(-1).unsqueeze(-1).unbind(2);  // 4 x [B,V,1,1]
   auto const options = pose.options();
   at::Tensor const x = ((at::arange(width, options) + 0.5).view({1, 1, 1, width}) - intrinsic[2]) / intrinsic[0];

@@ -21,6 +21,7 @@
 #include "model/fused/gated_add.h"
 #include "model/fused/heads.h"
 #include "model/fused/norm.h"
+#include "model/rays.h"
 
 namespace duoflow::benchmark {
 namespace {
@@ -80,7 +81,8 @@ void compare(std::string const& name, Operator const& fused, Operator const& pla
   for (auto const& result : ours) roots.push_back(at::randn_like(result));
   auto const back = [&](Tensors const& results) { return torch::autograd::grad(results, inputs, roots, /*retain_graph=*/true); };
   double const differs = difference(back(ours), back(theirs), allowed);
-  line(name + ", backward", time_of([&] { back(ours); }), gigabytes(roots) + gigabytes(inputs) + again_gb, time_of([&] { back(theirs); }), differs);
+  line(name + ", backward", time_of([&] { back(ours); }), gigabytes(roots) + gigabytes(inputs) + again_gb, time_of([&] { back(theirs); }),
+       differs);
 }
 
 void operators(std::int64_t samples) {
@@ -88,39 +90,62 @@ void operators(std::int64_t samples) {
   auto const bf16 = at::kBFloat16;
   at::Tensor const x = random({samples * kViews, kTokens, kWidth}), branch = random(x.sizes(), bf16);
   auto const weight = random({kWidth}), gain = random({kHead});
-  compare("norm, weight, renderer", [&](Tensors const& in) -> Tensors { return {norm(in[0], in[1], {}, 1e-5, bf16)}; },
-          [&](Tensors const& in) -> Tensors { return {norm_by_aten(in[0], in[1], {}, 1e-5, bf16)}; }, {x, weight},
-          gigabytes({x, branch}), gigabytes({x}));
-  compare("residual sum, renderer", [](Tensors const& in) -> Tensors { return {cuda::gated_add(in[0], {}, in[1])}; },
-          [](Tensors const& in) -> Tensors { return {in[0] + in[1]}; }, {x, branch}, gigabytes({x, branch, x}),
-          -gigabytes({x}));  // the gradient of x is the result's
+  compare(
+      "norm, weight, renderer", [&](Tensors const& in) -> Tensors { return {norm(in[0], in[1], {}, 1e-5, bf16)}; },
+      [&](Tensors const& in) -> Tensors { return {norm_by_aten(in[0], in[1], {}, 1e-5, bf16)}; }, {x, weight}, gigabytes({x, branch}),
+      gigabytes({x}));
+  compare(
+      "residual sum, renderer", [](Tensors const& in) -> Tensors { return {cuda::gated_add(in[0], {}, in[1])}; },
+      [](Tensors const& in) -> Tensors { return {in[0] + in[1]}; }, {x, branch}, gigabytes({x, branch, x}),
+      -gigabytes({x}));  // the gradient of x is the result's
   {
     at::Tensor const projected = random({samples * kViews, kTokens, 3 * kWidth}, bf16);
     auto const of = [](Tensors const& in) { return HeadsOf{true, true, in[1], in[2], 1}; };
-    compare("heads with norms, renderer", [&](Tensors const& in) { return split_heads(in[0], kHead, of(in)); },
-            [&](Tensors const& in) { return split_heads_by_aten(in[0], kHead, of(in)); }, {projected, gain, gain.clone()},
-            gigabytes({projected, projected}), gigabytes({projected}) * 2 / 3);
+    compare(
+        "heads with norms, renderer", [&](Tensors const& in) { return split_heads(in[0], kHead, of(in)); },
+        [&](Tensors const& in) { return split_heads_by_aten(in[0], kHead, of(in)); }, {projected, gain, gain.clone()},
+        gigabytes({projected, projected}), gigabytes({projected}) * 2 / 3);
   }
   {
     at::Tensor const hidden = random({samples * kViews, kTokens, 4 * kWidth}, bf16);
-    compare("gelu, renderer", [](Tensors const& in) -> Tensors { return {cuda::gelu(in[0])}; },
-            [](Tensors const& in) -> Tensors { return {at::gelu(in[0])}; }, {hidden}, gigabytes({hidden, hidden}), gigabytes({hidden}));
+    compare(
+        "gelu, renderer", [](Tensors const& in) -> Tensors { return {cuda::gelu(in[0])}; },
+        [](Tensors const& in) -> Tensors { return {at::gelu(in[0])}; }, {hidden}, gigabytes({hidden, hidden}), gigabytes({hidden}));
   }
   at::Tensor const latents = random({samples, kTokens, kWidth}), step = random(latents.sizes(), bf16);
   auto const scale = random({samples, 1, kWidth}), shift = random({samples, 1, kWidth});
-  compare("norm, AdaLN, editor", [&](Tensors const& in) -> Tensors { return {norm(in[0], in[1], in[2], 1e-6, bf16)}; },
-          [&](Tensors const& in) -> Tensors { return {norm_by_aten(in[0], in[1], in[2], 1e-6, bf16)}; }, {latents, scale, shift},
-          gigabytes({latents, step}), gigabytes({latents}));
-  compare("gated sum, editor", [](Tensors const& in) -> Tensors { return {gated_add(in[0], in[1], in[2])}; },
-          [](Tensors const& in) -> Tensors { return {gated_add_by_aten(in[0], in[1], in[2])}; }, {latents, scale, step},
-          gigabytes({latents, step, latents}), gigabytes({step}) - gigabytes({latents}));
+  compare(
+      "norm, AdaLN, editor", [&](Tensors const& in) -> Tensors { return {norm(in[0], in[1], in[2], 1e-6, bf16)}; },
+      [&](Tensors const& in) -> Tensors { return {norm_by_aten(in[0], in[1], in[2], 1e-6, bf16)}; }, {latents, scale, shift},
+      gigabytes({latents, step}), gigabytes({latents}));
+  compare(
+      "gated sum, editor", [](Tensors const& in) -> Tensors { return {gated_add(in[0], in[1], in[2])}; },
+      [](Tensors const& in) -> Tensors { return {gated_add_by_aten(in[0], in[1], in[2])}; }, {latents, scale, step},
+      gigabytes({latents, step, latents}), gigabytes({step}) - gigabytes({latents}));
+}
+
+void pictures(std::int64_t samples) {
+  std::int64_t const side = 256;
+  at::Tensor const image = random({samples, kViews, 3, side, side}), target = random(image.sizes());
+  compare(
+      "square error of pictures", [&](Tensors const& in) -> Tensors { return {model::cuda::mean_square_error(in[0], target)}; },
+      [&](Tensors const& in) -> Tensors { return {(in[0] - target).square().flatten(1).mean(1)}; }, {image}, gigabytes({image, target}),
+      gigabytes({image, target}));
+  at::NoGradGuard const no_grad;
+  at::Tensor const c2w = random({samples, kViews, 4, 4}), intrinsics = at::rand({samples, kViews, 4}, at::kCUDA) * 100 + 100;
+  at::Tensor const rays = model::pluecker_rays(c2w, intrinsics, side, side),
+                   on_host = model::pluecker_rays(c2w.cpu(), intrinsics.cpu(), side, side);
+  double const differs = difference({rays.cpu()}, {on_host}, 1e-4);
+  Times const time = time_of([&] { model::pluecker_rays(c2w, intrinsics, side, side); });
+  line("rays of views", time, gigabytes({rays}), time, differs);  // on a GPU ATen's way to them is no longer taken
 }
 
 struct Optimized {
   at::Tensor parameters, gradients, exp_avg, exp_avg_sq, average, bf16;
   explicit Optimized(std::int64_t count) {
     at::manual_seed(1);
-    parameters = random({count}), gradients = random({count}), exp_avg = at::zeros_like(parameters), exp_avg_sq = at::zeros_like(parameters);
+    parameters = random({count}), gradients = random({count}), exp_avg = at::zeros_like(parameters),
+    exp_avg_sq = at::zeros_like(parameters);
     average = parameters.clone(), bf16 = at::empty_like(parameters, at::kBFloat16);
   }
 };
@@ -133,17 +158,18 @@ void optimizer() {
   auto const floats = [](at::Tensor const& t) { return t.mutable_data_ptr<float>(); };
   dist::kernels::AdamWRule const rule{0.9, 0.95, 0.05, 1e-8};
   auto const fused = [&] {
-    dist::run_update_kernel({floats(ours.parameters), floats(ours.gradients), floats(ours.exp_avg), floats(ours.exp_avg_sq), floats(ours.average),
-                             ours.bf16.mutable_data_ptr(), kParameters},
-                            {floats(rate), floats(found_inf), floats(count), floats(weight), floats(factor)}, rule, ours.parameters.device());
+    dist::run_update_kernel({floats(ours.parameters), floats(ours.gradients), floats(ours.exp_avg), floats(ours.exp_avg_sq),
+                             floats(ours.average), ours.bf16.mutable_data_ptr(), kParameters},
+                            {floats(rate), floats(found_inf), floats(count), floats(weight), floats(factor)}, rule,
+                            ours.parameters.device());
   };
   at::Tensor scratch = at::empty_like(theirs.parameters);
   auto const plain = [&] {
     at::mul_out(scratch, theirs.gradients, factor);
-    at::Tensor parameters[] = {theirs.parameters}, gradients[] = {scratch}, exp_avg[] = {theirs.exp_avg}, exp_avg_sq[] = {theirs.exp_avg_sq},
-               counts[] = {count};
-    at::_fused_adamw_(parameters, gradients, exp_avg, exp_avg_sq, {}, counts, rate, rule.beta1, rule.beta2, rule.weight_decay, rule.eps, false,
-                      false, {}, found_inf);
+    at::Tensor parameters[] = {theirs.parameters}, gradients[] = {scratch}, exp_avg[] = {theirs.exp_avg},
+               exp_avg_sq[] = {theirs.exp_avg_sq}, counts[] = {count};
+    at::_fused_adamw_(parameters, gradients, exp_avg, exp_avg_sq, {}, counts, rate, rule.beta1, rule.beta2, rule.weight_decay, rule.eps,
+                      false, false, {}, found_inf);
     at::sub_out(scratch, theirs.parameters, theirs.average);
     theirs.average.add_(scratch.mul_(weight));
     theirs.bf16.copy_(theirs.parameters);
@@ -151,8 +177,8 @@ void optimizer() {
   fused(), plain();
   double const differs = difference({ours.parameters, ours.exp_avg, ours.exp_avg_sq, ours.average},
                                     {theirs.parameters, theirs.exp_avg, theirs.exp_avg_sq, theirs.average}, 1e-5);
-  Tensors const moved{ours.gradients, ours.parameters, ours.parameters, ours.exp_avg, ours.exp_avg, ours.exp_avg_sq, ours.exp_avg_sq,
-                      ours.average, ours.average, ours.bf16};
+  Tensors const moved{ours.gradients,  ours.parameters, ours.parameters, ours.exp_avg, ours.exp_avg,
+                      ours.exp_avg_sq, ours.exp_avg_sq, ours.average,    ours.average, ours.bf16};
   line("clip, AdamW, average, bf16", time_of(fused, 5), gigabytes(moved), time_of(plain, 5), differs);
 }
 
@@ -166,10 +192,12 @@ void attention(std::int64_t samples) {
   auto const part = [&] { return random({batch, heads, kTokens, kHead}, at::kBFloat16).requires_grad_(true); };
   at::Tensor const q = part(), k = part(), v = part(), root = random({batch, heads, kTokens, kHead}, at::kBFloat16);
   double const forward_flop = 4.0 * static_cast<double>(batch * heads * kTokens * kTokens * kHead);
-  fmt::print("  {:<34} {:>9} {:>9} {:>9} {:>9} {:>9}\n", "attention, head size 64, bf16", "fwd ms", "TFLOP/s", "bwd ms", "TFLOP/s", "sum ms");
+  fmt::print("  {:<34} {:>9} {:>9} {:>9} {:>9} {:>9}\n", "attention, head size 64, bf16", "fwd ms", "TFLOP/s", "bwd ms", "TFLOP/s",
+             "sum ms");
   std::string best;
   double best_ms = 0;
-  for (auto const& [name, flash, efficient, cudnn] : {Backend{"flash", true, false, false}, Backend{"efficient", false, true, false}, Backend{"cuDNN", false, false, true}}) {
+  for (auto const& [name, flash, efficient, cudnn] :
+       {Backend{"flash", true, false, false}, Backend{"efficient", false, true, false}, Backend{"cuDNN", false, false, true}}) {
     context.setSDPUseMath(false), context.setSDPUseFlash(flash), context.setSDPUseMemEfficient(efficient), context.setSDPUseCuDNN(cudnn);
     try {
       at::Tensor const out = at::scaled_dot_product_attention(q, k, v);
@@ -179,8 +207,8 @@ void attention(std::int64_t samples) {
       });
       auto const backward = time_of([&] { torch::autograd::grad({out}, {q, k, v}, {root}, /*retain_graph=*/true); }, 5);
       double const sum = forward.median_ms + backward.median_ms;
-      fmt::print("  {:<34} {:>9.3f} {:>9.0f} {:>9.3f} {:>9.0f} {:>9.3f}\n", name, forward.median_ms, forward_flop / forward.median_ms * 1e-9,
-                 backward.median_ms, 2.5 * forward_flop / backward.median_ms * 1e-9, sum);
+      fmt::print("  {:<34} {:>9.3f} {:>9.0f} {:>9.3f} {:>9.0f} {:>9.3f}\n", name, forward.median_ms,
+                 forward_flop / forward.median_ms * 1e-9, backward.median_ms, 2.5 * forward_flop / backward.median_ms * 1e-9, sum);
       if (best.empty() || sum < best_ms) best = name, best_ms = sum;
     } catch (std::exception const& error) {
       std::string const text = error.what();
@@ -192,8 +220,8 @@ void attention(std::int64_t samples) {
     at::NoGradGuard const no_grad;
     at::scaled_dot_product_attention(q, k, v);
   });
-  fmt::print("  {:<34} {:>9.3f} (what LibTorch takes when all are allowed)\n  fastest forward and backward: {}\n", "free choice", chosen.median_ms,
-             best.empty() ? "none" : best);
+  fmt::print("  {:<34} {:>9.3f} (what LibTorch takes when all are allowed)\n  fastest forward and backward: {}\n", "free choice",
+             chosen.median_ms, best.empty() ? "none" : best);
 }
 
 int run(std::int64_t samples) {
@@ -209,6 +237,7 @@ int run(std::int64_t samples) {
   fmt::print("  a copy within the device moves {:.0f} GB/s (read and written)\n", copy_bytes_per_second * 1e-9);
   head_line();
   operators(samples);
+  pictures(samples);
   optimizer();
   attention(samples);
   if (!all_agree) std::fprintf(stderr, "gpu_kernels: a result is not ATen's: see the column 'differs'\n");

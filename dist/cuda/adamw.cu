@@ -82,8 +82,8 @@ void adamw_run(AdamWRun const& run, AdamWScalars const& scalars, AdamWRule const
                                static_cast<float const*>(run.exp_avg_sq), static_cast<float const*>(run.average)})
     packed = packed && gpu::packs_fit<kPack>(pointer, 0);
   int const pack = packed ? kPack : 1;
-  gpu::launch("adamw", packed ? adamw_kernel<kPack> : adamw_kernel<1>, std::min(gpu::kStridingBlocks, gpu::ceil_div(run.count, kThreads * pack)),
-              kThreads, sizeof(Shared), stream, run, scalars,
+  gpu::launch("adamw", packed ? adamw_kernel<kPack> : adamw_kernel<1>,
+              std::min(gpu::kStridingBlocks, gpu::ceil_div(run.count, kThreads * pack)), kThreads, sizeof(Shared), stream, run, scalars,
               Rule{rule.beta1, rule.beta2, rule.weight_decay, static_cast<float>(rule.eps), rule.idle});
 }
 

@@ -22,8 +22,8 @@ struct AdamWRun {
 // fp32 scalars on the device.
 struct AdamWScalars {
   float const* learning_rate = nullptr;
-  float const* found_inf = nullptr;     // 1: nothing is written
-  float const* update_count = nullptr;  // this update included
+  float const* found_inf = nullptr;        // 1: nothing is written
+  float const* update_count = nullptr;     // this update included
   float const* average_weight = nullptr;   // average += weight (parameters - average)
   float const* gradient_factor = nullptr;  // on the gradients, which keep their values; null: 1
 };

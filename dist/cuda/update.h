@@ -9,6 +9,7 @@ namespace duoflow::dist {
 
 bool has_update_kernel(c10::Device device);
 // adamw_run of dist/cuda/adamw.h; std::logic_error where the program has no kernels.
-void run_update_kernel(kernels::AdamWRun const& run, kernels::AdamWScalars const& scalars, kernels::AdamWRule const& rule, c10::Device device);
+void run_update_kernel(kernels::AdamWRun const& run, kernels::AdamWScalars const& scalars, kernels::AdamWRule const& rule,
+                       c10::Device device);
 
 }  // namespace duoflow::dist

@@ -16,6 +16,8 @@
 #include "model/fused/gated_add.h"
 #include "model/fused/heads.h"
 #include "model/fused/norm.h"
+#include "model/loss/pixel_terms.h"
+#include "model/rays.h"
 #include "tests/gpu/cuda_world.h"
 
 namespace duoflow::model {
@@ -36,7 +38,8 @@ Tensors both(Operator const& op, Tensors inputs) {
   }
   Tensors out = op(inputs);
   for (auto const& result : out)
-    roots.push_back(at::sin(at::arange(result.numel(), at::dtype(at::kFloat).device(at::kCUDA))).reshape(result.sizes()).to(result.scalar_type()));
+    roots.push_back(
+        at::sin(at::arange(result.numel(), at::dtype(at::kFloat).device(at::kCUDA))).reshape(result.sizes()).to(result.scalar_type()));
   auto const gradients = torch::autograd::grad(out, wanted, roots);
   out.insert(out.end(), gradients.begin(), gradients.end());
   return out;
@@ -97,8 +100,17 @@ TEST_P(CudaFused, GatedSumsAreAtens) {
 
 TEST_P(CudaFused, GeluIsAtens) {
   for (std::int64_t const count : {1003, 1 << 20})
-    expect_near([](Tensors const& in) -> Tensors { return {cuda::gelu(in[0])}; }, [](Tensors const& in) -> Tensors { return {at::gelu(in[0])}; },
-                {random({count}).to(type)});
+    expect_near([](Tensors const& in) -> Tensors { return {cuda::gelu(in[0])}; },
+                [](Tensors const& in) -> Tensors { return {at::gelu(in[0])}; }, {random({count}).to(type)});
+}
+
+TEST(CudaImages, AreTheCpus) {
+  at::Tensor const image = random({2, 3, 3, 40, 50}), target = random(image.sizes());
+  auto const ours = both([&](Tensors const& in) -> Tensors { return {mean_square_error(in[0], target)}; }, {image});
+  auto const theirs = both([&](Tensors const& in) -> Tensors { return {(in[0] - target).square().flatten(1).mean(1)}; }, {image});
+  for (std::size_t i = 0; i < ours.size(); ++i) EXPECT_LT(relative_distance(ours[i], theirs[i]), 5e-6) << i;
+  at::Tensor const c2w = random({2, 3, 4, 4}), intrinsics = at::rand({2, 3, 4}, at::kCUDA) * 100 + 20;
+  EXPECT_LT(relative_distance(pluecker_rays(c2w, intrinsics, 40, 50), pluecker_rays(c2w.cpu(), intrinsics.cpu(), 40, 50)), 5e-6);
 }
 
 // All of them, forward and backward.
@@ -120,6 +132,7 @@ TEST(CudaFusedStreams, TheHostDoesNotWait) {
 TEST(CudaFusedStreams, AGraphHoldsThem) {
   auto const inputs = chain_inputs();
   auto const expected = both(chain, inputs);
+  c10::cuda::device_synchronize();  // another stream is to read the inputs
   c10::cuda::CUDAStream const side = c10::cuda::getStreamFromPool();
   at::cuda::CUDAGraph graph;
   Tensors captured;
@@ -151,7 +164,9 @@ struct Updated {
 // Five updates, the third skipped, the fourth without one of two sections.
 Updated updated(at::Device device) {
   at::Tensor const values = at::linspace(-1, 1, 5003);
-  auto const leaf = [&](std::int64_t first, std::int64_t count) { return values.narrow(0, first, count).to(device, at::kFloat, false, true).requires_grad_(); };
+  auto const leaf = [&](std::int64_t first, std::int64_t count) {
+    return values.narrow(0, first, count).to(device, at::kFloat, false, true).requires_grad_();
+  };
   FlatBuffer buffer({{"a", leaf(0, 3001), 0, 0}, {"b", leaf(3001, 2002), 1, 1}});
   ShardedAdamW optimizer(buffer, {0.9, 0.95, 1e-8, {0.1, 0.0}, {1, 0.5}, {0.9, true}});
   auto const scalar = [&](double value) { return at::full({}, value, at::dtype(at::kFloat).device(device)); };
@@ -166,10 +181,10 @@ Updated updated(at::Device device) {
 TEST(CudaUpdate, IsTheCpus) {
   ASSERT_TRUE(has_update_kernel(at::Device(at::kCUDA))) << "it was built without nvcc";
   auto const cpu = updated(at::kCPU), cuda = updated(at::Device(at::kCUDA, 0));
-  EXPECT_LT(relative_distance(cuda.parameters, cpu.parameters), 1e-6);
-  EXPECT_LT(relative_distance(cuda.exp_avg, cpu.exp_avg), 1e-6);
-  EXPECT_LT(relative_distance(cuda.exp_avg_sq, cpu.exp_avg_sq), 1e-6);
-  EXPECT_LT(relative_distance(cuda.average, cpu.average), 1e-6);
+  EXPECT_LT(relative_distance(cuda.parameters, cpu.parameters), 5e-6);
+  EXPECT_LT(relative_distance(cuda.exp_avg, cpu.exp_avg), 5e-6);
+  EXPECT_LT(relative_distance(cuda.exp_avg_sq, cpu.exp_avg_sq), 5e-6);
+  EXPECT_LT(relative_distance(cuda.average, cpu.average), 5e-6);
 }
 
 }  // namespace

@@ -12,8 +12,8 @@
 #define __device__
 #define __host__
 
-#include <csetjmp>
 #include <ucontext.h>
+#include <csetjmp>
 
 #include <algorithm>
 #include <bit>
@@ -55,7 +55,12 @@ class Block {
   static constexpr unsigned kWarp = 32;
 
   Block(unsigned threads, std::size_t shared_bytes, std::function<void()> const& body, std::mt19937& random)
-      : body_(body), fibers_(threads), order_(threads), shared_bytes_(shared_bytes), shared_(shared_bytes + kGuardBytes, 0xff), random_(random) {
+      : body_(body),
+        fibers_(threads),
+        order_(threads),
+        shared_bytes_(shared_bytes),
+        shared_(shared_bytes + kGuardBytes, 0xff),
+        random_(random) {
     std::iota(order_.begin(), order_.end(), 0U);
   }
 
@@ -69,7 +74,8 @@ class Block {
       release();
     }
     for (std::size_t i = shared_bytes_; i < shared_.size(); ++i)
-      if (shared_[i] != 0xff) throw std::logic_error("a kernel wrote past its shared memory of " + std::to_string(shared_bytes_) + " bytes");
+      if (shared_[i] != 0xff)
+        throw std::logic_error("a kernel wrote past its shared memory of " + std::to_string(shared_bytes_) + " bytes");
   }
 
   static Block*& current() {
@@ -148,7 +154,8 @@ class Block {
     for (std::size_t first = 0; first < fibers_.size(); first += kWarp)
       free(first, std::min(first + kWarp, fibers_.size()), State::at_warp_barrier);
     free(0, fibers_.size(), State::at_block_barrier);
-    if (!goes_on) throw std::logic_error("threads of block " + std::to_string(blockIdx.x) + " do not meet at a barrier: some left or wait elsewhere");
+    if (!goes_on)
+      throw std::logic_error("threads of block " + std::to_string(blockIdx.x) + " do not meet at a barrier: some left or wait elsewhere");
   }
 
   std::function<void()> const& body_;
@@ -182,7 +189,8 @@ T* shared_memory() {
 }
 
 template <typename... Parameters, typename... Arguments>
-void launch(char const*, void (*kernel)(Parameters...), std::int64_t grid, int block, std::size_t shared_bytes, void*, Arguments... arguments) {
+void launch(char const*, void (*kernel)(Parameters...), std::int64_t grid, int block, std::size_t shared_bytes, void*,
+            Arguments... arguments) {
   static std::mt19937 random(1);
   std::vector<unsigned> order(static_cast<std::size_t>(grid));
   std::iota(order.begin(), order.end(), 0U);

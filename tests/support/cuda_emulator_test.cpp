@@ -33,7 +33,9 @@ TEST(CudaEmulatorTest, AMissingBarrierGivesOtherNumbers) {
   EXPECT_NE(without.out, without.in);
 }
 
-void sum_lanes(float* out, int lanes) { out[block_index() * threads() + thread_index()] = sum_over_lanes(static_cast<float>(thread_index()), lanes); }
+void sum_lanes(float* out, int lanes) {
+  out[block_index() * threads() + thread_index()] = sum_over_lanes(static_cast<float>(thread_index()), lanes);
+}
 
 TEST(CudaEmulatorTest, LanesAddUpWithinTheirWarpAndGroup) {
   for (int const lanes : {1, 4, 32}) {
@@ -41,15 +43,18 @@ TEST(CudaEmulatorTest, LanesAddUpWithinTheirWarpAndGroup) {
     launch("sum_lanes", sum_lanes, 2, kThreads, 0, nullptr, out.data(), lanes);
     for (int i = 0; i < 2 * kThreads; ++i) {
       int const first = i % kThreads / lanes * lanes;
-      EXPECT_EQ(out[static_cast<std::size_t>(i)], static_cast<float>(lanes * first + lanes * (lanes - 1) / 2)) << lanes << " lanes, thread " << i;
+      EXPECT_EQ(out[static_cast<std::size_t>(i)], static_cast<float>(lanes * first + lanes * (lanes - 1) / 2))
+          << lanes << " lanes, thread " << i;
     }
   }
 }
 
 void leave_early(bool in_shuffle) {
   if (thread_index() == 5) return;
-  if (in_shuffle) static_cast<void>(sum_over_lanes(1));
-  else __syncthreads();
+  if (in_shuffle)
+    static_cast<void>(sum_over_lanes(1));
+  else
+    __syncthreads();
 }
 
 TEST(CudaEmulatorTest, ThreadsThatMissABarrierAreAnError) {
@@ -65,7 +70,8 @@ TEST(CudaEmulatorTest, AWritePastSharedMemoryIsAnError) {
 }
 
 TEST(CudaEmulatorTest, RoundsToTheNearestBfloatAndTiesToEven) {
-  for (auto const& [value, bits] : {std::pair(1.0F, 0x3f80), std::pair(1.00390625F, 0x3f80), std::pair(1.01171875F, 0x3f82), std::pair(3.4e38F, 0x7f80), std::pair(-0.0F, 0x8000)})
+  for (auto const& [value, bits] : {std::pair(1.0F, 0x3f80), std::pair(1.00390625F, 0x3f80), std::pair(1.01171875F, 0x3f82),
+                                    std::pair(3.4e38F, 0x7f80), std::pair(-0.0F, 0x8000)})
     EXPECT_EQ(__float2bfloat16_rn(value).bits, bits) << value;
   EXPECT_TRUE(std::isnan(to_float(__float2bfloat16_rn(NAN))));
 }

@@ -25,8 +25,8 @@ __global__ void sum_partials_kernel(float const* partials, int blocks, int colum
 
 void sum_partials(float const* partials, std::int64_t groups, std::int64_t blocks, std::int64_t columns, float* totals, void* stream) {
   constexpr int threads = kWarpsOfBlock * gpu::kWarpSize;
-  gpu::launch("sum_partials", sum_partials_kernel, groups * gpu::ceil_div(columns, gpu::kWarpSize), threads, threads * sizeof(float), stream,
-              partials, gpu::narrow_index("blocks", blocks), gpu::narrow_index("columns", columns), totals);
+  gpu::launch("sum_partials", sum_partials_kernel, groups * gpu::ceil_div(columns, gpu::kWarpSize), threads, threads * sizeof(float),
+              stream, partials, gpu::narrow_index("blocks", blocks), gpu::narrow_index("columns", columns), totals);
 }
 
 }  // namespace duoflow::model::kernels

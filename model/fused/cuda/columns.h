@@ -63,8 +63,10 @@ class ColumnSums {
         float const zero[N] = {};
 #pragma unroll
         for (int s = 0; s < kSums; ++s) {
-          if constexpr (kHeld > 0) set(s, i, zero);
-          else gpu::store<N>(zero, partial_ + s * width_ + column);
+          if constexpr (kHeld > 0)
+            set(s, i, zero);
+          else
+            gpu::store<N>(zero, partial_ + s * width_ + column);
         }
       });
     }
@@ -87,8 +89,10 @@ class ColumnSums {
 #pragma unroll
             for (int s = 0; s < kSums; ++s) {
               float* const place = shared + s * width_ + column;
-              if (w == 0) gpu::store<N>(sums_[i][s], place);
-              else add_to(place, sums_[i][s]);
+              if (w == 0)
+                gpu::store<N>(sums_[i][s], place);
+              else
+                add_to(place, sums_[i][s]);
             }
           });
         }
@@ -116,23 +120,26 @@ class ColumnSums {
   float sums_[kHeld > 0 ? kHeld : 1][kSums > 0 ? kSums : 1][N];
 };
 
-// visit(N, kHeld) as integral constants, for rows of this width that may be taken in packs of kPack or not.
-template <typename Visit>
+// visit(N, kHeld) as integral constants, for rows of this width that may be taken in packs of kPack or not. Held only for T
+// bf16, which is what trains fast, and up to 1024 columns: a program carries each kernel for each GPU.
+template <typename T, typename Visit>
 void with_packs(bool packed, std::int64_t width, Visit const& visit) {
   auto const n = std::integral_constant<int, kPack>();
   std::int64_t const packs = gpu::ceil_div(width, kPack * gpu::kWarpSize);
-  if (!packed) visit(std::integral_constant<int, 1>(), std::integral_constant<int, 0>());
-  else if (packs <= 2) visit(n, std::integral_constant<int, 2>());
-  else if (packs <= 4) visit(n, std::integral_constant<int, 4>());
-  else if (packs <= 6) visit(n, std::integral_constant<int, 6>());
-  else if (packs <= 8) visit(n, std::integral_constant<int, 8>());
-  else visit(n, std::integral_constant<int, 0>());
+  if (!packed) return visit(std::integral_constant<int, 1>(), std::integral_constant<int, 0>());
+  if constexpr (!std::is_same_v<T, float>) {
+    if (packs <= 2) return visit(n, std::integral_constant<int, 2>());
+    if (packs <= 6) return visit(n, std::integral_constant<int, 6>());
+    if (packs <= 8) return visit(n, std::integral_constant<int, 8>());
+  }
+  visit(n, std::integral_constant<int, 0>());
 }
 
 // Blocks of a group that add up `rows`, by the warps that a block has.
 constexpr int summing_warps(int held) { return held > 0 ? kWarpsOfBlock : 1; }
 inline std::int64_t summing_blocks(std::int64_t groups, std::int64_t rows, int warps) {
-  return std::clamp<std::int64_t>(gpu::ceil_div(rows, warps), 1, std::max<std::int64_t>(1, gpu::kSummingBlocks * kWarpsOfBlock / warps / groups));
+  return std::clamp<std::int64_t>(gpu::ceil_div(rows, warps), 1,
+                                  std::max<std::int64_t>(1, gpu::kSummingBlocks * kWarpsOfBlock / warps / groups));
 }
 // Floats that the blocks write, whichever way they take.
 inline std::int64_t summing_workspace(std::int64_t groups, std::int64_t rows, std::int64_t columns) {

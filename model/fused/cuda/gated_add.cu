@@ -67,7 +67,8 @@ void gated_add_forward_of(float const* x, float const* gate, T const* y, float* 
                       gpu::packs_fit<kPack>(gate, shape.width) && gpu::packs_fit<kPack>(y, shape.width) &&
                       gpu::packs_fit<kPack>(out, shape.width);
   auto const kernel = packed ? gated_add_forward_kernel<T, kPack> : gated_add_forward_kernel<T, 1>;
-  gpu::launch("gated_add_forward", kernel, gpu::ceil_div(n.rows, kWarpsOfBlock), kWarpsOfBlock * gpu::kWarpSize, 0, stream, n, x, gate, y, out);
+  gpu::launch("gated_add_forward", kernel, gpu::ceil_div(n.rows, kWarpsOfBlock), kWarpsOfBlock * gpu::kWarpSize, 0, stream, n, x, gate, y,
+              out);
 }
 
 template <typename T>
@@ -78,26 +79,29 @@ void gated_add_backward_of(float const* g, float const* gate, T const* y, T* dy,
   bool const packed = gpu::packs_fit<kPack>(g, shape.width) && gpu::packs_fit<kPack>(gate, shape.width) &&
                       gpu::packs_fit<kPack>(y, shape.width) && gpu::packs_fit<kPack>(dy, shape.width) &&
                       gpu::packs_fit<kPack>(workspace, shape.width);
-  with_packs(packed, shape.width, [&](auto pack, auto held) {
+  with_packs<T>(packed, shape.width, [&](auto pack, auto held) {
     constexpr int kWarps = summing_warps(held());
     std::int64_t const blocks = summing_blocks(shape.samples, shape.tokens, kWarps);
     auto const start = [&](auto kernel, std::size_t shared) {
-      gpu::launch("gated_add_backward", kernel, shape.samples * blocks, kWarps * gpu::kWarpSize, shared, stream, n, static_cast<int>(blocks), g,
-                  gate, y, dy, workspace);
+      gpu::launch("gated_add_backward", kernel, shape.samples * blocks, kWarps * gpu::kWarpSize, shared, stream, n,
+                  static_cast<int>(blocks), g, gate, y, dy, workspace);
     };
     std::size_t const row = static_cast<std::size_t>(shape.width) * sizeof(float);
-    if (dgate == nullptr) start(gated_add_backward_kernel<T, pack(), held(), 0>, 0);
-    else start(gated_add_backward_kernel<T, pack(), held(), 1>, held() > 0 ? row : 0);
+    if (dgate == nullptr)
+      start(gated_add_backward_kernel<T, pack(), held(), 0>, 0);
+    else
+      start(gated_add_backward_kernel<T, pack(), held(), 1>, held() > 0 ? row : 0);
     if (dgate != nullptr) sum_partials(workspace, shape.samples, blocks, shape.width, dgate, stream);
   });
 }
 
 }  // namespace
 
-void gated_add_forward(float const* x, float const* gate, void const* y, Number number, float* out, GatedShape const& shape,
-                       void* stream) {
-  if (number == Number::bf16) gated_add_forward_of(x, gate, static_cast<gpu::Bf16 const*>(y), out, shape, stream);
-  else gated_add_forward_of(x, gate, static_cast<float const*>(y), out, shape, stream);
+void gated_add_forward(float const* x, float const* gate, void const* y, Number number, float* out, GatedShape const& shape, void* stream) {
+  if (number == Number::bf16)
+    gated_add_forward_of(x, gate, static_cast<gpu::Bf16 const*>(y), out, shape, stream);
+  else
+    gated_add_forward_of(x, gate, static_cast<float const*>(y), out, shape, stream);
 }
 
 std::int64_t gated_add_workspace(GatedShape const& shape) {
@@ -108,7 +112,8 @@ void gated_add_backward(float const* g, float const* gate, void const* y, Number
                         GatedShape const& shape, void* stream) {
   if (number == Number::bf16)
     gated_add_backward_of(g, gate, static_cast<gpu::Bf16 const*>(y), static_cast<gpu::Bf16*>(dy), dgate, workspace, shape, stream);
-  else gated_add_backward_of(g, gate, static_cast<float const*>(y), static_cast<float*>(dy), dgate, workspace, shape, stream);
+  else
+    gated_add_backward_of(g, gate, static_cast<float const*>(y), static_cast<float*>(dy), dgate, workspace, shape, stream);
 }
 
 }  // namespace duoflow::model::kernels

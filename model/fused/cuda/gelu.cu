@@ -49,35 +49,40 @@ __global__ void gelu_backward_kernel(T const* x, T const* dy, T* dx, std::int64_
 }
 
 // Blocks for a pack a thread, and for what is left over.
-std::int64_t blocks_for(std::int64_t count, int pack) { return gpu::ceil_div(std::max<std::int64_t>(count / pack, count % pack), kGeluThreads); }
+std::int64_t blocks_for(std::int64_t count, int pack) {
+  return gpu::ceil_div(std::max<std::int64_t>(count / pack, count % pack), kGeluThreads);
+}
 
 template <typename T>
 void gelu_forward_of(T const* x, T* y, std::int64_t count, void* stream) {
   constexpr int n = 16 / sizeof(T);
   bool const packed = gpu::packs_fit<n>(x, 0) && gpu::packs_fit<n>(y, 0);
-  gpu::launch("gelu_forward", packed ? gelu_forward_kernel<T, n> : gelu_forward_kernel<T, 1>, blocks_for(count, packed ? n : 1), kGeluThreads, 0,
-              stream, x, y, count);
+  gpu::launch("gelu_forward", packed ? gelu_forward_kernel<T, n> : gelu_forward_kernel<T, 1>, blocks_for(count, packed ? n : 1),
+              kGeluThreads, 0, stream, x, y, count);
 }
 
 template <typename T>
 void gelu_backward_of(T const* x, T const* dy, T* dx, std::int64_t count, void* stream) {
   constexpr int n = 16 / sizeof(T);
   bool const packed = gpu::packs_fit<n>(x, 0) && gpu::packs_fit<n>(dy, 0) && gpu::packs_fit<n>(dx, 0);
-  gpu::launch("gelu_backward", packed ? gelu_backward_kernel<T, n> : gelu_backward_kernel<T, 1>, blocks_for(count, packed ? n : 1), kGeluThreads, 0,
-              stream, x, dy, dx, count);
+  gpu::launch("gelu_backward", packed ? gelu_backward_kernel<T, n> : gelu_backward_kernel<T, 1>, blocks_for(count, packed ? n : 1),
+              kGeluThreads, 0, stream, x, dy, dx, count);
 }
 
 }  // namespace
 
 void gelu_forward(void const* x, Number number, void* y, std::int64_t count, void* stream) {
-  if (number == Number::bf16) gelu_forward_of(static_cast<gpu::Bf16 const*>(x), static_cast<gpu::Bf16*>(y), count, stream);
-  else gelu_forward_of(static_cast<float const*>(x), static_cast<float*>(y), count, stream);
+  if (number == Number::bf16)
+    gelu_forward_of(static_cast<gpu::Bf16 const*>(x), static_cast<gpu::Bf16*>(y), count, stream);
+  else
+    gelu_forward_of(static_cast<float const*>(x), static_cast<float*>(y), count, stream);
 }
 
 void gelu_backward(void const* x, void const* dy, Number number, void* dx, std::int64_t count, void* stream) {
   if (number == Number::bf16)
     gelu_backward_of(static_cast<gpu::Bf16 const*>(x), static_cast<gpu::Bf16 const*>(dy), static_cast<gpu::Bf16*>(dx), count, stream);
-  else gelu_backward_of(static_cast<float const*>(x), static_cast<float const*>(dy), static_cast<float*>(dx), count, stream);
+  else
+    gelu_backward_of(static_cast<float const*>(x), static_cast<float const*>(dy), static_cast<float*>(dx), count, stream);
 }
 
 }  // namespace duoflow::model::kernels

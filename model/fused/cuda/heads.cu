@@ -35,9 +35,7 @@ struct HeadsOut {
 };
 
 // The gain of a part, null for none. No indexed array: that would live in local memory.
-__device__ inline float const* gain_of(HeadsIn const& in, int part) {
-  return part == 0 ? in.gains[0] : part == 1 ? in.gains[1] : nullptr;
-}
+__device__ inline float const* gain_of(HeadsIn const& in, int part) { return part == 0 ? in.gains[0] : part == 1 ? in.gains[1] : nullptr; }
 
 // body(column, i) for the packs of this lane of its head.
 template <int N, int kHeld, typename Body>
@@ -66,8 +64,11 @@ __global__ void heads_forward_kernel(HeadsSizes n, HeadsIn in, T const* projecte
   squares = gpu::sum_over_lanes(squares, n.lanes);
   if (!exists) return;
   float const inverse = gain == nullptr ? 1 : 1 / sqrtf(squares / static_cast<float>(n.width) + in.eps);
-  if (gain != nullptr && gpu::lane() % n.lanes == 0) inverses[(static_cast<std::int64_t>(place.row) * 2 + place.part) * n.heads + place.head] = inverse;
-  T* const to = (place.part == 0 ? out.parts[0] : place.part == 1 ? out.parts[1] : out.parts[2]) +
+  if (gain != nullptr && gpu::lane() % n.lanes == 0)
+    inverses[(static_cast<std::int64_t>(place.row) * 2 + place.part) * n.heads + place.head] = inverse;
+  T* const to = (place.part == 0   ? out.parts[0]
+                 : place.part == 1 ? out.parts[1]
+                                   : out.parts[2]) +
                 ((static_cast<std::int64_t>(place.sample) * n.heads + place.head) * n.tokens + place.token) * n.width;
   for_head_columns<N, kHeld>(n, [&](int column, int i) {
 #pragma unroll
@@ -96,7 +97,8 @@ __global__ void heads_backward_kernel(HeadsSizes n, HeadsIn in, T const* project
     float const* const gain = gain_of(in, place.part);
     float const factor = place.part == 0 ? in.factor : 1;
     HeadsGradient const from = place.part == 0 ? gradients.parts[0] : place.part == 1 ? gradients.parts[1] : gradients.parts[2];
-    T const* const dy_head = static_cast<T const*>(from.data) + place.sample * from.sample + place.head * from.head + place.token * from.token;
+    T const* const dy_head =
+        static_cast<T const*>(from.data) + place.sample * from.sample + place.head * from.head + place.token * from.token;
     std::int64_t const in_projection = static_cast<std::int64_t>(index) * n.width;
     bool const reads = exists && from.data != nullptr, normed = reads && gain != nullptr;
     float dy[kHeld][N] = {}, x[kHeld][N] = {}, w[kHeld][N] = {}, slope = 0;
@@ -118,8 +120,10 @@ __global__ void heads_backward_kernel(HeadsSizes n, HeadsIn in, T const* project
 #pragma unroll
       for (int k = 0; k < N; ++k) {
         float const sum = dy[i][k] * x[i][k] * (inverse * factor);
-        if (place.part == 0) sums[0][i][k] += sum;
-        else sums[1][i][k] += sum;  // of values too, whose x is 0 here
+        if (place.part == 0)
+          sums[0][i][k] += sum;
+        else
+          sums[1][i][k] += sum;  // of values too, whose x is 0 here
         dy[i][k] = normed ? inverse * (dy[i][k] * w[i][k] * factor - x[i][k] * slope) : dy[i][k] * factor;
       }
       gpu::store<N>(dy[i], dprojected + in_projection + column);
@@ -133,7 +137,8 @@ __global__ void heads_backward_kernel(HeadsSizes n, HeadsIn in, T const* project
     for (int i = 0; i < kHeld; ++i)
 #pragma unroll
       for (int k = 0; k < N; ++k)
-        for (int offset = n.lanes; offset < gpu::kWarpSize; offset *= 2) sums[p][i][k] += __shfl_xor_sync(0xffffffffU, sums[p][i][k], offset);
+        for (int offset = n.lanes; offset < gpu::kWarpSize; offset *= 2)
+          sums[p][i][k] += __shfl_xor_sync(0xffffffffU, sums[p][i][k], offset);
   for (int w = 0; w < gpu::warps(); ++w) {
     if (gpu::warp() == w && gpu::lane() < n.lanes) {
       for_head_columns<N, kHeld>(n, [&](int column, int i) {
@@ -159,11 +164,15 @@ HeadsSizes sizes_of(HeadsShape const& shape) {
   if (shape.width < 1 || shape.width > kLargestHead || shape.parts < 1 || shape.parts > 3)
     throw std::invalid_argument("heads of " + std::to_string(shape.width) + " numbers in " + std::to_string(shape.parts) +
                                 " parts; the CUDA kernels take 1 to 256 numbers and 1 to 3 parts");
-  HeadsSizes n{gpu::narrow_index("tokens", shape.tokens), static_cast<int>(shape.parts), gpu::narrow_index("heads", shape.heads),
-               static_cast<int>(shape.width), gpu::narrow_index("heads", shape.samples * shape.tokens * shape.parts * shape.heads), 1};
+  HeadsSizes n{gpu::narrow_index("tokens", shape.tokens),
+               static_cast<int>(shape.parts),
+               gpu::narrow_index("heads", shape.heads),
+               static_cast<int>(shape.width),
+               gpu::narrow_index("heads", shape.samples * shape.tokens * shape.parts * shape.heads),
+               1};
   while (n.lanes < gpu::kWarpSize && n.lanes * N < n.width) n.lanes *= 2;
   // The kernels count up to a grid's step past the end.
-  gpu::narrow_index("heads", static_cast<std::int64_t>(n.count) * 2 + gpu::kSummingBlocks * kThreads);
+  gpu::narrow_index("lanes for heads", (static_cast<std::int64_t>(n.count) + gpu::kSummingBlocks * kThreads) * n.lanes);
   return n;
 }
 
@@ -171,8 +180,10 @@ HeadsSizes sizes_of(HeadsShape const& shape) {
 template <typename T, typename Visit>
 void with_head_packs(bool packed, Visit const& visit) {
   constexpr int n = 16 / sizeof(T);
-  if (packed) visit(std::integral_constant<int, n>(), std::integral_constant<int, static_cast<int>(kLargestHead) / n / gpu::kWarpSize>());
-  else visit(std::integral_constant<int, 1>(), std::integral_constant<int, static_cast<int>(kLargestHead) / gpu::kWarpSize>());
+  if (packed)
+    visit(std::integral_constant<int, n>(), std::integral_constant<int, static_cast<int>(kLargestHead) / n / gpu::kWarpSize>());
+  else
+    visit(std::integral_constant<int, 1>(), std::integral_constant<int, static_cast<int>(kLargestHead) / gpu::kWarpSize>());
 }
 
 template <typename T>
@@ -184,8 +195,9 @@ void heads_forward_of(T const* projected, float const* const (&gains)[2], float 
   for (T* part : parts.parts) packed = packed && gpu::packs_fit<kLargestPack>(part, shape.width);
   with_head_packs<T>(packed, [&](auto pack, auto held) {
     HeadsSizes const n = sizes_of<pack()>(shape);
-    gpu::launch("heads_forward", heads_forward_kernel<T, pack(), held()>, gpu::ceil_div(static_cast<std::int64_t>(n.count) * n.lanes, kThreads),
-                kThreads, 0, stream, n, HeadsIn{{gains[0], gains[1]}, factor, eps}, projected, parts, inverse);
+    gpu::launch("heads_forward", heads_forward_kernel<T, pack(), held()>,
+                gpu::ceil_div(static_cast<std::int64_t>(n.count) * n.lanes, kThreads), kThreads, 0, stream, n,
+                HeadsIn{{gains[0], gains[1]}, factor, eps}, projected, parts, inverse);
   });
 }
 
@@ -203,10 +215,11 @@ void heads_backward_of(T const* projected, float const* const (&gains)[2], float
   }
   with_head_packs<T>(packed, [&](auto pack, auto held) {
     HeadsSizes const n = sizes_of<pack()>(shape);
-    std::int64_t const blocks = summing_blocks(1, gpu::ceil_div(static_cast<std::int64_t>(n.count) * n.lanes, gpu::kWarpSize), kWarpsOfBlock);
+    std::int64_t const blocks =
+        summing_blocks(1, gpu::ceil_div(static_cast<std::int64_t>(n.count) * n.lanes, gpu::kWarpSize), kWarpsOfBlock);
     gpu::launch("heads_backward", heads_backward_kernel<T, pack(), held()>, blocks, kThreads,
-                totals == nullptr ? 0 : 2 * static_cast<std::size_t>(n.width) * sizeof(float), stream, n, HeadsIn{{gains[0], gains[1]}, factor, 0},
-                projected, inverse, all, dprojected, totals == nullptr ? nullptr : workspace);
+                totals == nullptr ? 0 : 2 * static_cast<std::size_t>(n.width) * sizeof(float), stream, n,
+                HeadsIn{{gains[0], gains[1]}, factor, 0}, projected, inverse, all, dprojected, totals == nullptr ? nullptr : workspace);
     if (totals != nullptr) sum_partials(workspace, 1, blocks, 2 * shape.width, totals, stream);
   });
 }
@@ -217,7 +230,8 @@ void heads_forward(void const* projected, Number number, float const* const (&ga
                    float* inverse, HeadsShape const& shape, void* stream) {
   if (number == Number::bf16)
     heads_forward_of(static_cast<gpu::Bf16 const*>(projected), gains, factor, eps, out, inverse, shape, stream);
-  else heads_forward_of(static_cast<float const*>(projected), gains, factor, eps, out, inverse, shape, stream);
+  else
+    heads_forward_of(static_cast<float const*>(projected), gains, factor, eps, out, inverse, shape, stream);
 }
 
 std::int64_t heads_workspace(HeadsShape const& shape) { return gpu::kSummingBlocks * 2 * shape.width; }

@@ -32,8 +32,8 @@ struct HeadsShape {
 };
 // projected [samples, tokens, parts, heads, width]; gains[p] [width] fp32 of the first two parts, null for no norm; out[p]
 // [samples, heads, tokens, width]; inverse [samples x tokens, 2, heads] of the parts that have a gain. factor: on part 0.
-void heads_forward(void const* projected, Number number, float const* const (&gains)[2], float factor, float eps,
-                   void* const (&out)[3], float* inverse, HeadsShape const& shape, void* stream);
+void heads_forward(void const* projected, Number number, float const* const (&gains)[2], float factor, float eps, void* const (&out)[3],
+                   float* inverse, HeadsShape const& shape, void* stream);
 // A gradient [samples, heads, tokens, width] with any strides (in elements) but 1 within a head; null data: none, zeros.
 struct HeadsGradient {
   void const* data = nullptr;
@@ -51,8 +51,7 @@ struct GatedShape {
   std::int64_t x_sample = 0, x_token = 0;  // strides of x in elements; everything else is contiguous
 };
 // x, out fp32; gate [samples, width] fp32, null for 1; y in `number`.
-void gated_add_forward(float const* x, float const* gate, void const* y, Number number, float* out, GatedShape const& shape,
-                       void* stream);
+void gated_add_forward(float const* x, float const* gate, void const* y, Number number, float* out, GatedShape const& shape, void* stream);
 std::int64_t gated_add_workspace(GatedShape const& shape);
 // dy = g gate; dgate [samples, width] = sum over tokens of g y, null for none (and no workspace).
 void gated_add_backward(float const* g, float const* gate, void const* y, Number number, void* dy, float* dgate, float* workspace,
@@ -61,5 +60,16 @@ void gated_add_backward(float const* g, float const* gate, void const* y, Number
 // ---- gelu: y = x (1 + erf(x / sqrt 2)) / 2 ----
 void gelu_forward(void const* x, Number number, void* y, std::int64_t count, void* stream);
 void gelu_backward(void const* x, void const* dy, Number number, void* dx, std::int64_t count, void* stream);
+
+// ---- pictures, fp32 ----
+// errors [samples]: the mean over `count` numbers of a sample of (image - target)^2. dimage from gradient [samples].
+std::int64_t mean_square_error_workspace(std::int64_t samples, std::int64_t count);
+void mean_square_error_forward(float const* image, float const* target, std::int64_t samples, std::int64_t count, float* errors,
+                               float* workspace, void* stream);
+void mean_square_error_backward(float const* image, float const* target, float const* gradient, std::int64_t samples, std::int64_t count,
+                                float* dimage, void* stream);
+// c2w [views, 4, 4], intrinsics [views, 4] -> rays [views, 6, height, width], as model/rays.h says.
+void pluecker_rays(float const* c2w, float const* intrinsics, std::int64_t views, std::int64_t height, std::int64_t width, float* rays,
+                   void* stream);
 
 }  // namespace duoflow::model::kernels

@@ -90,8 +90,8 @@ struct SplitHeads : torch::autograd::Function<SplitHeads> {
       heads.push_back(at::empty({shape.samples, shape.heads, shape.tokens, width}, projected.options()));
       places[p] = heads.back().mutable_data_ptr();
     }
-    kernels::heads_forward(projected.const_data_ptr(), number_of(projected.scalar_type()), {in(gain_0), in(gain_1)}, static_cast<float>(factor),
-                           static_cast<float>(eps), places, out(inverse), shape, stream);
+    kernels::heads_forward(projected.const_data_ptr(), number_of(projected.scalar_type()), {in(gain_0), in(gain_1)},
+                           static_cast<float>(factor), static_cast<float>(eps), places, out(inverse), shape, stream);
     context->save_for_backward({projected, gain_0, gain_1, inverse});
     context->set_materialize_grads(false);
     context->saved_data["factor"] = factor;
@@ -171,6 +171,25 @@ struct Gelu : torch::autograd::Function<Gelu> {
   }
 };
 
+struct MeanSquareError : torch::autograd::Function<MeanSquareError> {
+  static at::Tensor forward(AutogradContext* context, at::Tensor const& image_in, at::Tensor const& target_in) {
+    On const stream(image_in);
+    at::Tensor const image = image_in.contiguous(), target = target_in.contiguous(), errors = at::empty({image.size(0)}, image.options());
+    std::int64_t const samples = image.size(0), count = image.numel() / std::max<std::int64_t>(samples, 1);
+    at::Tensor const partials = workspace(kernels::mean_square_error_workspace(samples, count), image);
+    kernels::mean_square_error_forward(in(image), in(target), samples, count, out(errors), out(partials), stream);
+    context->save_for_backward({image, target});
+    return errors;
+  }
+  static variable_list backward(AutogradContext* context, variable_list gradients) {
+    auto const saved = context->get_saved_variables();
+    at::Tensor const &image = saved[0], &target = saved[1], g = gradients[0].contiguous(), dimage = at::empty_like(image);
+    On const stream(image);
+    kernels::mean_square_error_backward(in(image), in(target), in(g), image.size(0), image.numel() / image.size(0), out(dimage), stream);
+    return {dimage, {}};
+  }
+};
+
 }  // namespace
 
 bool takes(at::Tensor const& tensor) {
@@ -189,5 +208,15 @@ std::vector<at::Tensor> split_heads(at::Tensor const& projected, at::Tensor cons
 at::Tensor gated_add(at::Tensor const& x, at::Tensor const& gate, at::Tensor const& y) { return GatedAdd::apply(x, if_defined(gate), y); }
 
 at::Tensor gelu(at::Tensor const& x) { return Gelu::apply(x); }
+
+at::Tensor mean_square_error(at::Tensor const& image, at::Tensor const& target) { return MeanSquareError::apply(image, target); }
+
+at::Tensor pluecker_rays(at::Tensor const& c2w_in, at::Tensor const& fxfycxcy_in, std::int64_t height, std::int64_t width) {
+  On const stream(c2w_in);
+  at::Tensor const c2w = c2w_in.contiguous(), fxfycxcy = fxfycxcy_in.contiguous();
+  at::Tensor const rays = at::empty({c2w.size(0), c2w.size(1), 6, height, width}, c2w.options());
+  kernels::pluecker_rays(in(c2w), in(fxfycxcy), c2w.size(0) * c2w.size(1), height, width, out(rays), stream);
+  return rays;
+}
 
 }  // namespace duoflow::model::cuda

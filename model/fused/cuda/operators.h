@@ -19,5 +19,8 @@ std::vector<at::Tensor> split_heads(at::Tensor const& projected, at::Tensor cons
                                     double eps, std::int64_t parts, std::int64_t d_head);
 at::Tensor gated_add(at::Tensor const& x, at::Tensor const& gate, at::Tensor const& y);  // gate: undefined for 1
 at::Tensor gelu(at::Tensor const& x);
+// As in model/loss/pixel_terms.h (fp32, both alike; no gradient of the target) and model/rays.h.
+at::Tensor mean_square_error(at::Tensor const& image, at::Tensor const& target);
+at::Tensor pluecker_rays(at::Tensor const& c2w, at::Tensor const& fxfycxcy, std::int64_t height, std::int64_t width);
 
 }  // namespace duoflow::model::cuda
