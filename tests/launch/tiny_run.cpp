@@ -219,7 +219,7 @@ MicroBatch TinyRun::joint(std::int64_t k) {
   auto part = part_of(*batch_, first, count);
   part.positions.resize(static_cast<std::size_t>(count));
   std::iota(part.positions.begin(), part.positions.end(), static_cast<std::uint64_t>(first));
-  return {part, sample_number(part.positions.front(), device_)};
+  return {part, sample_number(static_cast<std::uint64_t>(step_ * plan_.global_batch + first), device_)};
 }
 
 // Forward and backward laps come once per micro-step's first half, then a backward lap for all second halves. Waits:
@@ -241,8 +241,8 @@ bool TinyRun::update(model::JointBatch const& global_batch) { return launch_upda
 at::Tensor TinyRun::launch_update(model::JointBatch const& global_batch) {
   batch_ = &global_batch;
   halves_ = waits_ = 0;
-  auto const step = step_++;
-  result_ = captured_ ? captured_->run(step, *this) : update_.run(step, *this);
+  result_ = captured_ ? captured_->run(step_, *this) : update_.run(step_, *this);
+  ++step_;
   statistics_ = result_.statistics.clone();
   update_.wait_for_parameters();
   return result_.skipped;
