@@ -59,8 +59,8 @@ class CudaGraph : public DeviceGraph {
   void replay() override { graph_.replay(); }
 
  private:
-  // capture_end() ends the capture in any case, but leaves the allocators recording when it throws: they would hold back
-  // what other streams still use until the recording ends, which is never. Does nothing where they have ended it.
+  // capture_end() ends the capture in any case, but leaves the allocators recording when it throws: they would hold
+  // back what other streams still use until the recording ends, which is never. Does nothing where they have ended it.
   void give_memory_back() noexcept {
     without_throwing([&] {
       c10::cuda::CUDACachingAllocator::endAllocateToPool(device_, pool_);

@@ -5,7 +5,8 @@
 namespace duoflow::dist {
 
 std::unique_ptr<DeviceGraph> make_cuda_graph() {
-  throw std::runtime_error("a CUDA graph was asked for, but this binary was built without CUDA: build with the preset gpu");
+  throw std::runtime_error(
+      "a CUDA graph was asked for, but this binary was built without CUDA: build with the preset gpu");
 }
 
 bool is_capturing() { return false; }

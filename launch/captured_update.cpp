@@ -148,8 +148,8 @@ bool CapturedUpdate::capture(std::int64_t step) {
     result_ = {};
     inputs_ = {};
     if (!alone_)
-      throw std::runtime_error(
-          fmt::format("the step could not be captured as a CUDA graph ({}); set training.cuda_graph=false", error.what()));
+      throw std::runtime_error(fmt::format(
+          "the step could not be captured as a CUDA graph ({}); set training.cuda_graph=false", error.what()));
     update_.abandon();
     gave_up_ = true;
     say_(LogLevel::warning, fmt::format("training.cuda_graph: the step could not be captured ({}); the run goes on "
@@ -157,9 +157,10 @@ bool CapturedUpdate::capture(std::int64_t step) {
                                         error.what()));
     return false;
   }
-  say_(LogLevel::info, fmt::format("training.cuda_graph: step {} is captured, it and later ones are replayed; of the host's "
-                                   "time in them the wait for data is known and the rest is one, so comm_wait_ms is 0",
-                                   step + 1));
+  say_(LogLevel::info,
+       fmt::format("training.cuda_graph: step {} is captured, it and later ones are replayed; of the host's "
+                   "time in them the wait for data is known and the rest is one, so comm_wait_ms is 0",
+                   step + 1));
   return true;
 }
 

@@ -1,8 +1,9 @@
 #pragma once
-// CapturedUpdate: an Update that is recorded once and replayed (training.cuda_graph). The host then launches a step in one
-// call instead of one for each of its kernels.
+// CapturedUpdate: an Update that is recorded once and replayed (training.cuda_graph). The host then launches a step in
+// one call instead of one for each of its kernels.
 //
-//   the first kWarmUpSteps steps   as ever; whatever is made on first use (libraries' workspaces, NCCL's connections) is
+//   the first kWarmUpSteps steps   as ever; whatever is made on first use (libraries' workspaces, NCCL's connections)
+//   is
 //                                  there behind them
 //   the next one                   recorded, which executes nothing, and then replayed
 //   every later one                its batches and flags are copied into tensors that never move (in stream order, so
@@ -11,8 +12,8 @@
 //
 // A replay repeats the kernels and not the host's code, so what changes from step to step has to lie on the device, in
 // place: parameters, moments, the update count and with it the learning rate, the weighting's state, what is kept for
-// the next step (Update::keep_for_observing, StepStatistics::begin), and the inputs. The exceptions are the reasons that
-// why_not_captured() knows.
+// the next step (Update::keep_for_observing, StepStatistics::begin), and the inputs. The exceptions are the reasons
+// that why_not_captured() knows.
 
 #include <cstdint>
 #include <functional>
@@ -46,10 +47,11 @@ class CapturedUpdate {
 
   using MakeGraph = std::function<std::unique_ptr<dist::DeviceGraph>()>;
   using Say = std::function<void(LogLevel level, std::string const& text)>;
-  // `update`, made with this config on the stream that is current in run() (dist/device_graph.h), must outlive this, and
-  // this must be gone before the group is closed. alone: no other rank waits for this one. say: is told once each that
-  // steps are captured, that some have other shapes, that capturing failed.
-  CapturedUpdate(Update& update, Config const& config, BatchPlan const& plan, bool alone, MakeGraph make_graph, Say say);
+  // `update`, made with this config on the stream that is current in run() (dist/device_graph.h), must outlive this,
+  // and this must be gone before the group is closed. alone: no other rank waits for this one. say: is told once each
+  // that steps are captured, that some have other shapes, that capturing failed.
+  CapturedUpdate(Update& update, Config const& config, BatchPlan const& plan, bool alone, MakeGraph make_graph,
+                 Say say);
 
   // As Update::run. Of a replayed step the source is asked for everything first and sees one lap, Stage::data. The
   // tensors of the result are those of the steps before. When capturing fails the run goes on as without it, where no

@@ -114,8 +114,8 @@ class Trainer : private StepSource {
   Config config_;
   at::Device device_;
   dist::Communicator communicator_;
-  dist::SideStream own_stream_;                   // of the whole run, if its steps are to be captured:
-  std::optional<c10::StreamGuard> on_own_stream_; // the default stream cannot record
+  dist::SideStream own_stream_;                    // of the whole run, if its steps are to be captured:
+  std::optional<c10::StreamGuard> on_own_stream_;  // the default stream cannot record
   std::string checkpoints_, resume_from_;  // RUN/checkpoints; the checkpoint to go on from, "": none
   model::SceneModel model_;
   BatchPlan plan_;

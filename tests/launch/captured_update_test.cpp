@@ -1,5 +1,5 @@
-// A captured step is the step: the same bits as without, over many steps, for what an OperatorGraph can record of it; and
-// what becomes of a step that cannot be captured.
+// A captured step is the step: the same bits as without, over many steps, for what an OperatorGraph can record of it;
+// and what becomes of a step that cannot be captured.
 
 #include <functional>
 #include <string>
@@ -62,7 +62,8 @@ TEST(WhyNotCapturedTest, WhatTheHostDoesNotTouchIsAllowed) {
   EXPECT_EQ(why_not([](Config& c) { c.latents = "online"; }), "");
   EXPECT_EQ(why_not([](Config& c) { c.objective = "reconstruction", c.flow.weighting = "alternating"; }), "");
   EXPECT_EQ(why_not([](Config& c) { c.training.perceptual_crop = 32; }), "") << "no network looks at the crop";
-  for (std::string const weighting : {"fixed", "normalized", "normalized_each", "uncertainty", "gradient_balance", "pcgrad"})
+  for (std::string const weighting :
+       {"fixed", "normalized", "normalized_each", "uncertainty", "gradient_balance", "pcgrad"})
     EXPECT_EQ(why_not([&](Config& c) { c.flow.weighting = weighting, c.flow.weight_ema = 0; }), "") << weighting;
 }
 
@@ -135,7 +136,8 @@ void expect_captured_is_eager(TinyShape const& shape, Batches const& batch = pla
 }
 
 TEST(CapturedUpdateTest, EveryWeightingThatIsAllowedHasTheBitsOfTheEagerOne) {
-  for (std::string const weighting : {"fixed", "normalized", "normalized_each", "uncertainty", "gradient_balance", "pcgrad"}) {
+  for (std::string const weighting :
+       {"fixed", "normalized", "normalized_each", "uncertainty", "gradient_balance", "pcgrad"}) {
     SCOPED_TRACE(weighting);
     TinyShape shape;
     shape.weighting = weighting;
@@ -160,7 +162,9 @@ TEST(CapturedUpdateTest, EveryOptionOfTheStepHasTheBitsOfTheEagerOne) {
       {"view chunks", [](TinyShape& s) { s.view_chunk = 1; }},
       {"virtual shards", [](TinyShape& s) { s.reproducible = true, s.micro_steps = 2; }},
       {"gradients over parameters in every step",
-       [](TinyShape& s) { s.weighting = "gradient_balance", s.gradient_space = "parameters", s.gradient_interval = 1; }},
+       [](TinyShape& s) {
+         s.weighting = "gradient_balance", s.gradient_space = "parameters", s.gradient_interval = 1;
+       }},
       {"bf16 gradients", [](TinyShape& s) { s.bf16 = true; }},
       {"rates by parameter", [](TinyShape& s) { s.lr_scale = {"transformer_editor.*=0.3"}; }}};
   for (auto const& [name, set] : options) {

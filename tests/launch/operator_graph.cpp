@@ -65,7 +65,8 @@ void OperatorGraph::keep_before(c10::OperatorHandle const& op, std::vector<c10::
     if (alias == nullptr || !alias->isWrite()) continue;
     for_each_tensor(arguments[i], [&](at::Tensor const& written) {
       auto const& storage = written.storage();
-      bool const known = std::any_of(before_.begin(), before_.end(), [&](auto const& b) { return b.storage.is_alias_of(storage); });
+      bool const known =
+          std::any_of(before_.begin(), before_.end(), [&](auto const& b) { return b.storage.is_alias_of(storage); });
       if (known) return;
       auto const* const bytes = static_cast<char const*>(storage.data());
       before_.push_back({storage, {bytes, bytes + storage.nbytes()}});

@@ -6,8 +6,8 @@
 // it exchanged for another one, stays what it was in the recorded step, which is how a step that must not be captured
 // shows. An operator that hands a number to the host is an error in capture(), as it is on CUDA.
 //
-// It sees operators alone: memory written by plain loops is not written again. plain_kernels.cpp has the fused operators
-// of the CPU out of ATen's for that.
+// It sees operators alone: memory written by plain loops is not written again. plain_kernels.cpp has the fused
+// operators of the CPU out of ATen's for that.
 
 #include <cstdint>
 #include <functional>

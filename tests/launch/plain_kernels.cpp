@@ -7,7 +7,8 @@
 
 namespace duoflow::model {
 
-at::Tensor norm(at::Tensor const& x, at::Tensor const& weight, at::Tensor const& shift, double eps, at::ScalarType type) {
+at::Tensor norm(at::Tensor const& x, at::Tensor const& weight, at::Tensor const& shift, double eps,
+                at::ScalarType type) {
   return norm_by_aten(x, weight, shift, eps, type);
 }
 
@@ -15,6 +16,8 @@ std::vector<at::Tensor> split_heads(at::Tensor const& projected, std::int64_t d_
   return split_heads_by_aten(projected, d_head, of);
 }
 
-at::Tensor gated_add(at::Tensor const& x, at::Tensor const& gate, at::Tensor const& y) { return gated_add_by_aten(x, gate, y); }
+at::Tensor gated_add(at::Tensor const& x, at::Tensor const& gate, at::Tensor const& y) {
+  return gated_add_by_aten(x, gate, y);
+}
 
 }  // namespace duoflow::model
