@@ -41,17 +41,12 @@ class CudaGraph : public DeviceGraph {
     // Only this thread is held to what a capture allows. Others go on: the watchdogs ask about collectives that were
     // launched before, readers and writers use pinned memory. The autograd engine's threads launch into the capture
     // through the stream, which is where it is recorded.
-    graph_.capture_begin(pool_, cudaStreamCaptureModeThreadLocal);
     try {
+      graph_.capture_begin(pool_, cudaStreamCaptureModeThreadLocal);
       work();
-    } catch (...) {
-      without_throwing([&] { graph_.capture_end(); });  // most likely an error too: the capture is invalid
-      give_memory_back();
-      throw;
-    }
-    try {
       graph_.capture_end();
     } catch (...) {
+      without_throwing([&] { graph_.capture_end(); });  // where it is still under way; an error too, it is invalid
       give_memory_back();
       throw;
     }
