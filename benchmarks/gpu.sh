@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # What a machine with one GPU can show: agreement of CPU and GPU, the CUDA kernels one by one, NCCL at one rank, two ranks on one GPU,
-# and a timed joint training at configs/lvsm_256.yaml. Runs from the folder that launch/bundle.sh packs (or from the repository after a
-# build); needs Python with torch, no packages, no compiler, no network. The pictures are path traced (a bundle brings them along), the
-# weights are random: only time is measured.
+# and a timed joint training at configs/lvsm_256.yaml, launched kernel by kernel and as a CUDA graph. Runs from the folder that
+# launch/bundle.sh packs (or from the repository after a build); needs Python with torch, no packages, no compiler, no network. The
+# pictures are path traced (a bundle brings them along), the weights are random: only time is measured.
 # Usage: benchmarks/gpu.sh [--cpu] [--steps N] [--batches "N N.."] [--peak TFLOPS] [--work FOLDER] [--results FILE] [--scenes FOLDER]
 #   --cpu      dry run of the same path where there is no GPU: the device is the CPU and every size is tiny; its times mean nothing
 #   --steps    timed steps after 10 of warm-up (default 30)
@@ -12,7 +12,7 @@
 #   --results  file written (default: gpu-results.txt here, gpu-dry-run.txt with --cpu)
 #   --scenes   only make the scenes of such a run, in this folder: launch/bundle.sh packs them as benchmarks/scenes, where a run finds
 #              them, since the bundle has no Embree to make them with
-# About three minutes on a GPU with 16 CPU cores. Exit code 1 when a part failed; the others still run.
+# About three minutes on a GPU with 16 CPU cores, and the timed training once more for the graph. Exit code 1 when a part failed; the others still run.
 set -uo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 command_line="benchmarks/gpu.sh $*"
@@ -195,17 +195,32 @@ timed_training() {
     esac
   fi
   report matmul
-  make_pairs timed "${timed_scenes[@]}" ${timed[@]+"${timed[@]}"} || return 1
-  local batch code=0
+  make_pairs timed "${timed_scenes[@]}" ${timed[@]+"${timed[@]}"} && time_batches timed
+}
+
+time_batches() {  # time_batches NAME OVERRIDES..: the runs NAME-BATCH
+  local name=$1 batch code=0
+  shift
   for batch in $batches; do
     echo " batch_size_per_gpu=$batch"
-    if run_joint "timed-$batch" timed-pairs timed-stage1 ${timed[@]+"${timed[@]}"} training.train_steps=$((steps + warm_up)) training.print_every=1 \
-      training.batch_size_per_gpu="$batch" dist.device=$device; then
-      report timing "$work/timed-$batch" "$warm_up" "$peak" || code=1
-    elif ! grep -q 'out of memory' "$work/timed-$batch.log"; then
+    if run_joint "$name-$batch" timed-pairs timed-stage1 ${timed[@]+"${timed[@]}"} training.train_steps=$((steps + warm_up)) training.print_every=1 \
+      training.batch_size_per_gpu="$batch" dist.device=$device "$@"; then
+      report timing "$work/$name-$batch" "$warm_up" "$peak" || code=1
+    elif ! grep -q 'out of memory' "$work/$name-$batch.log"; then
       code=1
     fi
-    rm -rf "$work/timed-$batch/checkpoints"
+    rm -rf "$work/$name-$batch/checkpoints"
+  done
+  return $code
+}
+
+captured_training() {  # the same runs, recorded once and replayed; their memory has the graph's beside what is eager
+  time_batches captured training.cuda_graph=true
+  local code=$? batch
+  for batch in $batches; do
+    echo " batch_size_per_gpu=$batch: what the run said, and its losses against those of the part before"
+    grep -h 'training.cuda_graph:' "$work/captured-$batch.log" | sed 's/^/  /' || code=1
+    [[ ! -e $work/captured-$batch/metrics.jsonl ]] || report losses "$work/captured-$batch" "$work/timed-$batch" || code=1
   done
   return $code
 }
@@ -219,6 +234,7 @@ everything() {
   part "one rank, $device" one_rank
   part "two ranks on one $device, staged through host memory" two_ranks
   part "timed joint training, $(basename "$config")" timed_training
+  part "the same with training.cuda_graph=true" captured_training
   say "${#failed[@]} part(s) failed${failed[*]:+: }$(IFS=';'; echo "${failed[*]-}")"
   [[ ${#failed[@]} -eq 0 ]]
 }

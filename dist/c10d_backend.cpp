@@ -4,6 +4,7 @@
 
 #include <fmt/format.h>
 
+#include "dist/device_graph.h"
 #include "dist/error.h"
 
 namespace duoflow::dist {
@@ -147,7 +148,7 @@ class C10dTransport : public Transport {
       throw std::logic_error("collective on a closed communicator (the Runtime that made it has ended)");
     }
     auto work = as_peer_error(name(), call);
-    if (watchdog_) {
+    if (watchdog_ && !is_capturing()) {  // a recorded one does not run now: to ask for its end would be an error
       auto const note =
           make_note(operation_name(work->retrieveOpType()), CollectiveLabel::current(), "", ++sequence_, 0);
       watchdog_->issued(Group::nccl, note, [work] { return work->isCompleted(); });

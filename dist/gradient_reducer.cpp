@@ -355,6 +355,12 @@ void GradientReducer::finish() {
   if (state_->options.sharded) state_->move_own_together();
 }
 
+void GradientReducer::abandon() {
+  state_->armed = false;
+  state_->waited_ms = 0;
+  for (Bucket& bucket : state_->buckets) bucket.pending = Pending();
+}
+
 double GradientReducer::take_waited_ms() { return std::exchange(state_->waited_ms, 0); }
 std::int64_t GradientReducer::collectives_started() const { return state_->collectives_started; }
 std::int64_t GradientReducer::bucket_count() const { return static_cast<std::int64_t>(state_->buckets.size()); }

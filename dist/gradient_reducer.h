@@ -48,6 +48,9 @@ class GradientReducer {
   // all shards but the last, in order, for disjoint sets of names.
   void shard_done(std::int64_t shard, std::set<std::string> const& names);
   void finish();  // waits for every bucket on the current stream; afterwards own_gradients() holds the global sums
+  // Instead of finish(), after an exception on the way there whose work is not to be waited for: the next zero() begins
+  // anew.
+  void abandon();
 
   // How long the hooks have kept the backward waiting for an exchange on the host since the last call, ms. It ends with
   // the backward: what finish() waits is not in it. On CUDA streams wait, not the host.

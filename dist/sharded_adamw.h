@@ -51,6 +51,7 @@ class ShardedAdamW {
             std::uint32_t idle_sections = 0, at::Tensor const& gradient_factor = {});
   // The buffer's parameters may be read behind this (a stream wait on CUDA). Called before each use of them.
   void wait_for_parameters();
+  void abandon() { gathers_.clear(); }  // instead of it: what step() started is not waited for
 
   at::Tensor exp_avg() const { return exp_avg_; }  // of what is owned
   at::Tensor exp_avg_sq() const { return exp_avg_sq_; }

@@ -11,10 +11,14 @@
 
 namespace duoflow::dist {
 
+enum class StreamPriority { high, ordinary };
+
 class SideStream {
  public:
-  explicit SideStream(c10::Device device) : device_(device) {
-    if (!device.is_cpu()) stream_ = c10::impl::VirtualGuardImpl(device.type()).getStreamFromGlobalPool(device, true);
+  explicit SideStream(c10::Device device, StreamPriority priority = StreamPriority::high) : device_(device) {
+    if (device.is_cpu()) return;
+    bool const is_high = priority == StreamPriority::high;
+    stream_ = c10::impl::VirtualGuardImpl(device.type()).getStreamFromGlobalPool(device, is_high);
   }
   // While the guard lives the side stream is the current one, in order behind what the current stream has got so far.
   std::optional<c10::StreamGuard> scope() {

@@ -37,4 +37,9 @@ at::Tensor StatisticsExchange::await() {
   return buffer_;
 }
 
+void StatisticsExchange::abandon() {
+  under_way_ = false;
+  pending_ = Pending();
+}
+
 }  // namespace duoflow::dist

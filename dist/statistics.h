@@ -19,6 +19,7 @@ class StatisticsExchange {
   void start(at::Tensor const& local);
   // The global sums, [slots]; a view of an own buffer that the next start() overwrites.
   at::Tensor await();
+  void abandon();  // instead of await(): what was started is not waited for, the next start() begins anew
 
  private:
   Communicator communicator_;

@@ -171,12 +171,13 @@ model::ReconstructionBatch reconstruction_batch(data::Batch const& batch, data::
   return {inputs.image, inputs.rays, rays_of(batch, source, "target", target), target, positions_of(batch)};
 }
 
-std::vector<at::Tensor> BatchesBeside::tensors_of(model::JointBatch const& b) {
-  return {b.x0, b.x1, b.t, b.env, b.target_rays, b.target_image, b.input_image, b.relit_image, b.input_rays, b.noise, b.light_kept};
+std::vector<at::Tensor*> tensors_of(model::JointBatch& b) {
+  return {&b.x0, &b.x1, &b.t, &b.env, &b.target_rays, &b.target_image, &b.input_image, &b.relit_image, &b.input_rays, &b.noise,
+          &b.light_kept};
 }
 
-std::vector<at::Tensor> BatchesBeside::tensors_of(model::ReconstructionBatch const& b) {
-  return {b.input_image, b.input_rays, b.target_rays, b.target_image};
+std::vector<at::Tensor*> tensors_of(model::ReconstructionBatch& b) {
+  return {&b.input_image, &b.input_rays, &b.target_rays, &b.target_image};
 }
 
 }  // namespace duoflow::launch

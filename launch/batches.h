@@ -52,6 +52,10 @@ model::JointBatch joint_batch(data::Batch const& batch, data::BatchSource const&
 model::ReconstructionBatch reconstruction_batch(data::Batch const& batch, data::BatchSource const& source,
                                                 at::Device device);
 
+// Every tensor of a batch, defined or not, in one order.
+std::vector<at::Tensor*> tensors_of(model::JointBatch& batch);
+std::vector<at::Tensor*> tensors_of(model::ReconstructionBatch& batch);
+
 // Makes batches beside the step before (CUDA): their copies from the loader's pinned slots, and what prepares them, run on
 // a stream of their own while the device still computes that step; the current stream waits for them, the host for
 // nothing. On the CPU they are made by the calling thread.
@@ -61,19 +65,16 @@ class BatchesBeside {
   // `make`: a callable without arguments that returns a model batch and takes no tensor from the current stream.
   template <typename Make>
   auto operator()(Make const& make) {
-    auto const made = [&] {
+    auto made = [&] {
       auto const beside = stream_.unordered_scope();
       return make();
     }();
     stream_.join();
-    for (auto const& tensor : tensors_of(made)) stream_.keep_for_current(tensor);
+    for (at::Tensor const* tensor : tensors_of(made)) stream_.keep_for_current(*tensor);
     return made;
   }
 
  private:
-  static std::vector<at::Tensor> tensors_of(model::JointBatch const& batch);
-  static std::vector<at::Tensor> tensors_of(model::ReconstructionBatch const& batch);
-
   dist::SideStream stream_;
 };
 

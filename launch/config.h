@@ -43,7 +43,7 @@ struct TrainingConfig {
   std::string lpips_network = "vgg", lpips_weights, perceptual_weights;  // weights: safetensors files
   double perceptual_min_t = 0;
   std::int64_t perceptual_crop = 0;
-  bool use_amp = false;
+  bool use_amp = false, cuda_graph = false;
   std::string amp_dtype = "bf16";
   std::int64_t print_every = 10, checkpoint_every = 1000, vis_every = 0;
   std::int64_t grad_checkpoint_every = 0;

@@ -218,6 +218,9 @@ void add_training_keys(std::vector<ConfigKey>& keys, Config& c) {
               "LPIPS and the VGG19 loss see a random square of so many pixels a side of each picture; 0: all of it"),
           key("training.use_amp", t.use_amp, "matrix products and attention in amp_dtype"),
           key("training.amp_dtype", t.amp_dtype, "bf16 (weights stay fp32)"),
+          key("training.cuda_graph", t.cuda_graph,
+              "on CUDA the step is recorded as a graph after three steps and launched in one call from then on; a run "
+              "whose settings forbid it says why and goes on without (it has not run on a GPU yet)"),
           key("training.grad_checkpoint_every", t.grad_checkpoint_every,
               "k: run k blocks at a time again in the backward, keeping what goes into them; 0: keep activations"),
           key("training.grad_checkpoint_part", t.grad_checkpoint_part,

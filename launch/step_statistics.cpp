@@ -1,7 +1,5 @@
 #include "launch/step_statistics.h"
 
-#include <utility>
-
 #include <ATen/ATen.h>
 
 namespace duoflow::launch {
@@ -16,38 +14,11 @@ std::int64_t wire_slots(std::int64_t shards, int size) {
 
 }  // namespace
 
-StepStatistics::StepStatistics(dist::Communicator const& communicator, std::int64_t shards, at::Device device)
-    : rank_(communicator.rank()),
-      size_(communicator.size()),
-      shards_(shards),
-      device_(device),
-      exchange_(communicator, wire_slots(shards, communicator.size()), device),
-      local_(at::zeros({wire_slots(shards, communicator.size())}, fp64(device))),
-      cut_(at::zeros({shards, 3}, fp64(device))),
-      last_cut_(at::zeros({shards, 3}, fp64(device))),
-      first_bad_(at::zeros({}, fp64(device))) {}
-
-void StepStatistics::begin() {
-  local_.zero_();
-  first_bad_.zero_();
-  std::swap(cut_, last_cut_);
-  cut_.zero_();
-}
-
-void StepStatistics::add(std::int64_t shard, at::Tensor const& sums, std::uint64_t first_position) {
-  local_.narrow(0, shard * model::kStatisticCount, model::kStatisticCount).add_(sums);
-  auto const bad = at::logical_and(first_bad_ == 0, sums[model::kNonFinite] > 0);
-  // where() would copy the number and wait for the device
-  first_bad_.add_(bad.to(at::kDouble), static_cast<double>(first_position + 1));
-}
-
-void StepStatistics::send(Flags const& flags) {
-  auto const per_shard = local_.narrow(0, 0, shards_ * model::kStatisticCount).view({shards_, model::kStatisticCount});
-  per_shard.narrow(1, model::kGradVelocitySq, 3).add_(last_cut_);
-  auto const rest = statistic_slots(size_) - model::kStatisticCount;
-  auto const host = at::zeros({rest}, at::TensorOptions(at::kDouble).pinned_memory(device_.is_cuda()));
+at::Tensor flag_slots(StepFlags const& flags, dist::Communicator const& communicator, at::Device device) {
+  auto const host = at::zeros({statistic_slots(communicator.size()) - model::kStatisticCount},
+                              at::TensorOptions(at::kDouble).pinned_memory(device.is_cuda()));
   auto* slots = host.mutable_data_ptr<double>() - model::kStatisticCount;
-  auto const mine = kFirstPerRank + kPerRank * rank_;
+  auto const mine = kFirstPerRank + kPerRank * communicator.rank();
   slots[kStop] = flags.stop ? 1 : 0;
   slots[kTimeUp] = flags.time_up ? 1 : 0;
   slots[kSaveNumber] = flags.save.number;
@@ -57,9 +28,41 @@ void StepStatistics::send(Flags const& flags) {
   slots[mine + kStepMs] = flags.step_ms;
   slots[mine + kDataWaitMs] = flags.data_wait_ms;
   slots[mine + kCommWaitMs] = flags.comm_wait_ms;
-  auto const launch = local_.narrow(0, shards_ * model::kStatisticCount, rest);
-  launch.copy_(host, /*non_blocking=*/true);  // from pinned memory: else the copy waits for the device
-  launch[mine - model::kStatisticCount + kFirstBadPosition].copy_(first_bad_);
+  return host.to(device, /*non_blocking=*/true);  // from pinned memory: else the copy waits for the device
+}
+
+at::Tensor sample_number(std::uint64_t position, at::Device device) {
+  return at::full({}, static_cast<double>(position + 1), fp64(device));
+}
+
+StepStatistics::StepStatistics(dist::Communicator const& communicator, std::int64_t shards, at::Device device)
+    : rank_(communicator.rank()),
+      shards_(shards),
+      exchange_(communicator, wire_slots(shards, communicator.size()), device),
+      local_(at::zeros({wire_slots(shards, communicator.size())}, fp64(device))),
+      cut_(at::zeros({shards, 3}, fp64(device))),
+      last_cut_(at::zeros({shards, 3}, fp64(device))),
+      first_bad_(at::zeros({}, fp64(device))) {}
+
+void StepStatistics::begin() {
+  local_.zero_();
+  first_bad_.zero_();
+  last_cut_.copy_(cut_);  // not swapped: a captured step finds both where they were
+  cut_.zero_();
+}
+
+void StepStatistics::add(std::int64_t shard, at::Tensor const& sums, at::Tensor const& first_sample) {
+  local_.narrow(0, shard * model::kStatisticCount, model::kStatisticCount).add_(sums);
+  auto const bad = at::logical_and(first_bad_ == 0, sums[model::kNonFinite] > 0);
+  first_bad_.addcmul_(bad.to(at::kDouble), first_sample);
+}
+
+void StepStatistics::send(at::Tensor const& flags) {
+  auto const per_shard = local_.narrow(0, 0, shards_ * model::kStatisticCount).view({shards_, model::kStatisticCount});
+  per_shard.narrow(1, model::kGradVelocitySq, 3).add_(last_cut_);
+  auto const launch = local_.narrow(0, shards_ * model::kStatisticCount, flags.numel());
+  launch.copy_(flags);
+  launch[kFirstPerRank + kPerRank * rank_ + kFirstBadPosition - model::kStatisticCount].copy_(first_bad_);
   exchange_.start(local_);
 }
 

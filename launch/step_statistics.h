@@ -16,28 +16,34 @@
 
 namespace duoflow::launch {
 
+// What the host says in a step; it rides along with the statistics.
+struct StepFlags {
+  bool stop = false, time_up = false;
+  double step_ms = 0, data_wait_ms = 0, comm_wait_ms = 0;  // of the step before
+  dist::SaveReport save{};                                 // of the checkpoint under way
+};
+// The two numbers of the host that a step needs, on the device, without waiting for it: no kernel has one of the host's
+// numbers inside that the next step's has not (a captured step is the same kernels every time).
+at::Tensor flag_slots(StepFlags const& flags, dist::Communicator const& communicator, at::Device device);
+at::Tensor sample_number(std::uint64_t position, at::Device device);  // fp64 scalar, from 1: 0 is no sample
+
 class StepStatistics {
  public:
   StepStatistics(dist::Communicator const& communicator, std::int64_t shards, at::Device device);
 
   void begin();  // of a step: what the last one measured at the cut goes along in this one's vector
-  // One micro-step's sums; first_position: its first sample, to name one whose loss is not finite.
-  void add(std::int64_t shard, at::Tensor const& sums, std::uint64_t first_position);
+  // One micro-step's sums; first_sample: sample_number of its first, to name one whose loss is not finite.
+  void add(std::int64_t shard, at::Tensor const& sums, at::Tensor const& first_sample);
   // Where a micro-step's run_from_cut adds its fp64 [3]; sent with the next step's vector.
   at::Tensor cut_sums(std::int64_t shard) { return cut_.select(0, shard); }
 
-  struct Flags {
-    bool stop = false, time_up = false;
-    double step_ms = 0, data_wait_ms = 0, comm_wait_ms = 0;  // of the step before
-    dist::SaveReport save{};                                 // of the checkpoint under way
-  };
-  void send(Flags const& flags);
-  at::Tensor await();  // reduced, [statistic_slots(size)]
+  void send(at::Tensor const& flags);  // flag_slots
+  at::Tensor await();                  // reduced, [statistic_slots(size)]
+  void abandon() { exchange_.abandon(); }
 
  private:
-  int rank_, size_;
+  int rank_;
   std::int64_t shards_;
-  at::Device device_;
   dist::StatisticsExchange exchange_;
   at::Tensor local_, cut_, last_cut_, first_bad_;
 };

@@ -3,7 +3,7 @@
 // the step.
 //
 // On CUDA the host only launches kernels: its laps say where the host waits, not what the device does, and no split is
-// reported.
+// reported. Of a replayed step (captured_update.h) there are only `data` and `other`.
 
 #include <array>
 #include <chrono>

@@ -17,6 +17,7 @@
 #include "data/order/sample_log.h"
 #include "dist/error.h"
 #include "launch/batches.h"
+#include "launch/captured_update.h"
 #include "launch/collapse_guard.h"
 #include "launch/disk_space.h"
 #include "launch/logging.h"
@@ -56,6 +57,8 @@ class Trainer : private StepSource {
         config_(config),
         device_(choose_device(config.dist.device)),
         communicator_(runtime.communicator(device_.is_cuda() ? dist::Device::cuda : dist::Device::cpu)),
+        own_stream_(device_, dist::StreamPriority::ordinary),
+        on_own_stream_(config.training.cuda_graph ? own_stream_.unordered_scope() : std::nullopt),
         checkpoints_(arguments.run + "/checkpoints"),
         resume_from_(find_checkpoint(communicator_, checkpoints_, arguments.resume)),
         model_(starting_model()),
@@ -76,6 +79,7 @@ class Trainer : private StepSource {
  private:
   model::SceneModel starting_model() const;
   void open(TrainArguments const& arguments);
+  void capture_if_possible(bool profiles);
   void set_later_checkpoints_aside(std::int64_t step);
   void resume(std::string const& folder, std::string const& run);
   // What every rank finds alike is said by one.
@@ -85,11 +89,12 @@ class Trainer : private StepSource {
 
   void train_step();
   MicroBatch joint(std::int64_t) override;
-  std::pair<model::ReconstructionBatch, std::uint64_t> reconstruction(std::int64_t) override;
-  StepStatistics::Flags flags() override;
+  ReconstructionMicroBatch reconstruction(std::int64_t) override;
+  at::Tensor flags() override;
   void lap(Stage stage, double waited_ms) override { times_.lap(stage, waited_ms); }
   void record(Update::Result const& result);
   data::Batch next_batch();
+  at::Tensor first_sample_of(data::Batch const& batch) const;
   void release_batches();
 
   RunTensors run_tensors() { return {model_, update_.buffer(), update_.optimizer(), update_.weighting()}; }
@@ -109,11 +114,14 @@ class Trainer : private StepSource {
   Config config_;
   at::Device device_;
   dist::Communicator communicator_;
+  dist::SideStream own_stream_;                    // of the whole run, if its steps are to be captured:
+  std::optional<c10::StreamGuard> on_own_stream_;  // the default stream cannot record
   std::string checkpoints_, resume_from_;  // RUN/checkpoints; the checkpoint to go on from, "": none
   model::SceneModel model_;
   BatchPlan plan_;
   LoadedNetworks networks_;
   Update update_;
+  std::optional<CapturedUpdate> captured_;  // how update_ is run, where that can be and is asked for
   StepRecords records_;
   model::LightEncoding encoding_;
   BatchesBeside beside_;
@@ -184,10 +192,22 @@ void Trainer::open(TrainArguments const& arguments) {
   check_room();
   log_->start(data_->samples(), plan_.global_batch, update_.buffer().size(), device_.str());
   if (!data_->order().empty() && communicator_.rank() == 0) log_info(data_->order());
+  if (config_.training.cuda_graph) capture_if_possible(arguments.profile > 0);
   if (arguments.profile > 0 && communicator_.rank() == 0)
     profile_ = std::make_unique<StepProfile>(arguments.run + "/profile", arguments.profile, device_, config_.model.compute);
   if (config_.data.log_samples)
     samples_log_.emplace(fmt::format("{}/samples/rank_{:05d}.tsv", arguments.run, communicator_.rank()));
+}
+
+void Trainer::capture_if_possible(bool profiles) {
+  auto const reason = why_not_captured(config_, communicator_, device_, profiles);
+  if (reason.empty())
+    captured_.emplace(update_, config_, plan_, communicator_.size() == 1, dist::make_cuda_graph,
+                      [this](LogLevel level, std::string const& text) {
+                        if (communicator_.rank() == 0) log_once(level, text, text);
+                      });
+  else
+    warn_once(fmt::format("training.cuda_graph: steps are not captured: {}", reason));
 }
 
 // What the end of the run would otherwise run into. On rank 0, which names the files.
@@ -235,7 +255,7 @@ void Trainer::resume(std::string const& folder, std::string const& run) {
 void Trainer::train_step() {
   data_wait_ms_ = 0;
   times_.begin();
-  auto const result = update_.run(counters_.step, *this);
+  auto const result = captured_ ? captured_->run(counters_.step, *this) : update_.run(counters_.step, *this);
   // ---- only diagnostics
   record(result);
   last_data_wait_ms_ = data_wait_ms_;
@@ -246,23 +266,28 @@ MicroBatch Trainer::joint(std::int64_t) {
   auto const batch = next_batch();
   RECORD_USER_SCOPE("batch to device");
   return {beside_([&] { return joint_batch(batch, data_->source(), config_, encoding_, device_); }),
-          positions_of(batch).front()};
+          first_sample_of(batch)};
 }
 
-std::pair<model::ReconstructionBatch, std::uint64_t> Trainer::reconstruction(std::int64_t) {
+ReconstructionMicroBatch Trainer::reconstruction(std::int64_t) {
   auto const batch = next_batch();
   RECORD_USER_SCOPE("batch to device");
-  return {beside_([&] { return reconstruction_batch(batch, data_->source(), device_); }), positions_of(batch).front()};
+  return {beside_([&] { return reconstruction_batch(batch, data_->source(), device_); }), first_sample_of(batch)};
 }
 
-StepStatistics::Flags Trainer::flags() {
+at::Tensor Trainer::first_sample_of(data::Batch const& batch) const {
+  return sample_number(positions_of(batch).front(), device_);
+}
+
+at::Tensor Trainer::flags() {
   double const max_ms = config_.training.max_hours * 3.6e6;
-  return {runtime_.stop_requested() || stop_file_.there(),
-          max_ms > 0 && ms_since(started_) > max_ms,
-          last_step_ms_,
-          last_data_wait_ms_,
-          last_comm_wait_ms_,
-          saver_.report()};
+  StepFlags const flags{runtime_.stop_requested() || stop_file_.there(),
+                        max_ms > 0 && ms_since(started_) > max_ms,
+                        last_step_ms_,
+                        last_data_wait_ms_,
+                        last_comm_wait_ms_,
+                        saver_.report()};
+  return flag_slots(flags, communicator_, device_);
 }
 
 // ---- only diagnostics, the log and the checkpoints below

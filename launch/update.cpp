@@ -51,8 +51,16 @@ Update::Result Update::run(std::int64_t step, StepSource& source) {
   if (shared_over_.size() > 1) source.lap(Stage::communication);  // mostly the wait for the other ranks' squares
   result_.rate = learning_rate(schedule_, optimizer_.update_count());
   result_.skipped = apply(measured, result_.rate);
+  keep_for_observing();
   source.lap(Stage::optimizer);
   return result_;
+}
+
+void Update::abandon() {
+  reducer_.abandon();
+  statistics_.abandon();
+  optimizer_.abandon();
+  result_ = {};
 }
 
 // Once the parameters are there, before the first use in a step.
@@ -99,7 +107,7 @@ model::LossWeights Update::joint_micro_steps(std::int64_t step, StepSource& sour
   std::vector<model::JointBatch> batches;
   std::vector<model::AtCut> cuts;
   for (std::int64_t k = 0; k <= last; ++k) {
-    auto [batch, position] = measures_ ? held[static_cast<std::size_t>(k)] : source.joint(k);
+    auto [batch, first_sample] = measures_ ? held[static_cast<std::size_t>(k)] : source.joint(k);
     source.lap(Stage::data);
     if (k == 0) {
       wait_for_parameters();
@@ -107,8 +115,8 @@ model::LossWeights Update::joint_micro_steps(std::int64_t step, StepSource& sour
       round_weights();
     }
     // The gradients of the last micro-step are final from the last chunk of its views on, which follows the statistics.
-    auto const at_losses = [&, position = position](at::Tensor const& sums) {
-      contribute(k, sums, position, source);
+    auto const at_losses = [&, first_sample = first_sample](at::Tensor const& sums) {
+      contribute(k, sums, first_sample, source);
       if (runs_on && k == last) reducer_.arm(used.all);
     };
     auto cut = joint_step_.run_to_cut(batch, step, plan_.global_batch, keeps_graph, at_losses);
@@ -167,15 +175,15 @@ model::LossWeights Update::reconstruction_micro_steps(StepSource& source) {
     for (auto const& range : buffer_.ranges()) used->all.insert(range.name);
   }
   for (std::int64_t k = 0; k < plan_.micro_steps; ++k) {
-    auto const [inputs, position] = source.reconstruction(k);
+    auto const [inputs, first_sample] = source.reconstruction(k);
     source.lap(Stage::data);
     if (k == 0) {
       wait_for_parameters();
       source.lap(Stage::communication);
       round_weights();
     }
-    auto const at_losses = [&, position = position](at::Tensor const& sums) {
-      contribute(k, sums, position, source);
+    auto const at_losses = [&, first_sample = first_sample](at::Tensor const& sums) {
+      contribute(k, sums, first_sample, source);
       if (k + 1 == plan_.micro_steps) reducer_.arm();
     };
     result_.picture = model::reconstruction_step(model_, render_loss_, inputs, plan_.global_batch, at_losses);
@@ -195,10 +203,10 @@ void Update::await_statistics(StepSource& source) {
 }
 
 // Called between a micro-step's forward and the backward of its last views; the last one starts the all-reduce.
-void Update::contribute(std::int64_t k, at::Tensor const& sums, std::uint64_t position, StepSource& source) {
+void Update::contribute(std::int64_t k, at::Tensor const& sums, at::Tensor const& first_sample, StepSource& source) {
   source.lap(Stage::forward);
   RECORD_USER_SCOPE("statistics");
-  statistics_.add(shard_of(k), sums, position);
+  statistics_.add(shard_of(k), sums, first_sample);
   if (k + 1 == plan_.micro_steps) statistics_.send(source.flags());
 }
 
@@ -209,12 +217,24 @@ void Update::shard_done(std::int64_t k, std::set<std::string> const& names) {
 
 std::int64_t Update::shard_of(std::int64_t k) const { return config_.dist.reproducible ? plan_.first_shard + k : 0; }
 
-// What the step before measured at v_pred has arrived: its weights and whether it was skipped are still in result_.
-// Part of that step, so a skip of this one does not take it back.
+// What the step before measured at v_pred has arrived: its weights and whether it was skipped were kept. Part of that
+// step, so a skip of this one does not take it back.
 void Update::observe_cut() {
-  if (!result_.skipped.defined() || !weighting_->observes(model::GradientSpace::at_v_pred, 0)) return;
+  if (!observed_applied_.defined()) return;
   joint_step_.observe({result_.statistics[model::kGradVelocitySq], result_.statistics[model::kGradRenderSq]},
-                      result_.weights, at::logical_not(result_.skipped));
+                      observed_weights_, observed_applied_);
+}
+
+// In place: a captured step finds the last one's where they were.
+void Update::keep_for_observing() {
+  if (config_.objective != "joint" || !weighting_->observes(model::GradientSpace::at_v_pred, 0)) return;
+  if (!observed_applied_.defined()) {
+    observed_weights_ = {at::empty_like(result_.weights.velocity), at::empty_like(result_.weights.render)};
+    observed_applied_ = at::empty_like(result_.skipped);
+  }
+  observed_weights_.velocity.copy_(result_.weights.velocity);
+  observed_weights_.render.copy_(result_.weights.render);
+  observed_applied_.copy_(at::logical_not(result_.skipped));
 }
 
 // The reduced gradients become those of the objective: a w_r that came after the renderer's backward has its place
@@ -256,7 +276,7 @@ at::Tensor Update::apply(dist::GradientNorm::Measured const& measured, at::Tenso
   return skip;
 }
 
-std::vector<double> Update::drain(StepStatistics::Flags const& flags) {
+std::vector<double> Update::drain(at::Tensor const& flags) {
   statistics_.begin();
   statistics_.send(flags);
   result_.statistics = statistics_.await();

@@ -26,16 +26,17 @@
 
 namespace duoflow::launch {
 
-using MicroBatch = std::pair<model::JointBatch, std::uint64_t>;
+// A micro-step's batch, and sample_number of its first sample.
+using MicroBatch = std::pair<model::JointBatch, at::Tensor>;
+using ReconstructionMicroBatch = std::pair<model::ReconstructionBatch, at::Tensor>;
 
 // What an update asks for while it runs, on every rank in the same order.
 class StepSource {
  public:
   virtual ~StepSource() = default;
-  // Micro-step k's batch, and the global position of its first sample.
-  virtual MicroBatch joint(std::int64_t k) = 0;
-  virtual std::pair<model::ReconstructionBatch, std::uint64_t> reconstruction(std::int64_t k) = 0;
-  virtual StepStatistics::Flags flags() = 0;  // what rides along with the statistics
+  virtual MicroBatch joint(std::int64_t k) = 0;  // of micro-step k
+  virtual ReconstructionMicroBatch reconstruction(std::int64_t k) = 0;
+  virtual at::Tensor flags() = 0;  // what rides along with the statistics: flag_slots
   // A stage has been launched (on CUDA), or is done; of the time since the last lap, how long was waited for others.
   virtual void lap(Stage, double /*waited_ms*/ = 0) {}
 };
@@ -55,12 +56,14 @@ class Update {
   };
   // Collective. `step`: number of the update, from 0.
   Result run(std::int64_t step, StepSource& source);
+  // After an exception in run() of which nothing has been executed (a capture that failed): the next run() begins anew.
+  void abandon();
   // The parameters may be read behind this: ZeRO-1 brings them back beside whatever follows an update.
   void wait_for_parameters() { optimizer_.wait_for_parameters(); }
   // One exchange more, for what the last step measured at the cut and its times; on the host. Collective; not the step
   // path. The weighting has then learned from the last step whatever it will, as a checkpoint needs it; a run that goes
   // on is not changed by it.
-  std::vector<double> drain(StepStatistics::Flags const& flags);
+  std::vector<double> drain(at::Tensor const& flags);
 
   dist::FlatBuffer& buffer() { return buffer_; }
   dist::GradientReducer& reducer() { return reducer_; }
@@ -79,10 +82,11 @@ class Update {
   model::LossWeights reconstruction_micro_steps(StepSource& source);
   void round_weights();
   void await_statistics(StepSource& source);
-  void contribute(std::int64_t k, at::Tensor const& sums, std::uint64_t position, StepSource& source);
+  void contribute(std::int64_t k, at::Tensor const& sums, at::Tensor const& first_sample, StepSource& source);
   void shard_done(std::int64_t k, std::set<std::string> const& names);
   std::int64_t shard_of(std::int64_t k) const;
   void observe_cut();
+  void keep_for_observing();
   void finish_gradients();
   void keep_weighting();
   at::Tensor apply(dist::GradientNorm::Measured const& measured, at::Tensor const& rate);
@@ -108,6 +112,8 @@ class Update {
   bool render_weight_is_late_ = false;               // in the step under way: not inside these yet
   std::optional<EditorGradients> editor_gradients_;  // for a weighting that balances over parameters
   bool measures_ = false;                            // in the step under way
+  model::LossWeights observed_weights_;              // the last step's, for observe_cut; undefined before the first
+  at::Tensor observed_applied_;                      // and whether it was not skipped
   Result result_;
 };
 

@@ -197,11 +197,11 @@ class Profile : private StepSource {
   }
 
  private:
-  MicroBatch joint(std::int64_t) override { return {batch_, 0}; }
-  std::pair<model::ReconstructionBatch, std::uint64_t> reconstruction(std::int64_t) override {
+  MicroBatch joint(std::int64_t) override { return {batch_, sample_number(0, at::kCPU)}; }
+  ReconstructionMicroBatch reconstruction(std::int64_t) override {
     throw ConfigError("the profile is of objective: joint");
   }
-  StepStatistics::Flags flags() override { return {}; }
+  at::Tensor flags() override { return flag_slots({}, group_, at::kCPU); }
   void lap(Stage, double) override { laps_.push_back(ms_since(began_)); }
 
   void note(char const* name, double value) { parts_[name].push_back(value); }

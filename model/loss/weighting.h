@@ -76,6 +76,9 @@ class Weighting {
   // `valid` (fp64 0/1 scalar): where 0, or where a square is 0 (a loss that was not computed), nothing is learned.
   virtual void observe(GradientSquares const&, at::Tensor const& /*valid*/) {}
   virtual CutRule cut_rule() const { return CutRule::sum; }
+  // Whether the step's number alone changes what is computed: weights_at(), known_render_weight() or observes() have
+  // other answers in some steps than in others. Such steps cannot be recorded once and replayed.
+  virtual bool depends_on_step() const { return false; }
   // State tensors (device) for the checkpoint, by name; empty for stateless strategies. The tensors are the live ones:
   // copying into them restores the strategy, and putting an older copy back undoes weights() and observe().
   virtual std::vector<std::pair<std::string, at::Tensor>> state() const { return {}; }

@@ -21,6 +21,7 @@ class AlternatingWeighting : public StepWeighting {
     bool const renders = step / period_ % 2 == 1;
     return {renders ? 0 : 1, renders ? 1 : 0};
   }
+  bool depends_on_step() const override { return true; }
 
  private:
   std::int64_t period_;

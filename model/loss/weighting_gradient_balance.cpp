@@ -38,6 +38,7 @@ class GradientBalanceWeighting : public StatisticsWeighting {
   bool observes(GradientSpace space, std::int64_t step) const override {
     return space == GradientSpace::at_v_pred ? interval_ == 0 : interval_ > 0 && step % interval_ == 0;
   }
+  bool depends_on_step() const override { return interval_ > 1; }
   void observe(GradientSquares const& bare, at::Tensor const& valid) override {
     at::NoGradGuard const detached;
     at::Tensor const good = (valid > 0)

@@ -27,6 +27,7 @@ class LaggedWeighting : public Weighting {
   bool observes(GradientSpace space, std::int64_t step) const override { return inner_->observes(space, step); }
   void observe(GradientSquares const& bare, at::Tensor const& valid) override { inner_->observe(bare, valid); }
   CutRule cut_rule() const override { return inner_->cut_rule(); }
+  bool depends_on_step() const override { return inner_->depends_on_step(); }
 
   LossWeights weights(at::Tensor const& velocity_loss, at::Tensor const& render_loss,
                       at::Tensor const& finite) override {

@@ -23,6 +23,7 @@ class ScheduleWeighting : public StepWeighting {
     return {between(options_.velocity_start, options_.velocity_end, done),
             between(options_.render_start, options_.render_end, done)};
   }
+  bool depends_on_step() const override { return options_.warmup_steps > 0; }
 
  private:
   // 0 at the first step, 1 from warmup_steps on.

@@ -20,6 +20,7 @@ class TwoStageWeighting : public StepWeighting {
   std::pair<double, double> weights_at(std::int64_t step) const override {
     return {1, step < velocity_only_steps_ ? 0 : 1};
   }
+  bool depends_on_step() const override { return velocity_only_steps_ > 0; }
 
  private:
   std::int64_t velocity_only_steps_;

@@ -194,10 +194,11 @@ model::SceneModel marked_model(TinyShape const& shape, int size) {
 // Adam's eps is large, so that a gradient that is only rounding does not become a whole step.
 TinyRun::TinyRun(dist::Communicator const& communicator, TinyShape const& shape, std::int64_t first_step)
     : communicator_(traced(communicator, events_)),
-      plan_(plan_batches(tiny_config(shape, communicator.size()).training, tiny_config(shape, communicator.size()).dist,
-                         communicator.rank(), communicator.size())),
+      config_(tiny_config(shape, communicator.size())),
+      device_(shape.device),
+      plan_(plan_batches(config_.training, config_.dist, communicator.rank(), communicator.size())),
       model_(marked_model(shape, communicator.size())),
-      update_(communicator_, model_, tiny_config(shape, communicator.size()), plan_, shape.device, 1e-3,
+      update_(communicator_, model_, config_, plan_, shape.device, 1e-3,
               shape.image_terms ? model::test::tiny_networks() : model::LossNetworks()),
       step_(first_step) {
   watch_gradients();
@@ -218,7 +219,7 @@ MicroBatch TinyRun::joint(std::int64_t k) {
   auto part = part_of(*batch_, first, count);
   part.positions.resize(static_cast<std::size_t>(count));
   std::iota(part.positions.begin(), part.positions.end(), static_cast<std::uint64_t>(first));
-  return {part, part.positions.front()};
+  return {part, sample_number(static_cast<std::uint64_t>(step_ * plan_.global_batch + first), device_)};
 }
 
 // Forward and backward laps come once per micro-step's first half, then a backward lap for all second halves. Waits:
@@ -230,12 +231,18 @@ void TinyRun::lap(Stage stage, double) {
   if (stage == Stage::communication && ++waits_ == 3) gradients_ = update_.reducer().own_gradients().clone();
 }
 
+void TinyRun::capture_with(CapturedUpdate::MakeGraph make_graph, bool alone) {
+  captured_.emplace(update_, config_, plan_, alone, std::move(make_graph),
+                    [this](LogLevel, std::string const& text) { said_.push_back(text); });
+}
+
 bool TinyRun::update(model::JointBatch const& global_batch) { return launch_update(global_batch).item<bool>(); }
 
 at::Tensor TinyRun::launch_update(model::JointBatch const& global_batch) {
   batch_ = &global_batch;
   halves_ = waits_ = 0;
-  result_ = update_.run(step_++, *this);
+  result_ = captured_ ? captured_->run(step_, *this) : update_.run(step_, *this);
+  ++step_;
   statistics_ = result_.statistics.clone();
   update_.wait_for_parameters();
   return result_.skipped;

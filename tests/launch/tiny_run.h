@@ -3,11 +3,13 @@
 // when. Data are a function of the sample's position in the global batch, so any split of it is the same step.
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include <ATen/core/Tensor.h>
 
+#include "launch/captured_update.h"
 #include "launch/update.h"
 
 namespace duoflow::launch {
@@ -69,8 +71,11 @@ class TinyRun : private StepSource {
   // The same without asking the device: the flag stays there. The batch lies on the run's device.
   at::Tensor launch_update(model::JointBatch const& global_batch);
 
+  // From here on updates run through a CapturedUpdate, on the stream that is current now and was at construction.
+  void capture_with(CapturedUpdate::MakeGraph make_graph, bool alone = true);
+
   // What a checkpoint does before it is written: the weighting learns what the last update has measured. Collective.
-  void settle() { update_.drain({}); }
+  void settle() { update_.drain(flags()); }
 
   BatchPlan const& plan() const { return plan_; }
   dist::FlatBuffer& buffer() { return update_.buffer(); }
@@ -81,22 +86,28 @@ class TinyRun : private StepSource {
   model::LossWeights const& weights() const { return result_.weights; }  // of the last update
   at::Tensor rate() const { return result_.rate; }                       // of the last update
   at::Tensor norm() const { return result_.norm; }                       // of the last update, before clipping
+  at::Tensor target() const { return result_.target; }                   // of the last update's last micro-step
   at::Tensor gradients() const { return gradients_; }                    // of the last update, reduced, before clipping
   at::Tensor statistics() const { return statistics_; }                  // of the last update, reduced
   Events& events() { return *events_; }                                  // since construction, or since cleared
+  std::vector<std::string> const& said() const { return said_; }         // by the CapturedUpdate
 
  private:
   void watch_gradients();
   MicroBatch joint(std::int64_t k) override;
-  std::pair<model::ReconstructionBatch, std::uint64_t> reconstruction(std::int64_t) override { return {}; }
-  StepStatistics::Flags flags() override { return {}; }
+  ReconstructionMicroBatch reconstruction(std::int64_t) override { return {}; }
+  at::Tensor flags() override { return flag_slots({}, communicator_, device_); }
   void lap(Stage stage, double waited_ms) override;
 
   std::shared_ptr<Events> events_ = std::make_shared<Events>();
   dist::Communicator communicator_;
+  Config config_;
+  at::Device device_;
   BatchPlan plan_;
   model::SceneModel model_;
   Update update_;
+  std::optional<CapturedUpdate> captured_;
+  std::vector<std::string> said_;
   model::JointBatch const* batch_ = nullptr;
   std::int64_t step_ = 0, halves_ = 0, waits_ = 0;
   at::Tensor gradients_, statistics_;

@@ -136,6 +136,14 @@ class FeaturesTest(RefusalTest):
             data=samples() / "scenes"), code=1)
         self.assertIn("training.collapse_guard = 0.999", refused.err)
 
+    def test_a_step_that_cannot_be_captured_says_why_and_is_the_same(self):
+        plain = self.train("plain", "training.train_steps=5")
+        asked = launch(1, *train_arguments("joint", self.folder / "asked", "training.train_steps=5", "training.cuda_graph=true"))
+        self.assertIn("training.cuda_graph: steps are not captured: the device is cpu", asked.err)
+        for line, twin in zip(metrics(self.folder / "asked"), metrics(plain), strict=True):
+            for name in ("velocity_loss", "render_loss", "grad_norm"):
+                self.assertEqual(line[name], twin[name], name)
+
     def test_views_in_chunks_and_recomputed_parts_are_the_same_run(self):
         runs = [metrics(self.train(name, "training.train_steps=3", *overrides)) for name, overrides in (
             ("whole", ()), ("chunks", ("training.render_view_chunk=1",)),

@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <limits>
+#include <tuple>
 
 #include "tests/model/flow_loss/weighting_cases.h"
 
@@ -68,6 +69,29 @@ TEST(WeightingTableTest, OnlyNormalizedEachHasALateRenderWeight) {
     auto const weighting = make(named(name));
     bool const late = !weighting->known_render_weight(0) && !weighting->standing_weights();
     EXPECT_EQ(late, name == "normalized_each") << name;
+  }
+}
+
+// Of a captured step every one of these answers is repeated in every step that follows.
+TEST(WeightingTableTest, WhatDependsOnTheStepSaysSo) {
+  auto const answers = [](Weighting const& weighting, std::int64_t at) {
+    auto const known = weighting.needs_statistics() ? Pair() : weighting.weights_at(at);
+    return std::tuple(known, weighting.known_render_weight(at), weighting.observes(GradientSpace::at_v_pred, at),
+                      weighting.observes(GradientSpace::over_parameters, at));
+  };
+  for (auto const& name : weighting_names()) {
+    for (bool const lagged : {false, true}) {
+      for (std::int64_t const interval : {0, 1, 3}) {
+        auto options = named(name);
+        options.lagged = lagged;
+        options.parameter_interval = interval;
+        options.warmup_steps = options.velocity_only_steps = interval;
+        auto const weighting = make(options);
+        bool changes = false;
+        for (std::int64_t at = 1; at < 12; ++at) changes = changes || answers(*weighting, at) != answers(*weighting, 0);
+        EXPECT_EQ(weighting->depends_on_step(), changes) << name << ", interval " << interval << ", lagged " << lagged;
+      }
+    }
   }
 }
 
