@@ -4,6 +4,7 @@
 #include <utility>
 
 #include <ATen/ATen.h>
+#include <c10/util/Exception.h>
 #include <fmt/format.h>
 
 #include "launch/batches.h"
@@ -63,6 +64,11 @@ StepInputs copies_of(StepInputs const& inputs) {
   for (at::Tensor* tensor : copies.tensors())
     if (tensor->defined()) *tensor = tensor->clone();
   return copies;
+}
+
+std::string reason_of(std::exception const& error) {
+  auto const* const of_torch = dynamic_cast<c10::Error const*>(&error);  // whose what() has a backtrace
+  return of_torch != nullptr ? of_torch->what_without_backtrace() : error.what();
 }
 
 }  // namespace
@@ -149,12 +155,12 @@ bool CapturedUpdate::capture(std::int64_t step) {
     inputs_ = {};
     if (!alone_)
       throw std::runtime_error(fmt::format(
-          "the step could not be captured as a CUDA graph ({}); set training.cuda_graph=false", error.what()));
+          "the step could not be captured as a CUDA graph ({}); set training.cuda_graph=false", reason_of(error)));
     update_.abandon();
     gave_up_ = true;
     say_(LogLevel::warning, fmt::format("training.cuda_graph: the step could not be captured ({}); the run goes on "
                                         "without, set it to false",
-                                        error.what()));
+                                        reason_of(error)));
     return false;
   }
   say_(LogLevel::info,

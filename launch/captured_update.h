@@ -2,13 +2,10 @@
 // CapturedUpdate: an Update that is recorded once and replayed (training.cuda_graph). The host then launches a step in
 // one call instead of one for each of its kernels.
 //
-//   the first kWarmUpSteps steps   as ever; whatever is made on first use (libraries' workspaces, NCCL's connections)
-//   is
-//                                  there behind them
-//   the next one                   recorded, which executes nothing, and then replayed
-//   every later one                its batches and flags are copied into tensors that never move (in stream order, so
-//                                  behind the replay before), then it is replayed
-// A step whose batches have other shapes than the recorded one's is launched as ever, in between.
+// The first kWarmUpSteps steps run as ever: whatever is made on first use (libraries' workspaces, NCCL's connections)
+// is there behind them. The next one is recorded, which executes nothing, and then replayed. Of every later one the
+// batches and the flags are copied into tensors that never move, in stream order, so behind the replay before; then it
+// is replayed. A step whose batches have other shapes than the recorded one's is launched as ever, in between.
 //
 // A replay repeats the kernels and not the host's code, so what changes from step to step has to lie on the device, in
 // place: parameters, moments, the update count and with it the learning rate, the weighting's state, what is kept for

@@ -2,13 +2,14 @@
 // and what becomes of a step that cannot be captured.
 
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
-#include "dist/thread_backend.h"
+#include "launch/run_setup.h"
 #include "tests/launch/operator_graph.h"
 #include "tests/launch/trajectory.h"
 
@@ -172,6 +173,75 @@ TEST(CapturedUpdateTest, EveryOptionOfTheStepHasTheBitsOfTheEagerOne) {
     TinyShape shape;
     set(shape);
     expect_captured_is_eager(shape);
+  }
+}
+
+at::Tensor waves(std::vector<std::int64_t> const& shape, double phase) {
+  auto const places = at::arange(c10::multiply_integers(shape), at::kDouble);
+  return 0.5 + 0.5 * (0.37 * places + phase).cos().to(at::kFloat).view(shape);
+}
+
+// Updates from pictures: of a reconstructor and a renderer, or of all three parts with latents encoded in every step.
+class PicturesRun : private StepSource {
+ public:
+  explicit PicturesRun(std::string const& objective)
+      : config_(config_of(objective)),
+        plan_(plan_batches(config_.training, config_.dist, 0, 1)),
+        model_(model_of(config_)),
+        update_({}, model_, config_, plan_, at::kCPU, 1e-3) {}
+  void capture() {
+    captured_.emplace(update_, config_, plan_, true, recorder(), [](LogLevel, std::string const&) {});
+  }
+  Update::Result run(int number) {
+    number_ = number;
+    return captured_ ? captured_->run(number, *this) : update_.run(number, *this);
+  }
+  at::Tensor parameters() { return update_.buffer().parameters(); }
+
+ private:
+  static Config config_of(std::string const& objective) {
+    auto config = tiny_config({}, 1);
+    config.objective = objective, config.latents = "online";
+    return config;
+  }
+  static model::SceneModel model_of(Config const& config) {
+    auto model = tiny_model(true);
+    mark_trainable(model, config);
+    return model;
+  }
+  MicroBatch joint(std::int64_t) override {
+    auto batch = plain_batch(number_);
+    batch.x0 = batch.x1 = at::Tensor();
+    batch.input_image = waves({kBatch, 2, 3, 16, 16}, number_), batch.relit_image = 0.5 * batch.input_image;
+    batch.input_rays = waves({kBatch, 2, 6, 16, 16}, 2 * number_);
+    return {batch, sample_number(0, at::kCPU)};
+  }
+  ReconstructionMicroBatch reconstruction(std::int64_t k) override {
+    auto const batch = joint(k).first;
+    return {{batch.input_image, batch.input_rays, batch.target_rays, batch.target_image}, sample_number(0, at::kCPU)};
+  }
+  at::Tensor flags() override { return flag_slots({}, {}, at::kCPU); }
+
+  Config config_;
+  BatchPlan plan_;
+  model::SceneModel model_;
+  Update update_;
+  std::optional<CapturedUpdate> captured_;
+  int number_ = 0;
+};
+
+TEST(CapturedUpdateTest, UpdatesFromPicturesHaveTheBitsOfTheEagerOnes) {
+  for (std::string const objective : {"reconstruction", "joint"}) {
+    SCOPED_TRACE(objective);
+    PicturesRun eager(objective), captured(objective);
+    captured.capture();
+    for (int i = 0; i < kUpdates; ++i) {
+      auto const before = captured.parameters().clone();
+      auto const expected = eager.run(i), found = captured.run(i);
+      EXPECT_TRUE(at::equal(found.statistics, expected.statistics)) << i;
+      EXPECT_TRUE(at::equal(captured.parameters(), eager.parameters())) << i;
+      EXPECT_FALSE(at::equal(captured.parameters(), before)) << i;
+    }
   }
 }
 
