@@ -1,42 +1,17 @@
 #include "dist/gradient_norm.h"
 
 #include <algorithm>
-#include <cstddef>
 #include <vector>
 
 #include <ATen/ATen.h>
-#include <ATen/Parallel.h>
+
+#include "dist/sum_of_squares.h"
 
 namespace duoflow::dist {
 namespace {
 
 // Elements whose squares are summed by one call.
 constexpr std::int64_t longest_chunk = std::int64_t{1} << 22;
-
-// On the CPU, where at::linalg_vector_norm would copy the gradients to fp64 first: in blocks of a fixed length and by
-// eight lanes, so that neither threads nor vector units choose the order of the sum.
-double sum_of_squares(float const* x, std::int64_t n) {
-  constexpr std::int64_t block = std::int64_t{1} << 15, lanes = 8;
-  std::vector<double> sums(static_cast<std::size_t>((n + block - 1) / block));
-  at::parallel_for(0, static_cast<std::int64_t>(sums.size()), 1, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t b = begin; b < end; ++b) {
-      double lane[lanes] = {};
-      std::int64_t i = b * block, last = std::min(n, i + block);
-      for (; i + lanes <= last; i += lanes)
-        for (std::int64_t j = 0; j < lanes; ++j) lane[j] += static_cast<double>(x[i + j]) * static_cast<double>(x[i + j]);
-      for (; i < last; ++i) lane[0] += static_cast<double>(x[i]) * static_cast<double>(x[i]);
-      for (double const l : lane) sums[static_cast<std::size_t>(b)] += l;
-    }
-  });
-  double sum = 0;
-  for (double const s : sums) sum += s;
-  return sum;
-}
-
-at::Tensor square_of(at::Tensor const& chunk) {
-  if (!chunk.is_cpu()) return at::linalg_vector_norm(chunk, 2, std::nullopt, false, at::kDouble).square_();
-  return at::scalar_tensor(sum_of_squares(chunk.const_data_ptr<float>(), chunk.numel()), at::kDouble);
-}
 
 }  // namespace
 
@@ -63,7 +38,7 @@ GradientNorm::GradientNorm(FlatBuffer const& buffer, Communicator shared_over) :
 GradientNorm::Measured GradientNorm::measure(at::Tensor const& own_gradients, double max_norm) {
   at::NoGradGuard no_grad;
   std::vector<at::Tensor> squares;
-  for (Chunk const& chunk : chunks_) squares.push_back(square_of(own_gradients.narrow(0, chunk.begin, chunk.length)));
+  for (Chunk const& chunk : chunks_) squares.push_back(sum_of_squares(own_gradients.narrow(0, chunk.begin, chunk.length)));
   squares_.zero_();
   if (!squares.empty()) squares_.index_copy_(0, slots_, at::stack(squares));
   CollectiveLabel const label("gradient norm");

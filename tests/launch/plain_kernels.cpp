@@ -1,6 +1,10 @@
 // The fused operators of the CPU, which write memory in loops of their own, out of ATen's operators: linked before the
 // library's (with -z muldefs), so that an OperatorGraph sees them.
 
+#include <ATen/ATen.h>
+
+#include "dist/sum_of_squares.h"
+#include "model/fused/add_norm.h"
 #include "model/fused/gated_add.h"
 #include "model/fused/heads.h"
 #include "model/fused/norm.h"
@@ -20,4 +24,17 @@ at::Tensor gated_add(at::Tensor const& x, at::Tensor const& gate, at::Tensor con
   return gated_add_by_aten(x, gate, y);
 }
 
+SumAndNorm add_norm(at::Tensor const& x, at::Tensor const& gate, at::Tensor const& y, NormOf const& of) {
+  at::Tensor const sum = gated_add_by_aten(x, gate, y);
+  return {sum, norm_by_aten(sum, of.weight, of.shift, of.eps, of.type)};
+}
+
 }  // namespace duoflow::model
+
+namespace duoflow::dist {
+
+at::Tensor sum_of_squares(at::Tensor const& numbers) {
+  return at::linalg_vector_norm(numbers, 2, std::nullopt, false, at::kDouble).square();
+}
+
+}  // namespace duoflow::dist
