@@ -1,6 +1,8 @@
 #include "model/fused/cuda/operators.h"
 
+#include <cstdlib>
 #include <optional>
+#include <string_view>
 
 #include <ATen/ATen.h>
 #include <c10/cuda/CUDAGuard.h>
@@ -192,8 +194,20 @@ struct MeanSquareError : torch::autograd::Function<MeanSquareError> {
 
 }  // namespace
 
+namespace {
+
+bool wanted() {
+  static bool const off = [] {
+    char const* const word = std::getenv("DUOFLOW_CUDA_KERNELS");
+    return word != nullptr && std::string_view(word) == "0";
+  }();
+  return !off;
+}
+
+}  // namespace
+
 bool takes(at::Tensor const& tensor) {
-  return tensor.is_cuda() && (tensor.scalar_type() == at::kFloat || tensor.scalar_type() == at::kBFloat16);
+  return tensor.is_cuda() && wanted() && (tensor.scalar_type() == at::kFloat || tensor.scalar_type() == at::kBFloat16);
 }
 
 at::Tensor norm(at::Tensor const& x, at::Tensor const& weight, at::Tensor const& shift, double eps, at::ScalarType type) {
