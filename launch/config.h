@@ -44,7 +44,7 @@ struct TrainingConfig {
   double perceptual_min_t = 0;
   std::int64_t perceptual_crop = 0;
   bool use_amp = false, cuda_graph = false;
-  std::string amp_dtype = "bf16";
+  std::string amp_dtype = "bf16", attention_backend = "measured";
   std::int64_t print_every = 10, checkpoint_every = 1000, vis_every = 0;
   std::int64_t grad_checkpoint_every = 0;
   std::string grad_checkpoint_part = "block";

@@ -218,6 +218,9 @@ void add_training_keys(std::vector<ConfigKey>& keys, Config& c) {
               "LPIPS and the VGG19 loss see a random square of so many pixels a side of each picture; 0: all of it"),
           key("training.use_amp", t.use_amp, "matrix products and attention in amp_dtype"),
           key("training.amp_dtype", t.amp_dtype, "bf16 (weights stay fp32)"),
+          key("training.attention_backend", t.attention_backend,
+              "attention on CUDA: measured (each is timed before the first step at the run's shape and the fastest taken; in "
+              "reproducible mode as library), library (ATen's own choice), cudnn, flash or efficient (it has not run on a GPU yet)"),
           key("training.cuda_graph", t.cuda_graph,
               "on CUDA the step is recorded as a graph after three steps and launched in one call from then on; a run "
               "whose settings forbid it says why and goes on without (it has not run on a GPU yet)"),

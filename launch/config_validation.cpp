@@ -69,6 +69,7 @@ void validate_image_terms(Config const& c) {
     require(weight >= 0 && std::isfinite(weight), fmt::format("training.{}_loss_weight", key).c_str(), weight, ">= 0");
   require(c.objective == "joint" || has_image_term(t), "training.l2_loss_weight", t.l2_loss_weight,
           "> 0 for one of the image terms (l2, l1, gradient, lpips, perceptual): reconstruction has no other loss");
+  require_one_of("training.attention_backend", t.attention_backend, {"measured", "library", "cudnn", "flash", "efficient"});
   require_one_of("training.lpips_network", t.lpips_network, {"vgg", "alex"});
   require(t.perceptual_min_t >= 0 && t.perceptual_min_t < 1, "training.perceptual_min_t", t.perceptual_min_t,
           "in [0, 1): 1 would leave no sample");

@@ -17,6 +17,7 @@
 #include "data/order/sample_log.h"
 #include "dist/error.h"
 #include "launch/batches.h"
+#include "launch/attention_choice.h"
 #include "launch/captured_update.h"
 #include "launch/collapse_guard.h"
 #include "launch/disk_space.h"
@@ -192,6 +193,8 @@ void Trainer::open(TrainArguments const& arguments) {
   check_room();
   log_->start(data_->samples(), plan_.global_batch, update_.buffer().size(), device_.str());
   if (!data_->order().empty() && communicator_.rank() == 0) log_info(data_->order());
+  auto const attention = choose_attention(communicator_, config_, attention_shape(config_, plan_.micro_batch), device_);
+  if (!attention.empty() && communicator_.rank() == 0) log_info(attention);
   if (config_.training.cuda_graph) capture_if_possible(arguments.profile > 0);
   if (arguments.profile > 0 && communicator_.rank() == 0)
     profile_ = std::make_unique<StepProfile>(arguments.run + "/profile", arguments.profile, device_, config_.model.compute);

@@ -92,6 +92,7 @@ std::vector<std::pair<std::string, std::string>> other_values() {
           {"training.perceptual_weights", "\"b.safetensors\""},
           {"training.perceptual_crop", "32"},
           {"training.use_amp", "true"},
+          {"training.attention_backend", "\"flash\""},
           {"training.cuda_graph", "true"},
           {"training.grad_checkpoint_every", "1"},
           {"training.grad_checkpoint_part", "\"attention\""},
