@@ -214,6 +214,7 @@ class TrainingTest(EndToEndTest):
         with Supervised.training(RANKS, self.arguments(run, ENDLESS)) as job:
             for rank in range(RANKS):
                 self.wait_for_steps(job, run, len(metrics(run)) + 8 if rank else 8)
+                job.wait_until(lambda: checkpoint_steps(run), "a checkpoint")  # it is written beside the steps and may come later
                 ranks = job.ranks()
                 self.assertEqual(sorted(ranks), list(range(RANKS)))
                 os.kill(ranks[rank], signal.SIGKILL)
