@@ -52,7 +52,7 @@ class CrashPointTest(EndToEndTest):
         self.assertGreaterEqual(died, least // STRIDE, "operations were tried")
 
     def test_rank_0_which_publishes(self):
-        self.try_all(0, 200)
+        self.try_all(0, 160)
 
     def test_another_rank(self):
         self.try_all(1, 200)
