@@ -119,10 +119,10 @@ void add_norm_backward_of(AddNormBack<T> const& of, int sums, float* totals, flo
   AddNormSizes const n = sizes_of(shape);
   std::int64_t const groups = shape.groups();
   if (groups == 0 || (n.rows == 0 && sums == 0)) return;
-  bool packed = gpu::packs_fit<kPack>(of.y, n.width) && gpu::packs_fit<kPack>(of.d_out, n.width) && gpu::packs_fit<kPack>(of.dy, n.width);
-  for (float const* const rows :
-       {of.sum, of.weight, of.gate, of.d_sum, static_cast<float const*>(of.dx), static_cast<float const*>(workspace)})
-    packed = packed && gpu::packs_fit<kPack>(rows, n.width);
+  bool const packed =
+      gpu::packs_fit<kPack>(of.sum, n.width) && gpu::packs_fit<kPack>(of.weight, n.width) && gpu::packs_fit<kPack>(of.gate, n.width) &&
+      gpu::packs_fit<kPack>(of.y, n.width) && gpu::packs_fit<kPack>(of.d_sum, n.width) && gpu::packs_fit<kPack>(of.d_out, n.width) &&
+      gpu::packs_fit<kPack>(of.dx, n.width) && gpu::packs_fit<kPack>(of.dy, n.width) && gpu::packs_fit<kPack>(workspace, n.width);
   with_packs_of_add_norm<T>(packed, n.width, [&](auto pack, auto held) {
     constexpr int kWarps = summing_warps(held());
     std::int64_t const blocks = summing_blocks(groups, n.rows_of_group, kWarps);
@@ -139,6 +139,12 @@ void add_norm_backward_of(AddNormBack<T> const& of, int sums, float* totals, flo
       start(add_norm_backward_kernel<T, pack(), held(), kAddNormSums>);
     if (sums > 0) sum_partials(workspace, groups, blocks, static_cast<std::int64_t>(sums) * n.width, totals, stream);
   });
+}
+
+template <typename T>
+AddNormBack<T> back_of(AddNormKept const& kept, float const* d_sum, void const* d_out, float* dx, void* dy) {
+  return {kept.sum, kept.weight,        kept.moments, kept.gate, static_cast<T const*>(kept.y), d_sum, static_cast<T const*>(d_out),
+          dx,       static_cast<T*>(dy)};
 }
 
 }  // namespace
@@ -159,16 +165,10 @@ std::int64_t add_norm_workspace(AddNormShape const& shape, int sums) {
 
 void add_norm_backward(AddNormKept const& kept, float const* d_sum, void const* d_out, Number number, float* dx, void* dy, int sums,
                        float* totals, float* workspace, AddNormShape const& shape, void* stream) {
-  auto const of = [&]<typename T>(T) {
-    AddNormBack<T> const back{
-        kept.sum, kept.weight,        kept.moments, kept.gate, static_cast<T const*>(kept.y), d_sum, static_cast<T const*>(d_out),
-        dx,       static_cast<T*>(dy)};
-    add_norm_backward_of(back, sums, totals, workspace, shape, stream);
-  };
   if (number == Number::bf16)
-    of(gpu::Bf16());
+    add_norm_backward_of(back_of<gpu::Bf16>(kept, d_sum, d_out, dx, dy), sums, totals, workspace, shape, stream);
   else
-    of(0.0F);
+    add_norm_backward_of(back_of<float>(kept, d_sum, d_out, dx, dy), sums, totals, workspace, shape, stream);
 }
 
 }  // namespace duoflow::model::kernels
