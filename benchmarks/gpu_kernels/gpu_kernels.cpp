@@ -2,6 +2,7 @@
 // bound and against ATen's operators, and the attention backends at head size 64.
 //   gpu_kernels [SAMPLES]     samples per step, default 2
 // A kernel's bytes are those that it must move: what it reads once and writes once, with what the backward must read again.
+// The column of ATen's has, for a sum with its norm in one kernel, the two kernels that it stands for, one after the other.
 // Bound: those bytes at the bandwidth of a large copy on this device. Where everything fits the L2 cache (50 MB on an H100)
 // a share above 100 % is possible.
 // Exit code 1 without a GPU or kernels, and where a result is not ATen's.
@@ -17,6 +18,7 @@
 
 #include "benchmarks/gpu_kernels/timing.h"
 #include "dist/cuda/update.h"
+#include "model/fused/add_norm.h"
 #include "model/fused/cuda/operators.h"
 #include "model/fused/gated_add.h"
 #include "model/fused/heads.h"
@@ -85,6 +87,24 @@ void compare(std::string const& name, Operator const& fused, Operator const& pla
        differs);
 }
 
+// A sum and its norm, against gated_add and norm; inputs x, y, weight and, with a gate, shift and gate.
+void sum_and_norm(std::string const& name, Tensors const& inputs, double eps) {
+  auto const type = inputs[1].scalar_type();
+  auto const input = [](Tensors const& in, std::size_t i) { return i < in.size() ? in[i] : at::Tensor(); };
+  double const read = gigabytes({inputs[0], inputs[1]});
+  compare(
+      name,
+      [&](Tensors const& in) -> Tensors {
+        auto const both = model::cuda::add_norm(in[0], input(in, 4), in[1], {in[2], input(in, 3), eps, type});
+        return {both.sum, both.normalized};
+      },
+      [&](Tensors const& in) -> Tensors {
+        at::Tensor const sum = model::cuda::gated_add(in[0], input(in, 4), in[1]);
+        return {sum, model::cuda::norm(sum, in[2], input(in, 3), eps, type)};
+      },
+      inputs, 2 * read, inputs.size() > 4 ? read : gigabytes({inputs[0]}));  // again: the sum, and what has a gate
+}
+
 void operators(std::int64_t samples) {
   using namespace model;
   auto const bf16 = at::kBFloat16;
@@ -98,6 +118,7 @@ void operators(std::int64_t samples) {
       "residual sum, renderer", [](Tensors const& in) -> Tensors { return {cuda::gated_add(in[0], {}, in[1])}; },
       [](Tensors const& in) -> Tensors { return {in[0] + in[1]}; }, {x, branch}, gigabytes({x, branch, x}),
       -gigabytes({x}));  // the gradient of x is the result's
+  sum_and_norm("sum and norm, renderer", {x, branch, weight}, 1e-5);
   {
     at::Tensor const projected = random({samples * kViews, kTokens, 3 * kWidth}, bf16);
     auto const of = [](Tensors const& in) { return HeadsOf{true, true, in[1], in[2], 1}; };
@@ -122,6 +143,7 @@ void operators(std::int64_t samples) {
       "gated sum, editor", [](Tensors const& in) -> Tensors { return {gated_add(in[0], in[1], in[2])}; },
       [](Tensors const& in) -> Tensors { return {gated_add_by_aten(in[0], in[1], in[2])}; }, {latents, scale, step},
       gigabytes({latents, step, latents}), gigabytes({step}) - gigabytes({latents}));
+  sum_and_norm("gated sum and norm, AdaLN, editor", {latents, step, scale, shift, random({samples, 1, kWidth})}, 1e-6);
 }
 
 void pictures(std::int64_t samples) {

@@ -6,6 +6,7 @@
 #include <ATen/ATen.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include "model/fused/cuda/operators.h"
 #include "model/fused/gated_add.h"
 #include "model/fused/norm.h"
 #include "model/fused/row_blocks.h"
@@ -105,6 +106,7 @@ struct AddNorm : torch::autograd::Function<AddNorm> {
 }  // namespace
 
 SumAndNorm add_norm(at::Tensor const& x, at::Tensor const& gate, at::Tensor const& y, NormOf const& of) {
+  if (cuda::takes(y) && x.scalar_type() == at::kFloat && y.scalar_type() == of.type) return cuda::add_norm(x, gate, y, of);
   if (!x.is_cpu() || x.scalar_type() != at::kFloat) {
     at::Tensor const sum = gated_add(x, gate, y);
     return {sum, norm(sum, of.weight, of.shift, of.eps, of.type)};

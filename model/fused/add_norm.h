@@ -1,8 +1,9 @@
 #pragma once
 // The end of one half of a block and the beginning of the next in one operator: x + gate y (gated_add.h), which the
-// residual stream goes on with, and its LayerNorm (norm.h), which the next branch begins with. On the CPU one pass
-// forward and one backward: the sum is read once, and its two gradients are added where they meet. Elsewhere the two
-// operators one after the other.
+// residual stream goes on with, and its LayerNorm (norm.h), which the next branch begins with. On the CPU, and on CUDA where
+// the program has kernels (cuda/operators.h), one pass forward and one backward: the sum is read once, and its two gradients
+// are added where they meet. Elsewhere, and on CUDA where y and the normalised differ in type, the two operators one after
+// the other.
 
 #include <ATen/core/Tensor.h>
 

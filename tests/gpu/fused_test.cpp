@@ -12,6 +12,7 @@
 
 #include "dist/cuda/update.h"
 #include "dist/sharded_adamw.h"
+#include "model/fused/add_norm.h"
 #include "model/fused/cuda/operators.h"
 #include "model/fused/gated_add.h"
 #include "model/fused/heads.h"
@@ -98,6 +99,42 @@ TEST_P(CudaFused, GatedSumsAreAtens) {
               {random({2, 1100, 768}), random({2, 1000, 768}).to(type)});
 }
 
+TEST_P(CudaFused, SumsAndTheirNormsAreAtens) {
+  for (std::int64_t const width : {33, 192, 768, 1024})
+    for (int const kind : {0, 1, 2, 3}) {  // as the renderer's and the editor's blocks have them, and what else there may be
+      bool const gated = kind > 1;
+      at::Tensor const weight = kind == 0 ? at::Tensor() : kind == 3 ? random({2, 1, width}, 1) : random({width}, 1);
+      auto const of = [&](Tensors const& in) { return NormOf{in[3], in[4], 1e-5, type}; };
+      expect_near(
+          [&](Tensors const& in) -> Tensors {
+            auto const both = add_norm(in[0].narrow(1, 0, 1000), in[1], in[2], of(in));
+            return {both.sum, both.normalized};
+          },
+          [&](Tensors const& in) -> Tensors {
+            at::Tensor const x = in[0].narrow(1, 0, 1000), sum = gated ? gated_add_by_aten(x, in[1], in[2]) : x + in[2];
+            return {sum, norm_by_aten(sum, in[3], in[4], 1e-5, type)};
+          },
+          {random({2, 1100, width}, 2), gated ? random({2, 1, width}) : at::Tensor(), random({2, 1000, width}).to(type), weight,
+           kind == 3 ? random({2, 1, width}) : at::Tensor()});
+    }
+}
+
+// Either result may be all that is used.
+TEST_P(CudaFused, ASumOrItsNormAloneHasGradients) {
+  at::Tensor const weight = random({768}, 1);
+  for (bool const of_sum : {true, false})
+    expect_near(
+        [&](Tensors const& in) -> Tensors {
+          auto const both = add_norm(in[0], in[1], in[2], {weight, {}, 1e-5, type});
+          return {of_sum ? both.sum : both.normalized};
+        },
+        [&](Tensors const& in) -> Tensors {
+          at::Tensor const sum = gated_add_by_aten(in[0], in[1], in[2]);
+          return {of_sum ? sum : norm_by_aten(sum, weight, {}, 1e-5, type)};
+        },
+        {random({2, 300, 768}), random({2, 1, 768}), random({2, 300, 768}).to(type)});
+}
+
 TEST_P(CudaFused, GeluIsAtens) {
   for (std::int64_t const count : {1003, 1 << 20})
     expect_near([](Tensors const& in) -> Tensors { return {cuda::gelu(in[0])}; },
@@ -117,7 +154,8 @@ TEST(CudaImages, AreTheCpus) {
 Tensors chain(Tensors const& in) {
   auto const heads = split_heads(norm(in[0], in[1], in[2], 1e-5, at::kBFloat16).repeat({1, 1, 3}), 64, {true, true, in[3], in[3], 0.5});
   at::Tensor const mixed = cuda::gelu((heads[0] + heads[1] * heads[2]).transpose(1, 2).flatten(2));
-  return {gated_add(in[0], in[1], mixed)};
+  auto const both = add_norm(gated_add(in[0], in[1], mixed), in[1], mixed, {in[1], in[2], 1e-5, at::kBFloat16});
+  return {both.sum, both.normalized};
 }
 
 Tensors chain_inputs() { return {random({2, 300, 128}), random({2, 1, 128}, 1), random({2, 1, 128}), random({64}, 1)}; }

@@ -10,6 +10,7 @@
 
 #include "tests/support/cuda_emulator.h"
 
+#include "model/fused/cuda/add_norm.cu"
 #include "model/fused/cuda/columns.cu"
 #include "model/fused/cuda/gated_add.cu"
 #include "model/fused/cuda/gelu.cu"
@@ -65,8 +66,9 @@ class FusedCudaTest : public testing::TestWithParam<Case> {
   at::ScalarType const type = GetParam().type;
   Number const number = number_of(type);
   GuardedTensors memory{GetParam().skip};
+  // As near as the type of what is written allows.
   void expect_near(char const* what, at::Tensor const& ours, at::Tensor const& exact, std::string const& where) const {
-    EXPECT_LT(distance(ours.reshape(exact.sizes()), exact), tolerance(type)) << what << ", " << where;
+    EXPECT_LT(distance(ours.reshape(exact.sizes()), exact), tolerance(ours.scalar_type())) << what << ", " << where;
   }
 };
 INSTANTIATE_TEST_SUITE_P(Cases, FusedCudaTest,
@@ -198,6 +200,64 @@ TEST_P(FusedCudaTest, GatedSumsAreThoseOfFp64AlsoOfTheFirstTokensOfMore) {
   memory.expect_untouched_guards("gated add");
 }
 
+Tensors add_norm_formula(Tensors const& in) {
+  at::Tensor const sum = in[0] + (in[1].defined() ? in[1] * in[2] : in[2]);
+  return {sum, norm_formula({sum, in[3], in[4]})[0]};
+}
+
+TEST_P(FusedCudaTest, ASumAndItsNormAreThoseOfFp64AlsoOfTheFirstTokensOfMore) {
+  struct Kind {
+    bool gated;
+    Affine affine;
+    bool sum_gets_gradient;
+  };
+  std::int64_t const samples = 2;
+  for (std::int64_t const width : {7, 64, 130, 768, 1028})
+    for (std::int64_t const tokens : {1, 35})
+      for (Kind const kind : {Kind{false, Affine::weight, true}, Kind{true, Affine::weights_and_shifts, true},
+                              Kind{true, Affine::none, false}, Kind{false, Affine::weights, false}, Kind{true, Affine::weight, true},
+                              Kind{false, Affine::none, true}, Kind{false, Affine::weights_and_shifts, true}}) {
+        bool const each = kind.affine >= Affine::weights;
+        if (tokens == 1 ? width > 64 : width > 130 && kind.gated != each) continue;  // as the narrower ones
+        std::vector<std::int64_t> const shape_of_weight = each ? std::vector{samples, std::int64_t{1}, width} : std::vector{width};
+        at::Tensor const all = memory.copy_of(random({samples, tokens + 3, width}, 2)), x = all.narrow(1, 0, tokens);
+        at::Tensor const y = memory.copy_of(random({samples, tokens, width}).to(type));
+        at::Tensor const gate = kind.gated ? memory.copy_of(random({samples, 1, width})) : at::Tensor();
+        at::Tensor const weight = kind.affine == Affine::none ? at::Tensor() : memory.copy_of(random(shape_of_weight, 1));
+        at::Tensor const shift = kind.affine == Affine::weights_and_shifts ? memory.copy_of(random(shape_of_weight)) : at::Tensor();
+        at::Tensor const d_sum = kind.sum_gets_gradient ? memory.copy_of(random(y.sizes())) : at::Tensor();
+        at::Tensor const d_out = memory.copy_of(random(y.sizes()).to(type));
+        AddNormShape const shape{{samples, tokens, width, x.stride(0), x.stride(1)}, each ? samples : 1, kind.gated};
+        at::Tensor const sum = memory.empty(y.sizes()), out = memory.empty(y.sizes(), type), moments = memory.empty({samples * tokens, 2});
+        add_norm_forward(floats(x), floats(gate), y.data_ptr(), number, floats(weight), floats(shift), 1e-5F, floats(sum), out.data_ptr(),
+                         floats(moments), shape, nullptr);
+        Exact const exact(add_norm_formula, {x, gate, y, weight, shift}, {d_sum, d_out});
+        std::string const where = std::to_string(tokens) + " tokens of " + std::to_string(width) + ", gate " + std::to_string(kind.gated) +
+                                  ", kind " + std::to_string(static_cast<int>(kind.affine));
+        expect_near("sum", sum, exact.results[0], where);
+        expect_near("normalised", out, exact.results[1], where);
+        AddNormKept const kept{floats(sum), floats(weight), floats(moments), floats(gate), kind.gated ? y.data_ptr() : nullptr};
+        int const all_sums = kind.gated || shift.defined() ? kAddNormSums : weight.defined() ? 1 : 0;
+        for (int const sums : {all_sums, 0}) {
+          bool const with_dy = kind.gated || sums > 0;
+          at::Tensor const dx = memory.empty(y.sizes()), dy = memory.empty(y.sizes(), type),
+                           totals = memory.empty({shape.groups(), sums, width}),
+                           workspace = memory.empty({add_norm_workspace(shape, sums)});
+          add_norm_backward(kept, floats(d_sum), d_out.data_ptr(), number, floats(dx), with_dy ? dy.data_ptr() : nullptr, sums,
+                            floats(totals), floats(workspace), shape, nullptr);
+          auto const total = [&](std::int64_t i, at::Tensor const& like) {
+            return like.dim() == 3 ? totals.select(1, i) : totals.select(1, i).sum(0);
+          };
+          expect_near("dx", dx, exact.gradients[0], where);
+          if (with_dy) expect_near("dy", dy, exact.gradients[2], where);
+          if (sums > 0 && weight.defined()) expect_near("dweight", total(0, weight), exact.gradients[3], where);
+          if (sums > 0 && shift.defined()) expect_near("dshift", total(1, shift), exact.gradients[4], where);
+          if (sums > 0 && kind.gated) expect_near("dgate", total(2, gate), exact.gradients[1], where);
+        }
+      }
+  memory.expect_untouched_guards("sum and norm");
+}
+
 TEST_P(FusedCudaTest, GeluIsThatOfFp64) {
   for (std::int64_t const count : {1, 7, 256, 5003}) {
     at::Tensor const x = memory.copy_of((at::linspace(3, -6, count) + 0.01).to(type)), dy = memory.copy_of(random({count}).to(type));
@@ -264,6 +324,8 @@ TEST(FusedCudaSizesTest, NothingIsDoneForNoRowsAndWiderHeadsAreRefused) {
   void* const out[3] = {};
   norm_forward(nullptr, nullptr, nullptr, 1e-5F, nullptr, Number::fp32, nullptr, {2, 0, 8}, nullptr);
   gated_add_forward(nullptr, nullptr, nullptr, Number::bf16, nullptr, {2, 0, 8, 0, 8}, nullptr);
+  add_norm_forward(nullptr, nullptr, nullptr, Number::bf16, nullptr, nullptr, 1e-5F, nullptr, nullptr, nullptr, {{2, 0, 8}}, nullptr);
+  add_norm_backward({}, nullptr, nullptr, Number::bf16, nullptr, nullptr, 3, nullptr, nullptr, {{0, 5, 8}, 1, true}, nullptr);
   gelu_forward(nullptr, Number::fp32, nullptr, 0, nullptr);
   heads_forward(nullptr, Number::bf16, gains, 1, 1e-5F, out, nullptr, {0, 5, 3, 2, 64}, nullptr);
   EXPECT_THROW(heads_forward(nullptr, Number::bf16, gains, 1, 1e-5F, out, nullptr, {1, 1, 3, 1, 257}, nullptr), std::invalid_argument);

@@ -37,6 +37,20 @@ class Row {
   __device__ Row(T const* row, int width) : row_(row) {
     if constexpr (kHeld > 0) for_columns<N, kHeld>(width, [&](int column, int i) { gpu::load<N>(row_ + column, held_[i]); });
   }
+  // Of numbers that compute(column, values) gives, and that are left in `row`.
+  template <typename Compute>
+  __device__ Row(T* row, int width, Compute const& compute) : row_(row) {
+    static_assert(std::is_same_v<T, float>, "what is held is what memory has");
+    for_columns<N, kHeld>(width, [&](int column, int i) {
+      float values[N];
+      compute(column, values);
+      gpu::store<N>(values, row + column);
+      if constexpr (kHeld > 0) {
+#pragma unroll
+        for (int k = 0; k < N; ++k) held_[i][k] = values[k];
+      }
+    });
+  }
   __device__ void get(int column, int i, float (&values)[N]) const {
     if constexpr (kHeld > 0) {
 #pragma unroll
@@ -121,16 +135,19 @@ class ColumnSums {
 };
 
 // visit(N, kHeld) as integral constants, for rows of this width that may be taken in packs of kPack or not. Held only for T
-// bf16, which is what trains fast, and up to 1024 columns: a program carries each kernel for each GPU.
-template <typename T, typename Visit>
+// bf16, which is what trains fast, and up to 1024 columns: a program carries each kernel for each GPU. With kLeast and kMost,
+// the least and the most packs that are held, a kernel of many variants may do without some.
+template <typename T, int kLeast = 2, int kMost = 8, typename Visit>
 void with_packs(bool packed, std::int64_t width, Visit const& visit) {
   auto const n = std::integral_constant<int, kPack>();
   std::int64_t const packs = gpu::ceil_div(width, kPack * gpu::kWarpSize);
   if (!packed) return visit(std::integral_constant<int, 1>(), std::integral_constant<int, 0>());
   if constexpr (!std::is_same_v<T, float>) {
-    if (packs <= 2) return visit(n, std::integral_constant<int, 2>());
+    if constexpr (kLeast <= 2)
+      if (packs <= 2) return visit(n, std::integral_constant<int, 2>());
     if (packs <= 6) return visit(n, std::integral_constant<int, 6>());
-    if (packs <= 8) return visit(n, std::integral_constant<int, 8>());
+    if constexpr (kMost >= 8)
+      if (packs <= 8) return visit(n, std::integral_constant<int, 8>());
   }
   visit(n, std::integral_constant<int, 0>());
 }

@@ -1,6 +1,6 @@
 #pragma once
 // The CUDA kernels of the fused operators: plain pointers to device memory and a stream (cudaStream_t). Each computes what
-// its operator says (norm.h, heads.h, gated_add.h), in fp32, in one pass over memory where a row fits the registers. They
+// its operator says (norm.h, heads.h, gated_add.h, add_norm.h), in fp32, in one pass over memory where a row fits the registers. They
 // start and return; nothing waits, allocates or is added atomically: the same bits every time, and on every GPU for which
 // the compiler makes the same instructions. Sums over rows go through a workspace of the caller's, fp32 numbers whose
 // count the *_workspace functions give.
@@ -56,6 +56,29 @@ std::int64_t gated_add_workspace(GatedShape const& shape);
 // dy = g gate; dgate [samples, width] = sum over tokens of g y, null for none (and no workspace).
 void gated_add_backward(float const* g, float const* gate, void const* y, Number number, void* dy, float* dgate, float* workspace,
                         GatedShape const& shape, void* stream);
+
+// ---- add_norm: sum = x + gate y, out = norm(sum) ----
+struct AddNormShape {
+  GatedShape rows;
+  std::int64_t weights = 1;  // rows of weight, and of shift: one for all, or one a sample
+  bool gated = false;
+  // Rows are added up by sample where a weight or a gate is a sample's, else all of them: by group.
+  std::int64_t groups() const { return gated || weights > 1 ? rows.samples : 1; }
+};
+// gate (none where the shape has none), x, y as gated_add takes them; weight, shift, eps, out, moments as norm. y and out
+// both in `number`; sum fp32.
+void add_norm_forward(float const* x, float const* gate, void const* y, Number number, float const* weight, float const* shift, float eps,
+                      float* sum, void* out, float* moments, AddNormShape const& shape, void* stream);
+// sums: columns to add up, 0 none, 1 of the weight, kAddNormSums of weight, shift and gate, which is 0 without a gate.
+constexpr int kAddNormSums = 3;
+std::int64_t add_norm_workspace(AddNormShape const& shape, int sums);
+struct AddNormKept {  // by the forward; y may be null without a gate
+  float const *sum, *weight, *moments, *gate;
+  void const* y;
+};
+// d_sum fp32, may be null; d_out in `number`. dx fp32; dy in `number`, null for none; totals [groups, sums, width].
+void add_norm_backward(AddNormKept const& kept, float const* d_sum, void const* d_out, Number number, float* dx, void* dy, int sums,
+                       float* totals, float* workspace, AddNormShape const& shape, void* stream);
 
 // ---- gelu: y = x (1 + erf(x / sqrt 2)) / 2 ----
 void gelu_forward(void const* x, Number number, void* y, std::int64_t count, void* stream);

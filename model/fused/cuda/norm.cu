@@ -1,5 +1,6 @@
 #include "model/fused/cuda/columns.h"
 #include "model/fused/cuda/launch.h"
+#include "model/fused/cuda/norm_row.h"
 
 namespace duoflow::model::kernels {
 namespace {
@@ -13,7 +14,7 @@ NormSizes sizes_of(NormRows const& shape) {
           gpu::narrow_index("columns", shape.width)};
 }
 
-// A warp a row. The variance is that of centred values: the difference of squares would lose the digits of a large mean.
+// A warp a row.
 template <typename Out, int N, int kHeld>
 __global__ void norm_forward_kernel(NormSizes n, float const* x, float const* weight, float const* shift, float eps, Out* y,
                                     float* moments) {
@@ -22,41 +23,10 @@ __global__ void norm_forward_kernel(NormSizes n, float const* x, float const* we
   std::int64_t const place = static_cast<std::int64_t>(row) * n.width,
                      of_group = static_cast<std::int64_t>(row / n.rows_of_group) * n.width;
   Row<float, N, kHeld> const in(x + place, n.width);
-  float sum = 0, squares = 0;
-  for_columns<N, kHeld>(n.width, [&](int column, int i) {
-    float v[N];
-    in.get(column, i, v);
-#pragma unroll
-    for (int k = 0; k < N; ++k) sum += v[k];
-  });
-  float const count = static_cast<float>(n.width), mean = gpu::sum_over_lanes(sum) / count;
-  for_columns<N, kHeld>(n.width, [&](int column, int i) {
-    float v[N];
-    in.get(column, i, v);
-#pragma unroll
-    for (int k = 0; k < N; ++k) squares += (v[k] - mean) * (v[k] - mean);
-  });
-  float const inverse = 1 / sqrtf(gpu::sum_over_lanes(squares) / count + eps);
-  if (gpu::lane() == 0) {
-    moments[2 * static_cast<std::int64_t>(row)] = mean;
-    moments[2 * static_cast<std::int64_t>(row) + 1] = inverse;
-  }
-  for_columns<N, kHeld>(n.width, [&](int column, int i) {
-    float v[N], w[N], s[N];
-    in.get(column, i, v);
-    if (weight != nullptr) gpu::load<N>(weight + of_group + column, w);
-    if (shift != nullptr) gpu::load<N>(shift + of_group + column, s);
-#pragma unroll
-    for (int k = 0; k < N; ++k) {
-      v[k] = (v[k] - mean) * inverse;
-      if (weight != nullptr) v[k] *= w[k];
-      if (shift != nullptr) v[k] += s[k];
-    }
-    gpu::store<N>(v, y + place + column);
-  });
+  normalize(in, n.width, weight == nullptr ? nullptr : weight + of_group, shift == nullptr ? nullptr : shift + of_group, eps, y + place,
+            moments + 2 * static_cast<std::int64_t>(row));
 }
 
-// dx = (dy w - mean(dy w) - x_hat mean(dy w x_hat)) / deviation; the weight's gradient sums dy x_hat, the shift's dy.
 template <typename Out, int N, int kHeld, int kSums>
 __global__ void norm_backward_kernel(NormSizes n, int blocks_of_group, float const* x, float const* weight, float const* moments,
                                      Out const* dy, float* dx, float* partials) {
@@ -65,43 +35,10 @@ __global__ void norm_backward_kernel(NormSizes n, int blocks_of_group, float con
   ColumnSums<N, kHeld, kSums> sums(partials + static_cast<std::int64_t>(gpu::block_index()) * kSums * n.width, n.width);
   for (int r = block * gpu::warps() + gpu::warp(); r < n.rows_of_group; r += blocks_of_group * gpu::warps()) {
     std::int64_t const row = static_cast<std::int64_t>(group) * n.rows_of_group + r, place = row * n.width;
-    float const mean = moments[2 * row], inverse = moments[2 * row + 1];
     Row<float, N, kHeld> const in(x + place, n.width);
     Row<Out, N, kHeld> const out(dy + place, n.width);
-    // hat: x_hat; g: dy; wg: dy w.
-    auto const take = [&](int column, int i, float(&hat)[N], float(&g)[N], float(&wg)[N]) {
-      in.get(column, i, hat);
-      out.get(column, i, g);
-      if (w_row != nullptr) gpu::load<N>(w_row + column, wg);
-#pragma unroll
-      for (int k = 0; k < N; ++k) {
-        hat[k] = (hat[k] - mean) * inverse;
-        wg[k] = w_row != nullptr ? wg[k] * g[k] : g[k];
-      }
-    };
-    float sum = 0, slope = 0;
-    for_columns<N, kHeld>(n.width, [&](int column, int i) {
-      float hat[N], g[N], wg[N];
-      take(column, i, hat, g, wg);
-#pragma unroll
-      for (int k = 0; k < N; ++k) {
-        sum += wg[k];
-        slope += wg[k] * hat[k];
-        hat[k] *= g[k];
-      }
-      if constexpr (kSums > 0) sums.add(0, column, i, hat);
-      if constexpr (kSums > 1) sums.add(1, column, i, g);
-    });
-    float const count = static_cast<float>(n.width);
-    sum = gpu::sum_over_lanes(sum) / count;
-    slope = gpu::sum_over_lanes(slope) / count;
-    for_columns<N, kHeld>(n.width, [&](int column, int i) {
-      float hat[N], g[N], wg[N];
-      take(column, i, hat, g, wg);
-#pragma unroll
-      for (int k = 0; k < N; ++k) wg[k] = inverse * (wg[k] - sum - hat[k] * slope);
-      gpu::store<N>(wg, dx + place + column);
-    });
+    normalize_back(in, out, n.width, w_row, moments + 2 * row, sums,
+                   [&](int column, int, float const(&values)[N]) { gpu::store<N>(values, dx + place + column); });
   }
   sums.finish();
 }

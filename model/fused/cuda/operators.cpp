@@ -157,6 +157,61 @@ struct GatedAdd : torch::autograd::Function<GatedAdd> {
   }
 };
 
+struct AddNorm : torch::autograd::Function<AddNorm> {
+  static kernels::AddNormShape shape_of(at::Tensor const& y, at::Tensor const& gate, at::Tensor const& weight) {
+    bool const each = weight.defined() && weight.dim() == 3;
+    return {{y.size(0), y.size(1), y.size(2)}, each ? y.size(0) : 1, gate.defined()};
+  }
+
+  static variable_list forward(AutogradContext* context, at::Tensor const& x_in, Optional const& gate_in, at::Tensor const& y_in,
+                               Optional const& weight_in, Optional const& shift_in, double eps, at::ScalarType type) {
+    On const stream(x_in);
+    at::Tensor const x = x_in.stride(2) == 1 ? x_in : x_in.contiguous();  // the first tokens of a longer sequence are read in place
+    at::Tensor const gate = contiguous(gate_in), weight = contiguous(weight_in), shift = contiguous(shift_in), y = y_in.contiguous();
+    at::Tensor const sum = at::empty(y.sizes(), x.options()), normalized = at::empty(y.sizes(), x.options().dtype(type));
+    at::Tensor const moments = at::empty({y.size(0) * y.size(1), 2}, x.options());
+    kernels::AddNormShape shape = shape_of(y, gate, weight);
+    shape.rows.x_sample = x.stride(0);
+    shape.rows.x_token = x.stride(1);
+    kernels::add_norm_forward(in(x), in(gate), y.const_data_ptr(), number_of(type), in(weight), in(shift), static_cast<float>(eps),
+                              out(sum), normalized.mutable_data_ptr(), out(moments), shape, stream);
+    context->save_for_backward({gate, gate.defined() ? y : at::Tensor(), sum, weight, moments});
+    context->set_materialize_grads(false);
+    context->saved_data["type"] = type;
+    context->saved_data["shifted"] = shift.defined();
+    return {sum, normalized};
+  }
+
+  static variable_list backward(AutogradContext* context, variable_list gradients) {
+    auto const saved = context->get_saved_variables();
+    at::Tensor const &gate = saved[0], &y = saved[1], &sum = saved[2], &weight = saved[3], &moments = saved[4];
+    On const stream(sum);
+    auto const type = context->saved_data["type"].toScalarType();
+    at::Tensor const d_sum = gradients[0].defined() ? gradients[0].contiguous() : at::Tensor();
+    at::Tensor const d_out = gradients[1].defined() ? gradients[1].contiguous() : at::zeros(sum.sizes(), sum.options().dtype(type));
+    // Edges are those of the defined inputs.
+    std::size_t const weight_edge = gate.defined() ? 3 : 2;
+    bool const of_weight = weight.defined() && context->needs_input_grad(weight_edge),
+               of_shift = context->saved_data["shifted"].toBool() && context->needs_input_grad(weight_edge + 1),
+               of_gate = gate.defined() && context->needs_input_grad(1);
+    int const sums = of_shift || of_gate ? kernels::kAddNormSums : of_weight ? 1 : 0;
+    kernels::AddNormShape const shape = shape_of(sum, gate, weight);
+    at::Tensor const dx = at::empty_like(sum), totals = at::empty({shape.groups(), sums, sum.size(2)}, sum.options());
+    at::Tensor const partials = workspace(kernels::add_norm_workspace(shape, sums), sum);
+    bool const same = !gate.defined() && type == at::kFloat;  // then dy is dx
+    at::Tensor const dy = same ? dx : at::empty(sum.sizes(), sum.options().dtype(type));
+    kernels::add_norm_backward({in(sum), in(weight), in(moments), in(gate), gate.defined() ? y.const_data_ptr() : nullptr}, in(d_sum),
+                               d_out.const_data_ptr(), number_of(type), out(dx), same ? nullptr : dy.mutable_data_ptr(), sums, out(totals),
+                               out(partials), shape, stream);
+    auto const total = [&](bool wanted, std::int64_t i, at::Tensor const& like) {
+      if (!wanted) return at::Tensor();
+      at::Tensor const of_groups = totals.select(1, i);
+      return like.dim() == 3 ? of_groups.unsqueeze(1) : of_groups.sum(0);
+    };
+    return {dx, total(of_gate, 2, gate), dy, total(of_weight, 0, weight), total(of_shift, 1, weight), {}, {}};
+  }
+};
+
 struct Gelu : torch::autograd::Function<Gelu> {
   static at::Tensor forward(AutogradContext* context, at::Tensor const& x_in) {
     On const stream(x_in);
@@ -220,6 +275,11 @@ std::vector<at::Tensor> split_heads(at::Tensor const& projected, at::Tensor cons
 }
 
 at::Tensor gated_add(at::Tensor const& x, at::Tensor const& gate, at::Tensor const& y) { return GatedAdd::apply(x, if_defined(gate), y); }
+
+SumAndNorm add_norm(at::Tensor const& x, at::Tensor const& gate, at::Tensor const& y, NormOf const& of) {
+  auto const both = AddNorm::apply(x, if_defined(gate), y, if_defined(of.weight), if_defined(of.shift), of.eps, of.type);
+  return {both[0], both[1]};
+}
 
 at::Tensor gelu(at::Tensor const& x) { return Gelu::apply(x); }
 

@@ -7,6 +7,8 @@
 
 #include <ATen/core/Tensor.h>
 
+#include "model/fused/add_norm.h"
+
 namespace duoflow::model::cuda {
 
 // Whether the kernels of this program take such a tensor: on a CUDA device, fp32 or bf16. None where the environment has
@@ -19,6 +21,7 @@ at::Tensor norm(at::Tensor const& x, at::Tensor const& weight, at::Tensor const&
 std::vector<at::Tensor> split_heads(at::Tensor const& projected, at::Tensor const& first_gain, at::Tensor const& second_gain, double factor,
                                     double eps, std::int64_t parts, std::int64_t d_head);
 at::Tensor gated_add(at::Tensor const& x, at::Tensor const& gate, at::Tensor const& y);  // gate: undefined for 1
+SumAndNorm add_norm(at::Tensor const& x, at::Tensor const& gate, at::Tensor const& y, NormOf const& norm);  // x fp32, y in norm.type
 at::Tensor gelu(at::Tensor const& x);
 // As in model/loss/pixel_terms.h (fp32, both alike; no gradient of the target) and model/rays.h.
 at::Tensor mean_square_error(at::Tensor const& image, at::Tensor const& target);
