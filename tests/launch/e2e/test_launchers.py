@@ -94,8 +94,9 @@ class FailureTest(EndToEndTest):
                 (message,) = errors(outcomes)
                 host = os.uname().nodename
                 self.assertRegex(message, rf"^duoflow: rank [{others[0]}{others[1]}] on {host}: {EXCHANGE} is not complete on rank \d after 3\.\d s")
-                self.assertRegex(message, rf"arrived: ranks {others[0]}, {others[1]}; (?:not arrived|arrived, then silent): rank {rank} on host {host}, ")
-                self.assertRegex(message, r"\(no sign of life for 3\.\d s")
+                # Stopped in the middle of a collective it may have let one rank on and not the other: that one waits in it, alive.
+                self.assertRegex(message, rf"(?:not arrived|arrived, then silent): .*rank {rank} on host {host}, [^;]*\(no sign of life for 3\.\d s")
+                self.assertEqual(message.count("no sign of life"), 1, message)
                 self.assertLessEqual(seconds, DEADLINE + GRACE, message)
 
     def test_a_killed_rank_is_named(self):
