@@ -36,7 +36,7 @@ message(STATUS "CUDA kernels: ${DUOFLOW_NVCC}, for ${CMAKE_CUDA_ARCHITECTURES}, 
 
 # duoflow_kernels(NAME a.cu ...): a library of kernels. They see no header of LibTorch, which nvcc would take half a minute for.
 function(duoflow_kernels name)
-  add_library(${name} STATIC ${ARGN})
+  add_library(${name} SHARED ${ARGN})
   target_include_directories(${name} PRIVATE "${CMAKE_SOURCE_DIR}")
   target_compile_options(${name} PRIVATE -Xcompiler=-Wall,-Wextra)
   if(DUOFLOW_WERROR)
