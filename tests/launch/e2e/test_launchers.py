@@ -97,6 +97,8 @@ class FailureTest(EndToEndTest):
                 # Stopped in the middle of a collective it may have let one rank on and not the other: that one waits in it, alive.
                 self.assertRegex(message, rf"(?:not arrived|arrived, then silent): .*rank {rank} on host {host}, [^;]*\(no sign of life for 3\.\d s")
                 self.assertEqual(message.count("no sign of life"), 1, message)
+                for other in others:
+                    self.assertRegex(message, rf"arrived: ranks? (?:\d, )*{other}\b|rank {other} on host {host}, [^;]*\(alive")
                 self.assertLessEqual(seconds, DEADLINE + GRACE, message)
 
     def test_a_killed_rank_is_named(self):
