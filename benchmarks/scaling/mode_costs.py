@@ -28,7 +28,7 @@ kinds = ("hidden", "blocking")
 found = {kind: [] for kind in kinds}
 for _ in range(options.rounds):
     for kind in kinds:
-        found[kind].append(profile(mpirun(2), QUICKSTART, "--statistics", kind, steps=options.steps))
+        found[kind].append(profile(mpirun(2), QUICKSTART, "--statistics", kind, steps=options.steps)["filled"])
 for kind in kinds:
     step, send, wait = (statistics.median(one[key] for one in found[kind]) for key in ("step_ms", "send_ms", "await_ms"))
     rows.append([kind, f"{step:.2f}", f"{send:.4f}", f"{wait:.4f}", f"{(send + wait) / step:.3%}"])

@@ -27,8 +27,7 @@ def measure(steps):
     small = run([*two_hosts(FIT[0]), BUILD / "collectives", "--mib", "0.001", "--repeats", "30"])
     found = {"latency_ms": next(float(line.split()[2]) for line in small.splitlines() if line.startswith("all_reduce"))}
     for rate in FIT + CHECK:
-        found[rate] = {"device": profile(two_hosts(rate), WIDE, "--start", "never", "--replay", *BUCKETS, steps=steps),
-                       "cores": profile(two_hosts(rate), WIDE, *BUCKETS, steps=steps)}
+        found[rate] = profile(two_hosts(rate), WIDE, "--start", "never,filled", "--replay", *BUCKETS, steps=steps)
     return found
 
 
@@ -36,12 +35,12 @@ def fit(found):
     """Bucket time = latency + bytes x (wire / rate + copy); a step takes `idle` more, since its connections have been idle
     (TCP starts slowly again); stolen share of computing while sending = steal x rate."""
     def step(rate):
-        computing = found[rate]["device"]
+        computing = found[rate]["never"]
         return Step(computing["backward_end_ms"], computing["optimizer_ms"], [bucket["ready_ms"] for bucket in computing["buckets"]],
                     [bucket["bytes"] for bucket in computing["buckets"]])
 
     sizes = step(FIT[0]).bytes
-    alone = {rate: found[rate]["device"]["comm_alone_ms"] - len(sizes) * found["latency_ms"] for rate in FIT}
+    alone = {rate: found[rate]["comm_alone_ms"] - len(sizes) * found["latency_ms"] for rate in FIT}
     slow, fast = (8 * sum(sizes) / megabit(rate) / 1e3 for rate in FIT)  # ms on an ideal wire
     wire = (alone[FIT[0]] - alone[FIT[1]]) / (slow - fast)
     copy = (alone[FIT[0]] - wire * slow) / sum(sizes)
@@ -50,10 +49,10 @@ def fit(found):
         bucket_ms = lambda size: found["latency_ms"] + size * (wire * 8 / megabit(rate) / 1e3 + copy)
         return step_ms(step(rate), bucket_ms, min(0.9, steal * megabit(rate))) + idle
 
-    idle = sum(found[rate]["device"]["replay_filled_ms"] - predicted(rate, 0, 0) for rate in FIT) / len(FIT)
+    idle = sum(found[rate]["replay_filled_ms"] - predicted(rate, 0, 0) for rate in FIT) / len(FIT)
 
     def error(steal):
-        return sum((predicted(rate, steal, idle) / found[rate]["cores"]["step_ms"] - 1) ** 2 for rate in FIT)
+        return sum((predicted(rate, steal, idle) / found[rate]["filled"]["step_ms"] - 1) ** 2 for rate in FIT)
 
     steal = min((1e-6 * i for i in range(0, 600, 2)), key=error)
     return wire, copy, idle, steal, lambda rate, stolen: predicted(rate, stolen, idle)
@@ -69,7 +68,7 @@ def check(options):
     rows = [["link", "used for the fit", "on a device: measured ms", "predicted ms", "error", "on the same cores: measured ms", "predicted ms", "error"]]
     for rate in FIT + CHECK:
         row = [rate, "yes" if rate in FIT else "no"]
-        for step, stolen in ((found[rate]["device"]["replay_filled_ms"], 0), (found[rate]["cores"]["step_ms"], steal)):
+        for step, stolen in ((found[rate]["replay_filled_ms"], 0), (found[rate]["filled"]["step_ms"], steal)):
             row += [f"{step:.0f}", f"{predicted(rate, stolen):.0f}", f"{predicted(rate, stolen) / step - 1:+.1%}"]
         rows.append(row)
     print(table(rows))

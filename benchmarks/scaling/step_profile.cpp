@@ -1,23 +1,24 @@
 // Where does the time of a joint step go on these ranks, when is each gradient bucket ready, and what would the step
 // cost with its communication started otherwise?
 //
-//   mpirun -n 2 --oversubscribe --bind-to none build/step_profile [--steps 20] [--start filled|end|never]
+//   mpirun -n 2 --oversubscribe --bind-to none build/step_profile [--steps 20] [--start filled,end,never]
 //       [--statistics hidden|blocking] [--replay] CONFIG [key=value]...
 //
-// The trainer's own Update with one micro-step, on random batches (no data, no log). --start: buckets
-// leave as they fill (training does), all after the backward, or not at all: then the ranks compute side by side and
-// `step_ms` is what computing alone takes. --statistics: awaited after the renderer's backward (training does), or at
-// once, as a blocking scalar all-reduce would be. Rank 0 prints one JSON object of medians: times since the step began
-// or of a part of it in ms, `step_ms` of the slowest rank, `comm_alone_ms` = all buckets reduced with nothing else
-// going on, `comm_alone_busy_ms` = what that keeps the cores of rank 0's machine busy, TCP stacks and all (summed over cores;
-// of every rank where all are on one machine), `comm_cpu_ms` = CPU time of the threads beside the computing one. --replay, with --start never: then the same
-// step with sleeping in place of computing, so that buckets are ready at the same times while the host's cores are free,
-// as they are when a GPU computes: `replay_filled_ms`, `replay_end_ms`.
+// The trainer's own Update with one micro-step, on random batches (no data, no log). --start, one or more, taken in turns
+// (--steps of each) so that a machine that slows down slows all of them: buckets leave as they fill (training does, the
+// default), all after the backward, or not at all: then the ranks compute side by side and `step_ms` is what computing
+// alone takes. --statistics: awaited after the renderer's backward (training does), or at once, as a blocking scalar
+// all-reduce would be. Rank 0 prints one JSON object, in it one for each start, of medians: times since the step began or
+// of a part of it in ms, `step_ms` of the slowest rank, `comm_cpu_ms` = CPU time of the threads beside the computing one;
+// `comm_alone_ms` = all buckets reduced with nothing else going on, `comm_takes` = the share of its speed that arithmetic in
+// registers, a thread a rank, loses meanwhile: processor time of sending, interrupts and TCP stacks and all. --replay, with
+// never among the starts: then the same step with sleeping in place of computing, so that buckets are ready at the same
+// times while the host's cores are free, as they are when a GPU computes: `replay_filled_ms`, `replay_end_ms`.
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cstdio>
-#include <fstream>
 #include <map>
 #include <sstream>
 #include <thread>
@@ -25,7 +26,6 @@
 #include <ATen/ATen.h>
 #include <nlohmann/json.hpp>
 #include <sys/resource.h>
-#include <unistd.h>
 
 #include "dist/runtime.h"
 #include "launch/model_setup.h"
@@ -43,15 +43,6 @@ double cpu_ms(int who) {
   getrusage(who, &usage);
   auto const ms = [](timeval const& t) { return 1e3 * static_cast<double>(t.tv_sec) + 1e-3 * static_cast<double>(t.tv_usec); };
   return ms(usage.ru_utime) + ms(usage.ru_stime);
-}
-
-// Since the machine started, summed over its cores: everything but idle, waiting for disks, and stolen by a hypervisor.
-double machine_busy_ms() {
-  std::ifstream stat("/proc/stat");
-  std::string cpu;
-  double user = 0, nice = 0, system = 0, idle = 0, iowait = 0, irq = 0, softirq = 0;
-  stat >> cpu >> user >> nice >> system >> idle >> iowait >> irq >> softirq;
-  return 1e3 * (user + nice + system + irq + softirq) / static_cast<double>(sysconf(_SC_CLK_TCK));
 }
 
 double ms_since(Clock::time_point start) { return std::chrono::duration<double, std::milli>(Clock::now() - start).count(); }
@@ -73,7 +64,8 @@ double median_ms(std::function<void()> const& work) {
 
 struct Options {
   std::int64_t steps = 20;
-  std::string start = "filled", statistics = "hidden", config;
+  std::vector<std::string> starts{"filled"};
+  std::string statistics = "hidden", config;
   bool replay = false;
   std::vector<std::string> overrides;
 };
@@ -83,7 +75,7 @@ struct Options {
 class ProfiledTransport : public dist::Transport {
  public:
   ProfiledTransport(dist::Transport& inner, Options const& options)
-      : inner_(inner), start_(options.start), blocking_(options.statistics == "blocking") {}
+      : inner_(inner), blocking_(options.statistics == "blocking") {}
   int rank() const override { return inner_.rank(); }
   int size() const override { return inner_.size(); }
   std::string name() const override { return "profiled " + inner_.name(); }
@@ -101,7 +93,8 @@ class ProfiledTransport : public dist::Transport {
   dist::Pending broadcast(at::Tensor tensor, int root) override { return inner_.broadcast(tensor, root); }
   void barrier() override { inner_.barrier(); }
 
-  void begin() {
+  void begin(std::string const& start) {
+    start_ = start;
     buckets.clear();
     held_.clear();
     released_.clear();
@@ -169,23 +162,16 @@ class Profile : private StepSource {
   }
 
   nlohmann::ordered_json run() {
+    std::int64_t number = 0;
     for (std::int64_t i = -3; i < options_.steps; ++i) {
-      if (i == 0) {
-        parts_.clear();
-        ready_.clear();
-      }
-      step(i + 3);
+      if (i == 0) found_.clear();
+      for (auto const& start : options_.starts) step(number++, start);
     }
     nlohmann::ordered_json report = {{"ranks", group_.size()}, {"samples_per_rank", plan_.micro_batch}, {"steps", options_.steps},
-                                     {"start", options_.start}, {"statistics", options_.statistics},
-                                     {"gradient_bytes", update_.buffer().gradients().nbytes()}};
-    for (auto const& [name, values] : parts_) report[name] = median(values);
-    report["step_ms"] = slowest(median(parts_.at("step_ms")));
-    report["buckets"] = nlohmann::json::array();
-    for (std::size_t i = 0; i < ready_.size(); ++i)
-      report["buckets"].push_back({{"bytes", transport_->buckets[i].bytes}, {"ready_ms", median(ready_[i])}});
+                                     {"statistics", options_.statistics}, {"gradient_bytes", update_.buffer().gradients().nbytes()}};
+    for (auto const& start : options_.starts) report[start] = medians(found_.at(start));
     report["comm_alone_ms"] = communication_alone();
-    report["comm_alone_busy_ms"] = communication_busy();
+    report["comm_takes"] = share_taken();
     auto const g_v = at::randn_like(batch_.x0), g_r = at::randn_like(batch_.x0), w = at::rand({}), sums = at::zeros({3}, at::kDouble);
     report["cut_ms"] = median_ms([&] { model::combine_at_cut(g_v, w, g_r, sums); });
     report["cut_bare_ms"] = median_ms([&] { (void)(g_v * w + g_r); });
@@ -204,11 +190,27 @@ class Profile : private StepSource {
   at::Tensor flags() override { return flag_slots({}, group_, at::kCPU); }
   void lap(Stage, double) override { laps_.push_back(ms_since(began_)); }
 
-  void note(char const* name, double value) { parts_[name].push_back(value); }
+  struct Found {
+    std::map<std::string, std::vector<double>> parts;
+    std::vector<std::vector<double>> ready;  // of each bucket
+  };
 
-  void step(std::int64_t number) {
+  nlohmann::ordered_json medians(Found const& found) const {
+    nlohmann::ordered_json report;
+    for (auto const& [name, values] : found.parts) report[name] = median(values);
+    report["step_ms"] = slowest(median(found.parts.at("step_ms")));
+    report["buckets"] = nlohmann::json::array();
+    for (std::size_t i = 0; i < found.ready.size(); ++i)
+      report["buckets"].push_back({{"bytes", transport_->buckets[i].bytes}, {"ready_ms", median(found.ready[i])}});
+    return report;
+  }
+
+  void step(std::int64_t number, std::string const& start) {
+    Found& found = found_[start];
+    auto const note = [&found](char const* name, double value) { found.parts[name].push_back(value); };
     laps_.clear();
-    transport_->begin();
+    transport_->begin(start);
+    dist::barrier(group_);
     double const other_cpu = cpu_ms(RUSAGE_SELF) - cpu_ms(RUSAGE_THREAD);
     began_ = Clock::now();
     update_.run(number, *this);
@@ -225,8 +227,8 @@ class Profile : private StepSource {
     note("optimizer_ms", laps_[7] - laps_[6]);
     note("step_ms", laps_[7]);
     note("comm_cpu_ms", cpu_ms(RUSAGE_SELF) - cpu_ms(RUSAGE_THREAD) - other_cpu);
-    ready_.resize(transport_->buckets.size());
-    for (std::size_t i = 0; i < ready_.size(); ++i) ready_[i].push_back(ms(transport_->buckets[i].at));
+    found.ready.resize(transport_->buckets.size());
+    for (std::size_t i = 0; i < found.ready.size(); ++i) found.ready[i].push_back(ms(transport_->buckets[i].at));
   }
   double ms(Clock::time_point at) const { return std::chrono::duration<double, std::milli>(at - began_).count(); }
 
@@ -252,22 +254,44 @@ class Profile : private StepSource {
     return slowest(median(times));  // a root may leave as soon as the kernel has its bytes
   }
 
-  double communication_busy() {
-    int constexpr times = 10;  // the kernel counts in ticks of 10 ms
-    double const before = machine_busy_ms();
-    for (int i = 0; i < times; ++i) communicate();
+  double share_taken() {
+    std::vector<double> shares;
+    for (int i = 0; i < 9; ++i) {
+      double const alone = arithmetic_per_ms([] { std::this_thread::sleep_for(std::chrono::milliseconds(200)); });
+      double const beside = arithmetic_per_ms([this] { communicate(); });
+      shares.push_back(1 - beside / alone);
+    }
+    return slowest(median(shares));
+  }
+
+  double arithmetic_per_ms(std::function<void()> const& work) {
     dist::barrier(group_);
-    return (machine_busy_ms() - before) / times;
+    std::atomic<bool> stop = false;
+    std::atomic<std::int64_t> rounds = 0;
+    std::thread arithmetic([&] {
+      for (volatile std::uint64_t state = 1; !stop; ++rounds) {
+        std::uint64_t x = state;
+        for (int i = 0; i < 1000; ++i) x = x * 6364136223846793005 + 1442695040888963407;
+        state = x;  // so that it is computed
+      }
+    });
+    auto const began = Clock::now();
+    work();
+    double const per_ms = static_cast<double>(rounds) / ms_since(began);
+    stop = true;
+    arithmetic.join();
+    return per_ms;
   }
 
   // The first rank's times for all: what one rank waits for is ready on the others.
   double replay(bool as_filled) {
-    std::string mine = fmt::format("{} {}", median(parts_.at("backward_end_ms")), median(parts_.at("optimizer_ms")));
-    for (auto const& times : ready_) mine += fmt::format(" {}", median(times));
+    Found const& computing = found_.at("never");
+    std::string mine = fmt::format("{} {}", median(computing.parts.at("backward_end_ms")), median(computing.parts.at("optimizer_ms")));
+    for (auto const& times : computing.ready) mine += fmt::format(" {}", median(times));
     std::istringstream text(dist::all_gather_strings(group_, mine).front());
     double backward_end = 0, optimizer = 0;
     text >> backward_end >> optimizer;
-    std::vector<double> ready(ready_.size());
+    std::vector<double> ready(computing.ready.size());
     for (double& time : ready) text >> time;
     auto const after = [](Clock::time_point start, double ms) {
       std::this_thread::sleep_until(start + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double, std::milli>(ms)));
@@ -300,9 +324,15 @@ class Profile : private StepSource {
   model::JointBatch batch_;
   Clock::time_point began_;
   std::vector<double> laps_;  // of the present step
-  std::map<std::string, std::vector<double>> parts_;
-  std::vector<std::vector<double>> ready_;
+  std::map<std::string, Found> found_;  // by start
 };
+
+std::vector<std::string> split(std::string const& words) {
+  std::vector<std::string> found;
+  std::istringstream text(words);
+  for (std::string word; std::getline(text, word, ',');) found.push_back(word);
+  return found;
+}
 
 Options parse(int count, char** words) {
   Options options;
@@ -311,14 +341,15 @@ Options parse(int count, char** words) {
     bool const has_value = i + 1 < count;
     if (word == "--replay") options.replay = true;
     else if (word == "--steps" && has_value) options.steps = std::stoll(words[++i]);
-    else if (word == "--start" && has_value) options.start = words[++i];
+    else if (word == "--start" && has_value) options.starts = split(words[++i]);
     else if (word == "--statistics" && has_value) options.statistics = words[++i];
     else if (options.config.empty()) options.config = word;
     else options.overrides.push_back(word);
   }
-  bool const known = (options.start == "filled" || options.start == "end" || options.start == "never") &&
-                     (options.statistics == "hidden" || options.statistics == "blocking");
-  bool const can_replay = !options.replay || options.start == "never";
+  auto const& starts = options.starts;
+  bool const known = std::all_of(starts.begin(), starts.end(), [](auto const& s) { return s == "filled" || s == "end" || s == "never"; }) &&
+                     !starts.empty() && (options.statistics == "hidden" || options.statistics == "blocking");
+  bool const can_replay = !options.replay || std::count(starts.begin(), starts.end(), "never") > 0;
   if (!known || !can_replay || options.config.empty()) throw ConfigError("usage: see the head of benchmarks/scaling/step_profile.cpp");
   return options;
 }
