@@ -44,6 +44,7 @@ ShardedAdamW::ShardedAdamW(FlatBuffer& buffer, AdamWOptions const& options, Comm
       owned_.push_back({run.begin, run.begin, run.end - run.begin, run.group, 0, run.section});
     }
   }
+  if (options_.rounds) rounded_ = at::empty({buffer.size()}, buffer.parameters().options().dtype(at::kBFloat16));
   auto const& factors = options_.rate_factor;
   if (!factors.empty() && factors.size() != options_.weight_decay.size()) {
     throw std::invalid_argument(
@@ -95,6 +96,8 @@ void ShardedAdamW::step(at::Tensor const& own_gradients, at::Tensor const& learn
       if (!idle) update(range, own_gradients, learning_rate, found_inf);
       if (average_.defined()) follow(range, own_gradients);
     }
+    if (rounded_.defined() && group_.size() == 1 && !by_kernel && !idle)
+      rounded_.narrow(0, range.flat, range.numel).copy_(buffer_.parameters().narrow(0, range.flat, range.numel));
     bool const bucket_done = &range == &owned_.back() || (&range + 1)->bucket != range.bucket;
     if (group_.size() > 1 && bucket_done) start_gather(buffer_.buckets()[range.bucket]);
   }
@@ -127,6 +130,7 @@ void ShardedAdamW::update_by_kernel(OwnedRange const& range, at::Tensor const& o
   run.parameters = buffer_.parameters().mutable_data_ptr<float>() + range.flat;
   run.gradients = own(own_gradients);
   run.exp_avg = own(exp_avg_), run.exp_avg_sq = own(exp_avg_sq_), run.average = own(average_);
+  if (rounded_.defined() && group_.size() == 1) run.bf16 = rounded_.mutable_data_ptr<at::BFloat16>() + range.flat;
   run.count = range.numel;
   kernels::AdamWScalars const scalars{scalar(rate_of(range.group, learning_rate)), scalar(found_inf), scalar(update_count_),
                                       scalar(average_weight_), scalar(gradient_factor)};
@@ -161,7 +165,17 @@ void ShardedAdamW::start_gather(BucketRange const& bucket) {
 
 void ShardedAdamW::wait_for_parameters() {
   for (Pending& gather : gathers_) gather.wait();
+  if (!gathers_.empty()) rounded_stands_ = false;
   gathers_.clear();
+  if (rounded_stands_ || !rounded_.defined()) return;
+  at::NoGradGuard const no_grad;
+  rounded_.copy_(buffer_.parameters());
+  rounded_stands_ = true;
+}
+
+void ShardedAdamW::abandon() {
+  gathers_.clear();
+  rounded_stands_ = false;
 }
 
 void ShardedAdamW::gather(at::Tensor const& own, std::int64_t begin, std::int64_t end, at::Tensor const& into) const {

@@ -14,7 +14,8 @@
 // It is three roundings an element whatever the vector unit (a fused multiply-add on some elements only would give
 // slices other bits), and takes the memory of the gradients, which are used up by then.
 //
-// On CUDA, where the program has the kernel (cuda/adamw.h), all of it is one pass per run, the factor that clips too.
+// On CUDA, where the program has the kernel (cuda/adamw.h), all of it is one pass per run, the factor that clips too, and
+// the rounding to bf16 where no rank has to wait for others' parameters first.
 
 #include <cstdint>
 #include <vector>
@@ -36,6 +37,7 @@ struct AdamWOptions {
   std::vector<double> weight_decay;   // by group
   std::vector<double> rate_factor{};  // by group, on the learning rate; empty: 1 for all
   AverageOptions average{};
+  bool rounds = false;  // keeps the parameters in bf16 beside the fp32 ones
 };
 
 class ShardedAdamW {
@@ -49,9 +51,12 @@ class ShardedAdamW {
   // multiplied by (GradientNorm::Measured), undefined for 1.
   void step(at::Tensor const& own_gradients, at::Tensor const& learning_rate, at::Tensor const& found_inf,
             std::uint32_t idle_sections = 0, at::Tensor const& gradient_factor = {});
-  // The buffer's parameters may be read behind this (a stream wait on CUDA). Called before each use of them.
+  // The buffer's parameters and rounded() may be read behind this (a stream wait on CUDA). Called before each use of them.
   void wait_for_parameters();
-  void abandon() { gathers_.clear(); }  // instead of it: what step() started is not waited for
+  void abandon();  // instead of it: what step() started is not waited for
+  // The parameters as they are now, in bf16, laid out as the flat buffer; undefined without `rounds`.
+  at::Tensor rounded() const { return rounded_; }
+  void parameters_replaced() { rounded_stands_ = false; }  // by others than step()
 
   at::Tensor exp_avg() const { return exp_avg_; }  // of what is owned
   at::Tensor exp_avg_sq() const { return exp_avg_sq_; }
@@ -84,6 +89,8 @@ class ShardedAdamW {
   std::vector<OwnedRange> owned_;
   std::vector<Pending> gathers_;
   at::Tensor exp_avg_, exp_avg_sq_, update_count_;
+  at::Tensor rounded_;
+  bool rounded_stands_ = false;              // else wait_for_parameters() rounds
   at::Tensor average_, average_weight_;      // w, of this update
   std::vector<at::Tensor> factors_, rates_;  // by group; no rate where the factor is 1: it is the one given
 };

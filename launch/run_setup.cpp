@@ -75,7 +75,8 @@ dist::FlatBuffer make_buffer(model::SceneModel const& model, Config const& confi
 dist::AdamWOptions adamw_options(model::SceneModel const& model, Config const& config, double eps) {
   auto const groups = parameter_groups(model, config);
   auto const& t = config.training;
-  return {t.beta1, t.beta2, eps, groups.weight_decay, groups.rate_factor, {t.ema_decay, t.ema_warmup}};
+  return {t.beta1, t.beta2, eps, groups.weight_decay, groups.rate_factor, {t.ema_decay, t.ema_warmup},
+          model.options().compute == model::ComputeType::bf16};
 }
 
 namespace {

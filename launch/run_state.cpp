@@ -143,6 +143,7 @@ void require_same_run(nlohmann::json const& json, Counters const& counters, std:
 void restore_model(dist::CheckpointState const& state, RunTensors const& run) {
   std::vector<std::string> missing;
   load_tensors(run.model, state.model, "checkpoint", &missing);
+  run.optimizer.parameters_replaced();
   if (!missing.empty())
     throw dist::CheckpointError(fmt::format(
         "the checkpoint of step {} has no {} ({} tensors of the model are missing: it is of another model); "

@@ -26,6 +26,9 @@ Update::Update(dist::Communicator const& communicator, model::SceneModel& model,
       schedule_{config.training.lr, config.training.warmup, config.training.train_steps,
                 config.training.scheduler_type} {
   dist::agree_on_parameters(communicator, buffer_);
+  if (auto const rounded = optimizer_.rounded(); rounded.defined())
+    for (auto const& range : buffer_.ranges())
+      rounded_.emplace(range.name, rounded.narrow(0, range.offset, range.numel).view(range.shape));
   for (auto const& range : dist::owned_ranges(buffer_, shared_over_.rank(), shared_over_.size()))
     if (range.section == static_cast<int>(model::Part::renderer))
       renderer_gradients_.push_back(reducer_.own_gradients().narrow(0, range.own, range.numel));
@@ -63,10 +66,10 @@ void Update::abandon() {
   result_ = {};
 }
 
-// Once the parameters are there, before the first use in a step.
+// Once the parameters are there, before the first use in a step. What trains is rounded by the optimizer.
 void Update::round_weights() {
   RECORD_USER_SCOPE("weights to bf16");
-  model_.round_weights();
+  model_.round_weights(rounded_);
 }
 
 // Parameters that get a gradient in this step: up to the cut (the renderer's), and behind it.
@@ -266,7 +269,6 @@ at::Tensor Update::apply(dist::GradientNorm::Measured const& measured, at::Tenso
   auto skip = at::logical_or(result_.statistics[model::kNonFinite] > 0, at::logical_not(at::isfinite(norm)));
   if (t.grad_clip_norm > 0 && t.allowed_gradnorm_factor > 0)
     skip = at::logical_or(skip, norm > t.grad_clip_norm * t.allowed_gradnorm_factor);
-  model_.forget_rounded_weights();
   bool const renderer_idle = config_.objective == "joint" && used_now_->to_cut.empty();
   optimizer_.step(reducer_.own_gradients(), rate, skip.to(at::kFloat),
                   renderer_idle ? std::uint32_t{1} << static_cast<int>(model::Part::renderer) : 0, measured.factor);

@@ -6,6 +6,7 @@
 
 #include <array>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <set>
@@ -101,6 +102,7 @@ class Update {
   dist::ShardedAdamW optimizer_;
   std::unique_ptr<model::Weighting> weighting_;
   model::JointStep joint_step_;
+  std::map<std::string, at::Tensor> rounded_;  // the optimizer's, by parameter; none with fp32 products
   model::RenderLoss render_loss_;
   StepStatistics statistics_;
   ScheduleOptions schedule_;

@@ -182,15 +182,19 @@ void SceneModel::to(at::Device device) {
   for (Slot& slot : impl_->slots) slot.tensor->set_data(slot.tensor->detach().to(device));
 }
 
-void SceneModel::round_weights() {
+void SceneModel::round_weights(std::map<std::string, at::Tensor> const& kept) {
   if (impl_->options.compute == ComputeType::fp32) return;
   at::NoGradGuard const no_grad;
   impl_->roundings.resize(impl_->slots.size());
   for (std::size_t i = 0; i < impl_->slots.size(); ++i) {
     Slot const& slot = impl_->slots[i];
     if (slot.matrix == nullptr) continue;
+    if (auto const found = kept.find(slot.name); found != kept.end()) {
+      slot.matrix->rounded = found->second;
+      continue;
+    }
     auto& [values, version] = impl_->roundings[i];
-    // What does not train is changed by load alone, which counts in the version. What trains is changed as a part of a
+    // What does not train is changed by load alone, which counts in the version. What trains may be changed as a part of a
     // flat buffer, which does not.
     bool const stands = values.defined() && values.device() == slot.tensor->device() && !slot.tensor->requires_grad() &&
                         version == static_cast<std::uint32_t>(slot.tensor->_version());

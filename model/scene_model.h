@@ -6,6 +6,7 @@
 // Knows no ranks and opens no file: weights arrive as named tensors.
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -44,8 +45,9 @@ class SceneModel {
   bool trainable(Part part) const;                // whether any of them is; true for a new model
 
   // With bf16 products: from here on they read roundings of their weights that are made now, instead of rounding at every
-  // use. To be called again after every change of the weights, or forgotten before it. Numbers are the same either way.
-  void round_weights();
+  // use. To be called again after every change of the weights, or forgotten before it. `kept`, by state-dict key: roundings
+  // that somebody else keeps up to date, read where they are. Numbers are the same either way.
+  void round_weights(std::map<std::string, at::Tensor> const& kept = {});
   void forget_rounded_weights();
 
   struct LoadReport {

@@ -258,6 +258,7 @@ TEST(ShardedAdamWTest, SharedOverRanksItHasTheBitsOfOne) {
   AdamWOptions all = options;
   all.rate_factor = {0.5, 2};
   all.average = {0.9, true};
+  all.rounds = true;
   for (int ranks : {1, 2, 3, 4, 8}) {
     std::int64_t const slices = ranks == 3 ? 3 : 8;
     FlatBuffer alone = sliced_buffer(slices);
@@ -278,6 +279,7 @@ TEST(ShardedAdamWTest, SharedOverRanksItHasTheBitsOfOne) {
         EXPECT_TRUE(at::equal(norm.clip(own, 1), norms[static_cast<std::size_t>(step - 1)])) << ranks;
         optimizer.step(own, at::full({}, 0.01), at::full({}, step == 2 ? 1.0 : 0.0));
         optimizer.wait_for_parameters();
+        EXPECT_TRUE(at::equal(optimizer.rounded(), buffer.parameters().to(at::kBFloat16))) << ranks << " " << step;
       }
       EXPECT_TRUE(at::equal(buffer.parameters(), alone.parameters())) << ranks;
       EXPECT_EQ(optimizer.exp_avg().numel(), buffer.size() / ranks);
@@ -303,6 +305,19 @@ TEST(ShardedAdamWTest, SharedOverRanksItHasTheBitsOfOne) {
       EXPECT_TRUE(at::equal(restored.exp_avg_sq(), optimizer.exp_avg_sq()));
     });
   }
+}
+
+TEST(ShardedAdamWTest, RoundsAnewWhatOthersHaveReplaced) {
+  AdamWOptions rounding = options;
+  rounding.rounds = true;
+  FlatBuffer buffer = golden_buffer();
+  ShardedAdamW optimizer(buffer, rounding);
+  optimizer.wait_for_parameters();
+  EXPECT_TRUE(at::equal(optimizer.rounded(), buffer.parameters().to(at::kBFloat16)));
+  buffer.parameters().fill_(1.001);
+  optimizer.parameters_replaced();
+  optimizer.wait_for_parameters();
+  EXPECT_TRUE(at::equal(optimizer.rounded(), at::full({buffer.size()}, 1.001, at::kBFloat16)));
 }
 
 TEST(ShardedAdamWTest, AnIdleSectionKeepsEveryBitWhateverIsShared) {
