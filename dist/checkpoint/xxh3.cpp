@@ -3,7 +3,7 @@
 #include <new>
 
 #include <fmt/format.h>
-#include <xxhash.h>
+#include DUOFLOW_XXHASH  // cmake/Xxhash.cmake
 
 namespace duoflow::dist {
 namespace {
