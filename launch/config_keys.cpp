@@ -350,7 +350,8 @@ std::vector<std::pair<std::string, std::string>> const& unused_keys() {
       {"model.env_tokenizer.in_channels", "always 9: LDR, log HDR, direction"},
       {"model.env_tokenizer.patch_size", "one patch size for all tokenizers"},
       {"model.transformer.editor.use_residual_mode",
-       "model.transformer.editor.kind; the reference's residual class heeds it"},
+       "model.transformer.editor.kind; the reference's residual class heeds it, though its forward runs no editor and "
+       "its edit_scene_with_env takes a twentieth of the head's output"},
       {"model.transformer.editor.init_from_decoder",
        "model.transformer.editor.init: decoder does it (with AdaLN blocks the reference's own strict load raises)"},
       {"model.transformer.editor.use_flow_matching", "the editor is always a flow editor"},

@@ -48,6 +48,22 @@ TEST(ConfigFamilyTest, OtherClassesAreErrorsThatListTheKnownOnes) {
     expect_error({name, "model.LVSM_flow_match_editor.FlowMatchEditor"}, "", {"model.class_name=" + name});
 }
 
+TEST(ConfigFamilyTest, AnUnknownClassIsSaidBeforeTheKeysThatAreItsOwn) {
+  auto const message = error_of(
+      "model:\n  class_name: model.LVSM_scene_decoder_only.Images2LatentScene\n  transformer: {n_layer: 24}\n");
+  EXPECT_NE(message.find("is not a class"), std::string::npos) << message;
+  expect_error({"unknown key", "n_layer"}, "model: {transformer: {n_layer: 24}}", {});
+  expect_error({"unknown key", "n_layer"}, "model: {transformer: {n_layer: 24}}", {kReferenceClass});
+}
+
+TEST(ConfigFamilyTest, PointLightsAloneAreAnError) {
+  for (std::string const alone : {"point_light", "[point_light]"})
+    expect_error({"training.relight_signals", "point lights alone", "envmap"},
+                 "training: {relight_signals: " + alone + "}");
+  for (std::string const maps : {"envmap", "[envmap]", "[point_light, envmap]", "[]"})
+    EXPECT_EQ(parse("training: {relight_signals: " + maps + "}").notes.size(), 1u) << maps;
+}
+
 TEST(ConfigFamilyTest, EachClassBringsItsEditor) {
   auto const of = [](std::string const& name, std::vector<std::string> overrides = {}) {
     overrides.push_back("model.class_name=model." + name);

@@ -1,0 +1,240 @@
+"""The family's data path and its ODE on a folder of its own scenes, against ingest, encode and evaluate.
+
+Pictures, intrinsics, light maps as its Dataset class gives them; cameras as it normalises them (over all views it drew: encode is
+told the same views as input); latents; then the editor's ODE on the pair shards, whose PSNR evaluate measures.
+"""
+
+import copy
+import csv
+import json
+import sys
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+import yaml
+from easydict import EasyDict
+
+import checkout_step
+import parity_table as tolerance
+from checkout_cases import FLOW, ONE_STEP, PATCH, RESIDUAL, Case
+from checkout_parts import SOURCE, quietly
+
+sys.path.insert(0, str(SOURCE / "launch"))
+import duoflow_h5  # noqa: E402
+
+SIZE, OBJECT, PREFIX = 40, "suzi", "/data/relit/lvsm_scenes"
+LIGHTS, LIGHTS_GLOB = ("env_0", "env_1", "env_2"), "env_[012]"
+INPUTS, TARGETS, FRAMES = (0, 3, 6, 9), (1, 5, 10), 12
+SQUARE = {"image_size": SIZE, "patch_size": PATCH}
+
+
+def spelled(frames):
+    return ",".join(map(str, frames))
+
+
+def case_of(class_name, **training):
+    editor = dict(use_residual_mode=True) if class_name == RESIDUAL else {}
+    case = Case("data", class_name, "", len(INPUTS), len(TARGETS), dict(n_latent_vectors=40), editor, training)
+    config = case.config()
+    for name in ("image_tokenizer", "target_pose_tokenizer"):
+        config["model"][name] |= SQUARE
+    return case, config
+
+
+def ingest(program, scenes):
+    listed, out = program.scratch / "scenes.txt", program.scratch / "scenes"
+    names = sorted(path.name for path in (scenes / "test" / "metadata").glob(f"{OBJECT}_*.json"))  # the class draws from all of them
+    listed.write_text("".join(f"{PREFIX}/test/metadata/{name}\n" for name in names))
+    program("ingest", "--scenes", listed, "--remap", f"{PREFIX}={scenes}", "--out", out, "--size", SIZE)
+    return listed, out
+
+
+def dataset_sample(listed, scenes, light, order):
+    """The family's Dataset at one scene with the views `order`, in that order, as in its inference."""
+    from data.dataset_scene import Dataset
+
+    views = listed.parent / "views.json"
+    name = f"{OBJECT}_{light}"
+    views.write_text(json.dumps({name: {"context": list(order), "target": []}}))
+    config = case_of(FLOW)[1]
+    config["training"] |= {"dataset_path": str(listed), "og_dataset_base": PREFIX, "local_dataset_base": str(scenes), "square_crop": True,
+                           "scene_scale_factor": 1.35}
+    config["inference"] = {"if_inference": True, "view_idx_file_path": str(views)}
+    return quietly(lambda: Dataset(EasyDict(config))[0])
+
+
+def encoded(program, checkpoint, folder, inputs, targets, name, lights="*"):
+    out = program.scratch / name
+    program("encode", "--checkpoint", checkpoint, "--data", folder, "--out", out, "--dtype", "f32", "--target-frames", spelled(targets),
+            "--lights", lights, f"data.input_frames={spelled(inputs)}", f"training.num_input_views={len(inputs)}")
+    return duoflow_h5.Folder(out)
+
+
+def imported(program, config, model, name):
+    """duoflow's checkpoint of a state dict, and the state dict given to the class."""
+    file, path = program.scratch / f"{name}.pt", program.scratch / f"{name}.yaml"
+    torch.save({"model": checkout_step.own(model.state_dict())}, file)
+    path.write_text(yaml.safe_dump(config))
+    program("import", file, program.scratch / name, "--config", path)
+    return program.scratch / name
+
+
+def looked_up(map_HWC, directions):
+    """Bilinear look-up of a world-frame map (Z up, centre +X, left quarter +Y) towards unit directions [N,3]."""
+    h, w, _ = map_HWC.shape
+    u = (0.5 - np.arctan2(directions[:, 1], directions[:, 0]) / (2 * np.pi)) * w - 0.5
+    v = np.arccos(np.clip(directions[:, 2], -1, 1)) / np.pi * h - 0.5
+    i, j = np.floor(u).astype(int), np.floor(v).astype(int)
+    a, b = (u - i)[:, None], (v - j)[:, None]
+    at = lambda row, column: map_HWC[np.clip(row, 0, h - 1), column % w]
+    return (1 - b) * ((1 - a) * at(j, i) + a * at(j, i + 1)) + b * ((1 - a) * at(j + 1, i) + a * at(j + 1, i + 1))
+
+
+def compare_samples(program, table, listed, scenes, folder, checkpoint):
+    order = list(range(FRAMES))
+    stored = {scene["light"]: scene for scene in duoflow_h5.Folder(folder).scenes()}
+    rows = {row["light"]: row for row in encoded(program, checkpoint, folder, order, order, "pairs_all").rows()}
+    scale = lambda image: torch.from_numpy(np.asarray(image)).permute(0, 3, 1, 2).float() / 255
+    errors = {name: {} for name in ("pictures", "intrinsics", "light maps", "cameras, same views")}
+    for light in LIGHTS:
+        sample, scene, row = dataset_sample(listed, scenes, light, order), stored[light], rows[light]
+        relit = sample["relit_scene_name"].removeprefix(OBJECT + "_")
+        errors["pictures"][light] = tolerance.absolute(scale(scene["images"]), sample["image"])
+        errors["intrinsics"][light] = tolerance.relative(torch.from_numpy(np.asarray(scene["fxfycxcy"])), sample["fxfycxcy"])
+        errors["cameras, same views"][light] = tolerance.absolute(torch.from_numpy(np.asarray(row["target_c2w"])), sample["c2w"])
+        for name in ("env_ldr", "env_hdr"):
+            errors["light maps"][f"{name} of {relit}"] = tolerance.absolute(scale(stored[relit][name]), sample[name])
+    # A picture composited over white is a float there and eight bits here: half a step.
+    for name, allowed in (("pictures", 0.5 / 255 + 1e-6), ("intrinsics", 1e-6), ("light maps", 1e-7), ("cameras, same views", 2e-6)):
+        table.add("data path", f"{name} (Dataset against shards)", errors[name], allowed)
+    compare_directions(table, sample, rows[relit])
+    order = [*INPUTS, *TARGETS]
+    row = next(iter(encoded(program, checkpoint, folder, INPUTS, TARGETS, "pairs_some").rows()))
+    theirs = dataset_sample(listed, scenes, row["light"], order)["c2w"][len(INPUTS):]
+    table.note("data path", "targets' cameras: it normalises over inputs and targets, duoflow over inputs (on purpose)",
+               [tolerance.absolute(torch.from_numpy(np.asarray(row["target_c2w"])), theirs)])
+
+
+def compare_directions(table, sample, row):
+    """Where its per-view maps say that light comes from, in the normalised frame, and what duoflow's one map has there."""
+    from utils.data_utils import ProcessData
+
+    h, w = sample["env_ldr"].shape[2:]
+    directions = ProcessData(EasyDict(case_of(FLOW)[1])).compute_env_dir(sample["c2w"][None], h, w, "cpu")[0]
+    turn = np.asarray(row["world_to_norm"], np.float64)[:3, :3]
+    turn /= np.cbrt(np.linalg.det(turn))
+    median, far, mirrored = {}, {}, []
+    for view in range(FRAMES):
+        world = directions[view].permute(1, 2, 0).reshape(-1, 3).double().numpy() @ turn  # a rotation's inverse is its transpose
+        theirs = sample["env_ldr"][view].permute(1, 2, 0).reshape(-1, 3).double().numpy()
+        seen = lambda towards: np.abs(np.clip(looked_up(np.asarray(row["env"], np.float64), towards), 0, 1) ** (1 / 2.2) - theirs)
+        error = seen(world)
+        median[f"view {view}"], far[f"view {view}"] = float(np.median(error)), float(np.mean(error > 0.1))
+        mirrored.append(float(np.mean(seen(world * [1, -1, 1]) > 0.1)))
+    # Its maps are 64 rows of one picture each, duoflow's comes from the first of them, resampled: edges of lamps are blurred.
+    table.add("data path", "light towards its directions, LDR, median difference", median, 2 / 255)
+    table.add("data path", f"the same, share more than 0.1 off (mirrored it would be {np.mean(mirrored):.2f})", far, 0.1)
+
+
+def views_of(c2w, intrinsics, image):
+    from utils.data_utils import ProcessData
+
+    tensor = lambda x: torch.from_numpy(np.asarray(x)).float()[None]
+    pixels = tensor(image).permute(0, 1, 4, 2, 3) / 255
+    h, w = pixels.shape[-2:]
+    origin, direction = ProcessData(EasyDict(case_of(FLOW)[1])).compute_rays(tensor(c2w), tensor(intrinsics), h, w, "cpu")
+    return EasyDict(image=pixels, ray_o=origin, ray_d=direction, c2w=tensor(c2w), fxfycxcy=tensor(intrinsics), image_h_w=(h, w))
+
+
+def light_inputs(row, to_norm):
+    """The three maps of a view from a linear one, as the family encodes them, with their directions in the normalised frame."""
+    linear = torch.from_numpy(np.asarray(row["env"], np.float32)).permute(2, 0, 1)[None]
+    linear = F.interpolate(linear, size=(256, 512), mode="bilinear", align_corners=False).clamp_min(0)
+    log = torch.log1p(10 * linear)
+    theta = (torch.arange(256).double() + 0.5) * np.pi / 256
+    phi = np.pi - (torch.arange(512).double() + 0.5) * 2 * np.pi / 512
+    world = torch.stack([theta.sin()[:, None] * phi.cos(), theta.sin()[:, None] * phi.sin(), theta.cos()[:, None].expand(256, 512)])
+    turned = torch.einsum("ij,jhw->ihw", torch.from_numpy(to_norm), world)
+    return {"env_ldr": linear.clamp(0, 1).pow(1 / 2.2)[None], "env_hdr": (log / log.max())[None], "env_dir": F.normalize(turned, dim=0).float()[None, None]}
+
+
+def sharpen(model):
+    """Random blocks average their tokens away: with a plain renderer no picture would depend on the light."""
+    with torch.no_grad():
+        for name, value in model.named_parameters():
+            if name.startswith("transformer_") and name.endswith(("q_norm.weight", "attn.fc.weight")):
+                value *= 4
+
+
+def with_whole_head(model):
+    """The residual class's edit_scene_with_env takes a twentieth of its head's output, duoflow's residual editor all of it."""
+    if getattr(model, "editor_residual_head", None) is None:
+        return model
+    whole = copy.deepcopy(model)
+    with torch.no_grad():
+        whole.editor_residual_head.weight *= 5e-2
+    return whole
+
+
+def edited(model, rows, x0, x1, given, solver):
+    """The class's own answer: z from its reconstructor, moved by its ODE (or once), rendered."""
+    turn = np.asarray(rows[x0]["world_to_norm"], np.float64)[:3, :3]
+    given.update(light_inputs(rows[x1], turn / np.cbrt(np.linalg.det(turn))))
+    target = views_of(rows[x0]["target_c2w"], rows[x0]["target_fxfycxcy"], rows[x1]["target_images"])
+    if solver:
+        with torch.no_grad():
+            image = model.flow_match_inference(None, steps=solver[1], method=solver[0], input=given, target=target).render
+    else:
+        with torch.no_grad():
+            latents, patches, d = model.reconstructor(given)
+            image = model.renderer(model.edit_scene_with_env(latents, given), target, patches, d)
+    return (-10 * (image - target.image).square().mean(dim=(2, 3, 4)).log10()).mean().item()
+
+
+def compare_edits(program, table, folder, class_name, name, solvers):
+    """solvers: (method, steps), None for an editor that knows no time. Its PSNR on every pair against evaluate's."""
+    _, config = case_of(class_name, single_env_map=True)
+    model = quietly(lambda: checkout_step.build(config))
+    checkout_step.given_weights(model)
+    sharpen(model)
+    quietly(model.eval)
+    checkpoint = imported(program, config, with_whole_head(model), name)
+    shards = encoded(program, checkpoint, folder, INPUTS, TARGETS, f"pairs_{name}", LIGHTS_GLOB)
+    rows = {row["light"]: row for row in shards.rows()}
+    stored = {scene["light"]: scene for scene in duoflow_h5.Folder(folder).scenes()}
+    normalised = {row["light"]: row for row in encoded(program, checkpoint, folder, INPUTS, INPUTS, f"inputs_{name}", LIGHTS_GLOB).rows()}
+    given, latents = {}, {}
+    for light, row in normalised.items():
+        given[light] = views_of(row["target_c2w"], row["target_fxfycxcy"], stored[light]["images"][list(INPUTS)])
+        with torch.no_grad():
+            tokens = model.reconstructor(given[light])[0][0]
+        latents[light] = tolerance.relative(torch.from_numpy(np.asarray(rows[light]["latents"])), tokens)
+    table.add(f"{name}, encode", "latents of its reconstructor", latents, tolerance.ACTIVATIONS)
+    measured = []
+    for solver in solvers:
+        out = program.scratch / f"evaluation_{name}_{solver[0] if solver else 'once'}"
+        program("evaluate", "--checkpoint", checkpoint, "--data", shards.path, "--out", out, *(["--solver", solver[0], "--steps", solver[1]] if solver else []))
+        errors, moved = {}, 0.0
+        with open(out / "pairs.csv") as file:
+            for pair in csv.DictReader(file):
+                theirs = edited(model, rows, pair["light_x0"], pair["light_x1"], given[pair["light_x0"]], solver)
+                errors[f"{pair['light_x0']} to {pair['light_x1']}"] = abs(float(pair["psnr"]) - theirs)
+                moved = max(moved, abs(float(pair["psnr"]) - float(pair["no_edit_psnr"])))
+                measured.append(float(pair["psnr"]))
+        quantity = f"PSNR in dB after its {'%s in %d steps' % solver if solver else 'edit_scene_with_env'} (the edit moves it by up to {moved:.2f})"
+        table.add(f"{name}, evaluate", quantity, errors, 2e-5)
+    if len(solvers) == 2:
+        half = len(measured) // 2
+        table.note(f"{name}, evaluate", "difference of the two solvers in dB", [max(abs(a - b) for a, b in zip(measured[:half], measured[half:]))])
+
+
+def compare(program, table, scenes):
+    listed, folder = ingest(program, scenes)
+    _, config = case_of(FLOW)
+    model = quietly(lambda: checkout_step.build(config))
+    checkout_step.given_weights(model)
+    compare_samples(program, table, listed, scenes, folder, imported(program, config, model, "plain"))
+    compare_edits(program, table, folder, FLOW, "flow editor", [("euler", 4), ("heun", 4)])
+    compare_edits(program, table, folder, ONE_STEP, "one-step editor", [None])
+    compare_edits(program, table, folder, RESIDUAL, "residual editor, head over 20", [None])
