@@ -169,7 +169,7 @@ constexpr std::int64_t kReferenceEnvSize = 256;
 constexpr double kReferenceNoiseLatentScale = 0.136;
 
 // What a YAML that names a class of the reference gets unless it says otherwise.
-void apply_reference_behaviour(Config& c) {
+void apply_reference_behaviour(Config& c, WrittenBy writer) {
   if (c.class_name.empty()) return;
   std::string const e = "model.transformer.editor.";
   auto unless_written = [&](std::string const& key, auto& field, auto value) {
@@ -188,6 +188,8 @@ void apply_reference_behaviour(Config& c) {
   unless_written(e + "light_in_adaln", c.model.light_in_adaln, false);
   unless_written(e + "normalize_latents", c.model.normalize_latents, false);
   unless_written("training.freeze_reconstructor_renderer", c.training.freeze_reconstructor_renderer, false);
+  // A run's own config without the key is of before there was one.
+  if (writer == WrittenBy::user) unless_written("data.camera_frame", c.data.camera_frame, "all");
   std::string const env_size = "model.env_tokenizer.image_size";
   if (c.written.contains(env_size) && c.env_image_size != kReferenceEnvSize)
     c.notes.push_back(fmt::format("{} = {} is taken as {}: {} never reads that key", env_size, c.env_image_size,
@@ -294,7 +296,7 @@ void settle_weighting(Config& c, std::set<std::string> const& overridden, Writte
 }
 
 void resolve(Config& c, std::set<std::string> const& overridden, WrittenBy writer) {
-  apply_reference_behaviour(c);
+  apply_reference_behaviour(c, writer);
   settle_weighting(c, overridden, writer);
   c.model.editor = editor_kind(c.editor_kind);
   bool const steps_written = c.written.contains("model.transformer.editor.flow_matching.num_ode_steps");

@@ -19,6 +19,11 @@ TEST(ConfigFamilyTest, TheReferencesClassNameSetsItsBehaviour) {
   EXPECT_FALSE(config.model.normalize_latents);
   EXPECT_FALSE(config.training.freeze_reconstructor_renderer);
   EXPECT_EQ(config.model.env_height, 256);
+  EXPECT_EQ(config.data.camera_frame, "all");
+  EXPECT_EQ(parse("", {kReferenceClass, "data.camera_frame=inputs"}).data.camera_frame, "inputs");
+  EXPECT_EQ(parse("").data.camera_frame, "inputs");
+  auto const from_before_the_key = parse_stored_config("model: {class_name: model.LVSM_flow_match_editor.FlowMatchEditor}", "m", {});
+  EXPECT_EQ(from_before_the_key.data.camera_frame, "inputs");
   EXPECT_EQ(values_of(parse(effective_yaml(config))), values_of(config));
 }
 
