@@ -98,8 +98,8 @@ Normalisation normalise_over(std::vector<float> const& c2w) {
   return out;
 }
 
-std::vector<std::int64_t> views_of_frame(std::vector<std::int64_t> const& inputs, std::vector<std::int64_t> const& targets,
-                                         bool targets_too) {
+std::vector<std::int64_t> views_of_frame(std::vector<std::int64_t> const& inputs,
+                                         std::vector<std::int64_t> const& targets, bool targets_too) {
   auto views = inputs;
   if (targets_too) {
     std::copy_if(targets.begin(), targets.end(), std::back_inserter(views),

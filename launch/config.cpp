@@ -127,8 +127,8 @@ class Loader {
 
   // As the reference reads them: a name or a list, nothing meaning maps.
   static bool asks_for_light_maps(YAML::Node const& signals) {
-    auto const names = signals.IsSequence() ? signals.as<std::vector<std::string>>()
-                                            : std::vector{signals.as<std::string>("")};
+    auto const names =
+        signals.IsSequence() ? signals.as<std::vector<std::string>>() : std::vector{signals.as<std::string>("")};
     auto const has = [&](char const* name) { return std::find(names.begin(), names.end(), name) != names.end(); };
     return has("envmap") || !has("point_light");
   }
@@ -136,9 +136,10 @@ class Loader {
   // Unused keys whose value asks for another objective than the one that would run.
   static void refuse_dropped_request(Leaf const& leaf) {
     if (leaf.spelling == "training.relight_signals" && !asks_for_light_maps(leaf.value))
-      throw ConfigError(fmt::format("{}: {} asks for point lights alone, which are left out (the editor would see no "
-                                    "light); take a config with envmap among them",
-                                    leaf.where, leaf.spelling));
+      throw ConfigError(
+          fmt::format("{}: {} asks for point lights alone, which are left out (the editor would see no "
+                      "light); take a config with envmap among them",
+                      leaf.where, leaf.spelling));
     bool const dpt = leaf.spelling == "model.decoder_head.type" && leaf.value.as<std::string>("") != "mlp";
     if (dpt)
       throw ConfigError(fmt::format("{}: {} = {} (violated: mlp, the plain head is the one there is)", leaf.where,

@@ -290,8 +290,8 @@ void add_other_keys(std::vector<ConfigKey>& keys, Config& c) {
           key("data.target_frames", c.data.target_frames,
               "frames targets are taken from, for example \"0-11\"; empty: all"),
           key("data.camera_frame", c.data.camera_frame,
-              "views that cameras are normalised over, when scenes are encoded: inputs (what the model is shown), or all (the "
-              "targets too; reference classes)"),
+              "views that cameras are normalised over when scenes are encoded: inputs (what the model is shown), or all "
+              "(the targets too; reference classes)"),
           key("data.exclude_lights", c.data.exclude_lights,
               "reconstruction: glob of lights never trained on, for example \"env_00?\""),
           key("data.light_encoding", c.data.light_encoding,

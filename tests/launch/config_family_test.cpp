@@ -22,7 +22,8 @@ TEST(ConfigFamilyTest, TheReferencesClassNameSetsItsBehaviour) {
   EXPECT_EQ(config.data.camera_frame, "all");
   EXPECT_EQ(parse("", {kReferenceClass, "data.camera_frame=inputs"}).data.camera_frame, "inputs");
   EXPECT_EQ(parse("").data.camera_frame, "inputs");
-  auto const from_before_the_key = parse_stored_config("model: {class_name: model.LVSM_flow_match_editor.FlowMatchEditor}", "m", {});
+  auto const from_before_the_key =
+      parse_stored_config("model: {class_name: model.LVSM_flow_match_editor.FlowMatchEditor}", "m", {});
   EXPECT_EQ(from_before_the_key.data.camera_frame, "inputs");
   EXPECT_EQ(values_of(parse(effective_yaml(config))), values_of(config));
 }

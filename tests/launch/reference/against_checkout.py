@@ -7,7 +7,8 @@ CHECKOUT is an unpacked copy of the public repository yiwenchen1999/LVSMExp (2a5
 nothing of it is in this tree. Python needs what is in duoflow's .venv (launch/setup.sh --full) and einops, easydict, omegaconf,
 scipy, rich, jaxtyping, scikit-image, opencv-python-headless, imageio, transformers, lpips, torchvision.
 $DUOFLOW_BINARY names the program (default build/duoflow). What is replaced around the checkout's code is said in
-checkout_environment.py and checkout_loop.py: attention kernel, accounts, downloads, random numbers, data loader.
+checkout_environment.py, checkout_loop.py and checkout_cases.py: attention kernel, accounts, downloads, data loader, random numbers.
+LPIPS needs the weights of launch/setup.sh --perceptual (.cache/weights, or $DUOFLOW_WEIGHTS).
 
 Prints a table of largest differences; ends with 1 if one exceeds its tolerance.
 """
@@ -38,9 +39,9 @@ class Program:
     def step(self, config, weights, batch, steps, *overrides):
         from safetensors.torch import load_file, save_file
 
-        save_file(batch, self.scratch / "batch.safetensors")
-        out = self.scratch / "out.safetensors"
-        self("step", "--config", config, "--weights", weights, "--batch", self.scratch / "batch.safetensors", "--out", out, "--steps", steps,
+        given, out = self.scratch / "batch.safetensors", self.scratch / "out.safetensors"
+        save_file(batch, given)
+        self("step", "--config", config, "--weights", weights, "--batch", given, "--out", out, "--steps", steps,
              "dist.threads=1", *overrides)
         return load_file(out)
 
@@ -48,7 +49,7 @@ class Program:
 def parse():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--reference", required=True, type=pathlib.Path, help="folder of the checkout")
-    parser.add_argument("--only", default="", help="cases whose name holds this text")
+    parser.add_argument("--only", default="", help="cases whose name holds this text; also: control, data path, configs")
     parser.add_argument("--scenes", type=pathlib.Path, help="folder of LVSM scenes (train/, test/) for the data path")
     parser.add_argument("--scratch", type=pathlib.Path, help="folder for files, kept (default: a temporary one)")
     return parser.parse_args()
@@ -75,10 +76,18 @@ def main():
             for case in cases:
                 if arguments.only in case.name:
                     compare(arguments.reference, program, table, case)
+        if arguments.only in "control":
+            import checkout_controls
+
+            checkout_controls.compare(arguments.reference, program, table)
         if arguments.scenes and arguments.only in "data path":
             import checkout_data
+            import checkout_edits
+            import checkout_init
 
-            checkout_data.compare(program, table, arguments.scenes.resolve())
+            folder, checkpoint = checkout_data.compare(program, table, arguments.scenes.resolve())
+            checkout_edits.compare(program, table, folder)
+            checkout_init.compare(program, table, folder, checkpoint)
         if arguments.only in "configs":
             import checkout_configs
 

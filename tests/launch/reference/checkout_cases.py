@@ -55,7 +55,8 @@ TRAINING = dict(
     weight_decay=0.05, warmup=4, train_steps=30, grad_clip_norm=1.0, allowed_gradnorm_factor=1000, grad_checkpoint_every=1,
     l2_loss_weight=1.0, lpips_loss_weight=0.0, perceptual_loss_weight=0.0, target_has_input=False, checkpoint_every=1000000,
     print_every=1000000, vis_every=1000000000, num_threads=1, num_workers=0, prefetch_factor=1, dataset_name="fixed_batch.Dataset",
-    dataset_path="", api_key_path="", wandb_exp_name="", wandb_log_every=1000000, wandb_project="", flow_match={"inference_steps": 1, "inference_method": "euler"})
+    dataset_path="", api_key_path="", wandb_exp_name="", wandb_log_every=1000000, wandb_project="",
+    flow_match={"inference_steps": 1, "inference_method": "euler"})
 
 FLOW, NOISE = "LVSM_flow_match_editor.FlowMatchEditor", "LVSM_flow_match_editor_noise2relit.FlowMatchEditor"
 RESIDUAL = "LVSM_scene_encoder_decoder_wEditor_residual.LatentSceneEditor"
@@ -85,7 +86,8 @@ CASES = [
 ]
 
 CHECKPOINTS = [
-    Case("flow editor, VGG19 and LPIPS in the file", FLOW, "train_flowmatch_editor.py", 2, 2, training=ONE_MAP | VGG19 | dict(lpips_loss_weight=0.5)),
+    Case("flow editor, VGG19 and LPIPS in the file", FLOW, "train_flowmatch_editor.py", 2, 2,
+         training=ONE_MAP | VGG19 | dict(lpips_loss_weight=0.5)),
     Case("flow editor, frozen, file", FLOW, "train_flowmatch_editor.py", 2, 2, training=ONE_MAP | dict(freeze_reconstructor_renderer=True)),
     Case("noise to relit, file", NOISE, "train_flowmatch_editor.py", 3, 2, WIDE, training=ONE_MAP),
     Case("one-step editor, file", ONE_STEP, "train_editor.py", 2, 2, training=ONE_MAP),
@@ -107,9 +109,14 @@ def make_batch(case, seed=29):
     uniform = lambda *shape: torch.rand(shape, generator=generator)
     views = case.inputs + case.targets
     c2w, intrinsics = cameras(views, generator)
-    smooth = lambda: F.interpolate(uniform(SAMPLES * views, 3, 5, 7), size=(HEIGHT, WIDTH), mode="bicubic").clamp(0, 1).view(SAMPLES, views, 3, HEIGHT, WIDTH)
-    return {"image": smooth(), "relit_images": smooth(), "c2w": c2w, "fxfycxcy": intrinsics, "env_ldr": uniform(SAMPLES, views, 3, 24, 40),
-            "env_hdr": uniform(SAMPLES, views, 3, 18, 30), "index": torch.zeros(SAMPLES, views, 2, dtype=torch.long), "scene_name": ["a", "b"]}
+
+    def pictures():
+        smooth = F.interpolate(uniform(SAMPLES * views, 3, 5, 7), size=(HEIGHT, WIDTH), mode="bicubic")
+        return smooth.clamp(0, 1).view(SAMPLES, views, 3, HEIGHT, WIDTH)
+
+    return {"image": pictures(), "relit_images": pictures(), "c2w": c2w, "fxfycxcy": intrinsics,
+            "env_ldr": uniform(SAMPLES, views, 3, 24, 40), "env_hdr": uniform(SAMPLES, views, 3, 18, 30),
+            "index": torch.zeros(SAMPLES, views, 2, dtype=torch.long), "scene_name": ["a", "b"]}
 
 
 class Drawn:

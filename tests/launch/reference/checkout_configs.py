@@ -6,9 +6,9 @@ import subprocess
 
 import yaml
 
-SUPPORTED = ("LVSM_flow_match_editor.", "LVSM_flow_match_editor_noise2relit.", "LVSM_scene_encoder_decoder.", "LVSM_scene_encoder_decoder_wEditor.",
-             "LVSM_scene_encoder_decoder_wEditor_residual.", "LVSM_scene_encoder_decoder_wEditor_stanfordORB.",
-             "LVSM_scene_encoder_decoder_wEditor_obj-with-light.")
+SUPPORTED = ("LVSM_flow_match_editor.", "LVSM_flow_match_editor_noise2relit.", "LVSM_scene_encoder_decoder.",
+             "LVSM_scene_encoder_decoder_wEditor.", "LVSM_scene_encoder_decoder_wEditor_residual.",
+             "LVSM_scene_encoder_decoder_wEditor_stanfordORB.", "LVSM_scene_encoder_decoder_wEditor_obj-with-light.")
 
 
 def expected_refusal(config):

@@ -1,23 +1,20 @@
-"""The family's data path and its ODE on a folder of its own scenes, against ingest, encode and evaluate.
+"""The family's data path on a folder of its own scenes, against ingest and encode.
 
-Pictures, intrinsics, light maps as its Dataset class gives them; cameras as it normalises them (over all views it drew); latents; then the editor's ODE on the pair shards, whose PSNR evaluate measures.
+Pictures, intrinsics and light maps as its Dataset class gives them, cameras as it normalises them (over all views it drew).
 """
 
-import copy
-import csv
 import json
 import random
 import sys
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 import yaml
 from easydict import EasyDict
 
 import checkout_step
 import parity_table as tolerance
-from checkout_cases import FLOW, ONE_STEP, PATCH, RESIDUAL, Case
+from checkout_cases import FLOW, PATCH, RESIDUAL, Case
 from checkout_parts import SOURCE, quietly
 
 sys.path.insert(0, str(SOURCE / "launch"))
@@ -117,7 +114,8 @@ def compare_frames(program, table, listed, scenes, folder, checkpoint):
     """Of four inputs and three targets: its classes normalise over all seven, and so does a config that names one of them."""
     errors = {}
     for frame in ("all", "inputs"):
-        row = next(iter(encoded(program, checkpoint, folder, INPUTS, TARGETS, f"pairs_{frame}", LIGHTS_GLOB, f"data.camera_frame={frame}").rows()))
+        shards = encoded(program, checkpoint, folder, INPUTS, TARGETS, f"pairs_{frame}", LIGHTS_GLOB, f"data.camera_frame={frame}")
+        row = next(iter(shards.rows()))
         theirs = dataset_sample(listed, scenes, row["light"], [*INPUTS, *TARGETS])["c2w"][len(INPUTS):]
         errors[frame] = tolerance.absolute(torch.from_numpy(np.asarray(row["target_c2w"])), theirs)
     table.add("data path", "cameras of targets that are no inputs", {"all": errors["all"]}, 2e-6)
@@ -145,106 +143,12 @@ def compare_directions(table, sample, row):
     table.add("data path", f"the same, share more than 0.1 off (mirrored it would be {np.mean(mirrored):.2f})", far, 0.1)
 
 
-def views_of(c2w, intrinsics, image):
-    from utils.data_utils import ProcessData
-
-    tensor = lambda x: torch.from_numpy(np.asarray(x)).float()[None]
-    pixels = tensor(image).permute(0, 1, 4, 2, 3) / 255
-    h, w = pixels.shape[-2:]
-    origin, direction = ProcessData(EasyDict(case_of(FLOW)[1])).compute_rays(tensor(c2w), tensor(intrinsics), h, w, "cpu")
-    return EasyDict(image=pixels, ray_o=origin, ray_d=direction, c2w=tensor(c2w), fxfycxcy=tensor(intrinsics), image_h_w=(h, w))
-
-
-def light_inputs(row, to_norm):
-    """The three maps of a view from a linear one, as the family encodes them, with their directions in the normalised frame."""
-    linear = torch.from_numpy(np.asarray(row["env"], np.float32)).permute(2, 0, 1)[None]
-    linear = F.interpolate(linear, size=(256, 512), mode="bilinear", align_corners=False).clamp_min(0)
-    log = torch.log1p(10 * linear)
-    theta = (torch.arange(256).double() + 0.5) * np.pi / 256
-    phi = np.pi - (torch.arange(512).double() + 0.5) * 2 * np.pi / 512
-    world = torch.stack([theta.sin()[:, None] * phi.cos(), theta.sin()[:, None] * phi.sin(), theta.cos()[:, None].expand(256, 512)])
-    turned = torch.einsum("ij,jhw->ihw", torch.from_numpy(to_norm), world)
-    return {"env_ldr": linear.clamp(0, 1).pow(1 / 2.2)[None], "env_hdr": (log / log.max())[None], "env_dir": F.normalize(turned, dim=0).float()[None, None]}
-
-
-def sharpen(model):
-    """Random blocks average their tokens away: with a plain renderer no picture would depend on the light."""
-    with torch.no_grad():
-        for name, value in model.named_parameters():
-            if name.startswith("transformer_") and name.endswith(("q_norm.weight", "attn.fc.weight")):
-                value *= 4
-
-
-def with_whole_head(model):
-    """The residual class's edit_scene_with_env takes a twentieth of its head's output, duoflow's residual editor all of it."""
-    if getattr(model, "editor_residual_head", None) is None:
-        return model
-    whole = copy.deepcopy(model)
-    with torch.no_grad():
-        whole.editor_residual_head.weight *= 5e-2
-    return whole
-
-
-def edited(model, rows, x0, x1, given, solver):
-    """The class's own answer: z from its reconstructor, moved by its ODE (or once), rendered."""
-    turn = np.asarray(rows[x0]["world_to_norm"], np.float64)[:3, :3]
-    given.update(light_inputs(rows[x1], turn / np.cbrt(np.linalg.det(turn))))
-    target = views_of(rows[x0]["target_c2w"], rows[x0]["target_fxfycxcy"], rows[x1]["target_images"])
-    if solver:
-        with torch.no_grad():
-            image = model.flow_match_inference(None, steps=solver[1], method=solver[0], input=given, target=target).render
-    else:
-        with torch.no_grad():
-            latents, patches, d = model.reconstructor(given)
-            image = model.renderer(model.edit_scene_with_env(latents, given), target, patches, d)
-    return (-10 * (image - target.image).square().mean(dim=(2, 3, 4)).log10()).mean().item()
-
-
-def compare_edits(program, table, folder, class_name, name, solvers):
-    """solvers: (method, steps), None for an editor that knows no time. Its PSNR on every pair against evaluate's."""
-    _, config = case_of(class_name, single_env_map=True)
-    model = quietly(lambda: checkout_step.build(config))
-    checkout_step.given_weights(model)
-    sharpen(model)
-    quietly(model.eval)
-    checkpoint = imported(program, config, with_whole_head(model), name)
-    shards = encoded(program, checkpoint, folder, INPUTS, TARGETS, f"pairs_{name}", LIGHTS_GLOB)
-    rows = {row["light"]: row for row in shards.rows()}
-    stored = {scene["light"]: scene for scene in duoflow_h5.Folder(folder).scenes()}
-    seven = (*INPUTS, *TARGETS)  # the inputs' cameras in the same frame: views that are targets too count once
-    normalised = {row["light"]: row for row in encoded(program, checkpoint, folder, INPUTS, seven, f"inputs_{name}", LIGHTS_GLOB).rows()}
-    given, latents = {}, {}
-    for light, row in normalised.items():
-        n = len(INPUTS)
-        given[light] = views_of(row["target_c2w"][:n], row["target_fxfycxcy"][:n], stored[light]["images"][list(INPUTS)])
-        with torch.no_grad():
-            tokens = model.reconstructor(given[light])[0][0]
-        latents[light] = tolerance.relative(torch.from_numpy(np.asarray(rows[light]["latents"])), tokens)
-    table.add(f"{name}, encode", "latents of its reconstructor", latents, tolerance.ACTIVATIONS)
-    measured = []
-    for solver in solvers:
-        out = program.scratch / f"evaluation_{name}_{solver[0] if solver else 'once'}"
-        program("evaluate", "--checkpoint", checkpoint, "--data", shards.path, "--out", out, *(["--solver", solver[0], "--steps", solver[1]] if solver else []))
-        errors, moved = {}, 0.0
-        with open(out / "pairs.csv") as file:
-            for pair in csv.DictReader(file):
-                theirs = edited(model, rows, pair["light_x0"], pair["light_x1"], given[pair["light_x0"]], solver)
-                errors[f"{pair['light_x0']} to {pair['light_x1']}"] = abs(float(pair["psnr"]) - theirs)
-                moved = max(moved, abs(float(pair["psnr"]) - float(pair["no_edit_psnr"])))
-                measured.append(float(pair["psnr"]))
-        quantity = f"PSNR in dB after its {'%s in %d steps' % solver if solver else 'edit_scene_with_env'} (the edit moves it by up to {moved:.2f})"
-        table.add(f"{name}, evaluate", quantity, errors, 2e-5)
-    if len(solvers) == 2:
-        half = len(measured) // 2
-        table.note(f"{name}, evaluate", "difference of the two solvers in dB", [max(abs(a - b) for a, b in zip(measured[:half], measured[half:]))])
-
-
 def compare(program, table, scenes):
+    """(the ingested folder, a checkpoint of the flow class) for what else is compared on them."""
     listed, folder = ingest(program, scenes)
     _, config = case_of(FLOW)
     model = quietly(lambda: checkout_step.build(config))
     checkout_step.given_weights(model)
-    compare_samples(program, table, listed, scenes, folder, imported(program, config, model, "plain"))
-    compare_edits(program, table, folder, FLOW, "flow editor", [("euler", 4), ("heun", 4)])
-    compare_edits(program, table, folder, ONE_STEP, "one-step editor", [None])
-    compare_edits(program, table, folder, RESIDUAL, "residual editor, head over 20", [None])
+    checkpoint = imported(program, config, model, "plain")
+    compare_samples(program, table, listed, scenes, folder, checkpoint)
+    return folder, checkpoint

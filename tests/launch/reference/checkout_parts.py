@@ -1,7 +1,6 @@
 """First steps, trajectories and checkpoint files of the family's classes and programs against duoflow's."""
 
 import contextlib
-import copy
 import io
 import pathlib
 import subprocess
@@ -129,10 +128,13 @@ def compare_steps(reference, program, table, case):
 
 
 def same_state(one, two):
-    """Bits of the optimizer's state, tensor by tensor; what is absent differs."""
-    pairs = {f"{index}.{key}": (value, two["state"].get(index, {}).get(key)) for index, state in one["state"].items() for key, value in state.items()}
-    groups = [group["params"] for group in one["param_groups"]] == [group["params"] for group in two["param_groups"]]
-    return {name: 0.0 if other is not None and torch.equal(value, other) else 1.0 for name, (value, other) in pairs.items()} | {"groups": float(not groups)}
+    """0 where the bits of the optimizer's state are the same, tensor by tensor; what is absent differs."""
+    differs = {"groups": float([group["params"] for group in one["param_groups"]] != [group["params"] for group in two["param_groups"]])}
+    for index, state in one["state"].items():
+        for key, value in state.items():
+            other = two["state"].get(index, {}).get(key)
+            differs[f"{index}.{key}"] = float(other is None or not torch.equal(value, other))
+    return differs
 
 
 def compare_files(reference, program, table, case):
@@ -154,7 +156,8 @@ def compare_files(reference, program, table, case):
     whole, original = load(back), load(file)
     comparison.model().load_state_dict(whole["model"], strict=True)
     same = {name: 0.0 if torch.equal(value, whole["model"][name]) else 1.0 for name, value in original["model"].items()}
-    table.add(case.name, f"export, strict load; model's bits, {sum(name.startswith('loss_computer.') for name in same)} of loss networks", same, 0)
+    networks = sum(name.startswith("loss_computer.") for name in same)
+    table.add(case.name, f"export, strict load; the model's bits, {networks} tensors of loss networks", same, 0)
     table.add(case.name, "export, optimizer's bits", same_state(original["optimizer"], whole["optimizer"]), 0)
     again, resumed, _ = comparison.steps("again", back, AFTER, resume=True)
     table.trajectory(case.name, f"export, its program goes on {AFTER}", again, rows, comparison.columns())

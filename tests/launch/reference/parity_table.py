@@ -22,9 +22,14 @@ def absolute(value, expected):
 
 
 class Table:
-    def __init__(self):
+    def __init__(self, quiet=False):
         self.lines = self.failed = 0
-        print("| variant | quantity | compared | max error | tolerance | worst |", "|---|---|---|---|---|---|", sep="\n", flush=True)
+        self.quiet, self.noticed = quiet, []  # quantities beyond their tolerance
+        self.say("| variant | quantity | compared | max error | tolerance | worst |", "|---|---|---|---|---|---|")
+
+    def say(self, *lines):
+        if not self.quiet:
+            print(*lines, sep="\n", flush=True)
 
     def add(self, variant, quantity, errors, tolerance):
         """errors: {tensor: error}. Nothing compared is a failure."""
@@ -33,15 +38,16 @@ class Table:
         passed = error <= tolerance
         self.failed += not passed
         self.lines += 1
+        self.noticed += [] if passed else [quantity]
         mark = "" if passed else " **exceeds**"
-        print(f"| {variant} | {quantity} | {len(errors)} | {error:.1e}{mark} | {tolerance:.0e} | {worst} |", flush=True)
+        self.say(f"| {variant} | {quantity} | {len(errors)} | {error:.1e}{mark} | {tolerance:.0e} | {worst} |")
 
     def compare(self, variant, quantity, values, expected, tolerance, distance=relative):
         """Everything in `expected` must be in `values`."""
         self.add(variant, quantity, {name: distance(values.get(name), tensor) for name, tensor in expected.items()}, tolerance)
 
     def note(self, variant, quantity, numbers):
-        print(f"| {variant} | {quantity} | | {', '.join(f'{number:.1e}' for number in numbers)} | - | |", flush=True)
+        self.say(f"| {variant} | {quantity} | | {', '.join(f'{number:.1e}' for number in numbers)} | - | |")
 
     def distances(self, ours, theirs, columns):
         """Each step's number relative to itself: the worst step of each column."""
