@@ -4,6 +4,7 @@
 #include <array>
 #include <cmath>
 #include <cstddef>
+#include <iterator>
 
 #include <fmt/format.h>
 
@@ -95,6 +96,16 @@ Normalisation normalise_over(std::vector<float> const& c2w) {
   bool const one_place = farthest <= 1e-6 * (1 + std::sqrt(dot(first, first)));
   out.scale = one_place ? 1.0F : static_cast<float>(1 / (kSceneScaleFactor * farthest));
   return out;
+}
+
+std::vector<std::int64_t> views_of_frame(std::vector<std::int64_t> const& inputs,
+                                         std::vector<std::int64_t> const& targets, bool targets_too) {
+  auto views = inputs;
+  if (targets_too) {
+    std::copy_if(targets.begin(), targets.end(), std::back_inserter(views),
+                 [&](std::int64_t view) { return std::find(inputs.begin(), inputs.end(), view) == inputs.end(); });
+  }
+  return views;
 }
 
 std::vector<float> apply(Normalisation const& normalisation, std::vector<float> const& c2w) {

@@ -1,6 +1,7 @@
 #pragma once
 // Cameras: OpenCV axes (x right, y down, z forward), pixel coordinates with integer corners (pixel i's centre is i+0.5).
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -16,6 +17,10 @@ struct Normalisation {
 };
 // All views in one place (a single view): scale 1. DataError when the views have no mean direction (they face each other).
 Normalisation normalise_over(std::vector<float> const& c2w);
+// Which views set that frame: the inputs, and where `targets_too` (the LVSM family's way) the targets that are none of
+// them.
+std::vector<std::int64_t> views_of_frame(std::vector<std::int64_t> const& inputs,
+                                         std::vector<std::int64_t> const& targets, bool targets_too);
 // Called as data::apply: argument-dependent look-up would find std::apply too.
 std::vector<float> apply(Normalisation const& normalisation, std::vector<float> const& c2w);
 // 4x4 acting on points: scale * (rigid * p).

@@ -46,6 +46,29 @@ std::string const* unused_reason(std::string const& key) {
   return nullptr;
 }
 
+// The classes of the LVSM family's code and the editor each has; "": none (stage 1).
+std::vector<std::pair<std::string, std::string>> const kReferenceClasses = {
+    {"model.LVSM_flow_match_editor.FlowMatchEditor", "flow"},
+    {"model.LVSM_flow_match_editor_noise2relit.FlowMatchEditor", "noise_to_relit"},
+    {"model.LVSM_scene_encoder_decoder_wEditor.LatentSceneEditor", "one_step"},
+    {"model.LVSM_scene_encoder_decoder_wEditor_residual.LatentSceneEditor", "one_step"},
+    {"model.LVSM_scene_encoder_decoder_wEditor_stanfordORB.LatentSceneEditor", "one_step"},
+    {"model.LVSM_scene_encoder_decoder_wEditor_obj-with-light.LatentSceneEditor", "one_step"},
+    {"model.LVSM_scene_encoder_decoder.Images2LatentScene", ""},
+};
+
+// ConfigError listing the classes there are.
+std::string const& reference_editor(std::string const& class_name) {
+  std::vector<std::string> names;
+  for (auto const& [name, editor] : kReferenceClasses) {
+    if (name == class_name) return editor;
+    names.push_back(name);
+  }
+  throw ConfigError(
+      fmt::format("model.class_name = {} is not a class of the LVSM family that this version has; it has {}",
+                  class_name, fmt::join(names, ", ")));
+}
+
 class Loader {
  public:
   explicit Loader(Config& config) : config_(config), keys_(config_keys(config)) {}
@@ -102,8 +125,21 @@ class Loader {
     return *std::find_if(keys_.begin(), keys_.end(), [&](ConfigKey const& k) { return k.name.ends_with(end); });
   }
 
+  // As the reference reads them: a name or a list, nothing meaning maps.
+  static bool asks_for_light_maps(YAML::Node const& signals) {
+    auto const names =
+        signals.IsSequence() ? signals.as<std::vector<std::string>>() : std::vector{signals.as<std::string>("")};
+    auto const has = [&](char const* name) { return std::find(names.begin(), names.end(), name) != names.end(); };
+    return has("envmap") || !has("point_light");
+  }
+
   // Unused keys whose value asks for another objective than the one that would run.
   static void refuse_dropped_request(Leaf const& leaf) {
+    if (leaf.spelling == "training.relight_signals" && !asks_for_light_maps(leaf.value))
+      throw ConfigError(
+          fmt::format("{}: {} asks for point lights alone, which are left out (the editor would see no "
+                      "light); take a config with envmap among them",
+                      leaf.where, leaf.spelling));
     bool const dpt = leaf.spelling == "model.decoder_head.type" && leaf.value.as<std::string>("") != "mlp";
     if (dpt)
       throw ConfigError(fmt::format("{}: {} = {} (violated: mlp, the plain head is the one there is)", leaf.where,
@@ -117,6 +153,7 @@ class Loader {
       config_.notes.push_back(fmt::format("{}: {} is not used ({})", leaf.where, leaf.spelling, *reason));
       return;
     }
+    if (!config_.class_name.empty()) reference_editor(config_.class_name);  // another class has other keys: say that
     auto const near = nearest_key(leaf.spelling);
     throw ConfigError(fmt::format("{}: unknown key {} (it would be ignored silently); {}", leaf.where, leaf.spelling,
                                   fmt::format("did you mean {}? All keys are in docs/config.md", near)));
@@ -130,31 +167,10 @@ class Loader {
 
 constexpr std::int64_t kReferenceEnvSize = 256;
 
-// The classes of the LVSM family's code and the editor each has; "": none (stage 1).
-std::vector<std::pair<std::string, std::string>> const kReferenceClasses = {
-    {"model.LVSM_flow_match_editor.FlowMatchEditor", "flow"},
-    {"model.LVSM_flow_match_editor_noise2relit.FlowMatchEditor", "noise_to_relit"},
-    {"model.LVSM_scene_encoder_decoder_wEditor.LatentSceneEditor", "one_step"},
-    {"model.LVSM_scene_encoder_decoder_wEditor_residual.LatentSceneEditor", "one_step"},
-    {"model.LVSM_scene_encoder_decoder_wEditor_stanfordORB.LatentSceneEditor", "one_step"},
-    {"model.LVSM_scene_encoder_decoder_wEditor_obj-with-light.LatentSceneEditor", "one_step"},
-    {"model.LVSM_scene_encoder_decoder.Images2LatentScene", ""},
-};
 constexpr double kReferenceNoiseLatentScale = 0.136;
 
-std::string const& reference_editor(std::string const& class_name) {
-  std::vector<std::string> names;
-  for (auto const& [name, editor] : kReferenceClasses) {
-    if (name == class_name) return editor;
-    names.push_back(name);
-  }
-  throw ConfigError(
-      fmt::format("model.class_name = {} is not a class of the LVSM family that this version has; it has {}",
-                  class_name, fmt::join(names, ", ")));
-}
-
 // What a YAML that names a class of the reference gets unless it says otherwise.
-void apply_reference_behaviour(Config& c) {
+void apply_reference_behaviour(Config& c, WrittenBy writer) {
   if (c.class_name.empty()) return;
   std::string const e = "model.transformer.editor.";
   auto unless_written = [&](std::string const& key, auto& field, auto value) {
@@ -173,6 +189,8 @@ void apply_reference_behaviour(Config& c) {
   unless_written(e + "light_in_adaln", c.model.light_in_adaln, false);
   unless_written(e + "normalize_latents", c.model.normalize_latents, false);
   unless_written("training.freeze_reconstructor_renderer", c.training.freeze_reconstructor_renderer, false);
+  // A run's own config without the key is of before there was one.
+  if (writer == WrittenBy::user) unless_written("data.camera_frame", c.data.camera_frame, "all");
   std::string const env_size = "model.env_tokenizer.image_size";
   if (c.written.contains(env_size) && c.env_image_size != kReferenceEnvSize)
     c.notes.push_back(fmt::format("{} = {} is taken as {}: {} never reads that key", env_size, c.env_image_size,
@@ -279,7 +297,7 @@ void settle_weighting(Config& c, std::set<std::string> const& overridden, Writte
 }
 
 void resolve(Config& c, std::set<std::string> const& overridden, WrittenBy writer) {
-  apply_reference_behaviour(c);
+  apply_reference_behaviour(c, writer);
   settle_weighting(c, overridden, writer);
   c.model.editor = editor_kind(c.editor_kind);
   bool const steps_written = c.written.contains("model.transformer.editor.flow_matching.num_ode_steps");

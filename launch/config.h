@@ -99,6 +99,7 @@ struct DataConfig {
   std::string verify = "first_touch";
   bool allow_other_producer = false;
   std::string input_frames, target_frames;  // "0,4,8-11"; empty: drawn from all
+  std::string camera_frame = "inputs";
   std::string exclude_lights;               // glob; empty: none
   std::string light_encoding = "lvsm";
   std::string shuffle = "full";
@@ -155,6 +156,8 @@ std::string nearest_key(std::string const& key);
 
 // "0,4,8-11" -> {0,4,8,9,10,11}; ConfigError naming `key`.
 std::vector<std::int64_t> parse_frames(std::string const& text, std::string const& key);
+// data.camera_frame: over inputs and targets, not the inputs alone.
+inline bool normalises_over_targets(Config const& config) { return config.data.camera_frame == "all"; }
 // Of data.skip; ConfigError for an entry that is neither FIRST-LAST nor a number.
 data::SkippedPositions skipped_positions(Config const& config);
 model::WeightingOptions weighting_options(Config const& config);

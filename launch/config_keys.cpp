@@ -289,6 +289,9 @@ void add_other_keys(std::vector<ConfigKey>& keys, Config& c) {
               "evenly (encode)"),
           key("data.target_frames", c.data.target_frames,
               "frames targets are taken from, for example \"0-11\"; empty: all"),
+          key("data.camera_frame", c.data.camera_frame,
+              "views that cameras are normalised over when scenes are encoded: inputs (what the model is shown), or all "
+              "(the targets too; reference classes)"),
           key("data.exclude_lights", c.data.exclude_lights,
               "reconstruction: glob of lights never trained on, for example \"env_00?\""),
           key("data.light_encoding", c.data.light_encoding,
@@ -350,7 +353,8 @@ std::vector<std::pair<std::string, std::string>> const& unused_keys() {
       {"model.env_tokenizer.in_channels", "always 9: LDR, log HDR, direction"},
       {"model.env_tokenizer.patch_size", "one patch size for all tokenizers"},
       {"model.transformer.editor.use_residual_mode",
-       "model.transformer.editor.kind; the reference's residual class heeds it"},
+       "model.transformer.editor.kind; the reference's residual class heeds it, though its forward runs no editor and "
+       "its edit_scene_with_env takes a twentieth of the head's output"},
       {"model.transformer.editor.init_from_decoder",
        "model.transformer.editor.init: decoder does it (with AdaLN blocks the reference's own strict load raises)"},
       {"model.transformer.editor.use_flow_matching", "the editor is always a flow editor"},
@@ -379,7 +383,7 @@ std::vector<std::pair<std::string, std::string>> const& unused_keys() {
       {"training.center_crop", "done by ingest"},
       {"training.square_crop", "done by ingest"},
       {"training.scene_scale_factor", "1.35, as the reference's default"},
-      {"training.use_rel_pose", "cameras are always relative to the mean input camera"},
+      {"training.use_rel_pose", "cameras are always relative to a mean camera, data.camera_frame says of which views"},
       {"training.num_threads", "data.threads"},
       {"training.num_workers", "data.threads"},
       {"training.prefetch_factor", "the loader keeps two steps of batches"},

@@ -259,6 +259,7 @@ void validate(Config& c) {
   validate_training(c);
   validate_flow(c);
   require_one_of("data.verify", c.data.verify, {"first_touch", "always", "never"});
+  require_one_of("data.camera_frame", c.data.camera_frame, {"inputs", "all"});
   require_one_of("data.light_encoding", c.data.light_encoding, {"lvsm", "cosmos", "raw"});
   require(c.data.threads > 0, "data.threads", c.data.threads, "> 0");
   require_one_of("data.shuffle", c.data.shuffle, {"full", "block"});

@@ -97,6 +97,7 @@ class ShardEncoder {
         "encode 1\nproducer {}\ndata {}\nobject {}\ninputs {}\ntargets {}\ntype {}\nbatch {}\ndevice {}\n", producer_,
         encoder_.fingerprint(), job.object, fmt::join(views.inputs, ","), fmt::join(views.targets, ","), options_.dtype,
         options_.batch, loaded_.model.parameters().front().tensor.device().is_cuda() ? "cuda" : "cpu");
+    if (normalises_over_targets(loaded_.config)) text += "cameras normalised over the targets too\n";
     for (auto const scene : job.scenes) text += "light " + set_.scenes[static_cast<std::size_t>(scene)].light + "\n";
     return data::made_from_hash(text + arithmetic_of(loaded_.config));
   }

@@ -91,7 +91,8 @@ std::vector<EncodedScene> SceneEncoder::encode(std::vector<std::int64_t> const& 
     for (std::int64_t k = 0; k < v; ++k)
       reader_->read(scene.shard, "images", scene.first_frame + views.inputs[static_cast<std::size_t>(k)],
                     pixels[i][k].mutable_data_ptr());
-    auto const norm = data::normalise_over(rows_of(scene.c2w, views.inputs, 16));
+    auto const frame = data::views_of_frame(views.inputs, views.targets, normalises_over_targets(loaded_.config));
+    auto const norm = data::normalise_over(rows_of(scene.c2w, frame, 16));
     auto const inputs = data::apply(norm, rows_of(scene.c2w, views.inputs, 16));
     c2w.insert(c2w.end(), inputs.begin(), inputs.end());
     auto const intrinsics = rows_of(scene.fxfycxcy, views.inputs, 4);

@@ -20,7 +20,7 @@ struct ViewSet {
 ViewSet choose_views(Config const& config, std::string const& target_frames, std::int64_t frames,
                      std::string const& object);
 
-// One scene's cameras normalised over its input views, and its latents.
+// One scene's cameras normalised as the config says (data.camera_frame), and its latents.
 struct EncodedScene {
   at::Tensor latents;  // [n,d] fp32, on the model's device
   std::vector<float> target_c2w, target_fxfycxcy, world_to_norm;

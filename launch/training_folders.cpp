@@ -127,6 +127,7 @@ data::ViewSelection view_selection(Config const& config) {
   views.input_frames = parse_frames(config.data.input_frames, "data.input_frames");
   views.target_frames = parse_frames(config.data.target_frames, "data.target_frames");
   views.target_has_input = config.training.target_has_input;
+  views.normalise_over_targets = normalises_over_targets(config);
   return views;
 }
 

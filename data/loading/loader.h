@@ -79,13 +79,14 @@ std::shared_ptr<BatchSource const> make_pair_source(std::shared_ptr<ShardIndex c
                                                     std::uint64_t seed, std::int64_t targets);
 
 // Scenes, as pictures. Fields: input_images u8 [V,H,W,3]; target_images u8 [T,H,W,3]; target_alpha u8 [T,H,W];
-// input_c2w f32 [V,4,4], target_c2w f32 [T,4,4] (normalised over the input views); input_fxfycxcy [V,4],
-// target_fxfycxcy [T,4]; scene i64 [1].
+// input_c2w f32 [V,4,4], target_c2w f32 [T,4,4] (normalised over the input views, or those and the targets);
+// input_fxfycxcy [V,4], target_fxfycxcy [T,4]; scene i64 [1].
 struct ViewSelection {
   std::int64_t inputs = 4, targets = 4;
   std::vector<std::int64_t> input_frames = {};   // fixed input frames; empty: drawn per sample
   std::vector<std::int64_t> target_frames = {};  // frames targets may be drawn from; empty: all frames
   bool target_has_input = true;                  // targets may be input frames too
+  bool normalise_over_targets = false;           // cameras.h: views_of_frame
 };
 std::shared_ptr<BatchSource const> make_scene_source(std::shared_ptr<ShardIndex const> index,
                                                      std::shared_ptr<SceneSet const> scenes,

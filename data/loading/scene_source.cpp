@@ -94,11 +94,11 @@ class SceneSource : public BatchSource {
       read_frames(target, "alpha", targets, 2, out);
     else
       std::memset(out[2], 255, fields_[2].bytes_per_sample());
-    // The model's frame is set by what it is shown; targets are seen from within it. (Qualified: std::apply matches
-    // better.)
-    auto const input_c2w = gather(scene.c2w, inputs, 16);
-    auto const normalisation = normalise_over(input_c2w);
-    copy(data::apply(normalisation, input_c2w), out[3]);
+    // Without the option the model's frame is set by what it is shown; targets are seen from within it. (Qualified:
+    // std::apply matches better.)
+    auto const frame = views_of_frame(inputs, targets, views_.normalise_over_targets);
+    auto const normalisation = normalise_over(gather(scene.c2w, frame, 16));
+    copy(data::apply(normalisation, gather(scene.c2w, inputs, 16)), out[3]);
     copy(data::apply(normalisation, gather(target.c2w, targets, 16)), out[4]);
     copy(gather(scene.fxfycxcy, inputs, 4), out[5]);
     copy(gather(target.fxfycxcy, targets, 4), out[6]);

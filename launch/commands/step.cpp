@@ -207,6 +207,10 @@ class StepRun {
     at::Tensor total, velocity, render, psnr;
   };
 
+  static at::Tensor mean(at::Tensor const& sums, model::StatisticSlot slot) {
+    return (sums[slot] / sums[model::kSamples]).to(at::kFloat);
+  }
+
   // One forward and backward; the first one's intermediates are the outputs.
   Numbers once(std::int64_t step) {
     return config_.objective == "reconstruction" ? reconstruction_once() : joint_once(step);
@@ -220,22 +224,23 @@ class StepRun {
     auto const image =
         model::reconstruction_step(model_, loss, {input.image, input.rays, target.rays, target.image, {}},
                                    target.image.size(0), [&](at::Tensor const& s) { sums = s; });
-    auto const mean = [&sums](int slot) { return (sums[slot] / sums[model::kSamples]).to(at::kFloat); };
-    auto const render = mean(model::kRenderLoss);
-    Numbers const numbers{render, at::zeros_like(render), render, mean(model::kPsnr)};
+    auto const render = mean(sums, model::kRenderLoss);
+    Numbers const numbers{render, at::zeros_like(render), render, mean(sums, model::kPsnr)};
     if (!outputs_.empty()) return numbers;
     at::NoGradGuard const no_graph;
     add("x0", model_.reconstruct(input.image, input.rays));
-    add_picture(image, target.image, numbers);
+    add_picture(image, target.image, numbers, sums);
     add("total_loss", numbers.total);
     return numbers;
   }
 
-  void add_picture(at::Tensor const& image, at::Tensor const& target, Numbers const& numbers) {
+  void add_picture(at::Tensor const& image, at::Tensor const& target, Numbers const& numbers, at::Tensor const& sums) {
     add("render", image);
     add("render_loss", numbers.render);
     add("psnr", numbers.psnr);
     add("psnr_batch", -10 * at::log10((image - target).square().mean()));
+    if (config_.training.lpips_loss_weight > 0) add("lpips", mean(sums, model::kLpips));
+    if (config_.training.perceptual_loss_weight > 0) add("perceptual", mean(sums, model::kPerceptual));
   }
 
   Numbers joint_once(std::int64_t step) {
@@ -253,19 +258,14 @@ class StepRun {
     numbers.velocity = cut.velocity_loss.mean();
     numbers.render = cut.render_loss.mean();
     numbers.total = lambda_v * weights.velocity * numbers.velocity + lambda_r * weights.render * numbers.render;
-    numbers.psnr = (sums[model::kPsnr] / sums[model::kSamples]).to(at::kFloat);
+    numbers.psnr = mean(sums, model::kPsnr);
     if (!outputs_.empty()) return numbers;
     add("x0", cut.x0);
     add("x1", cut.x1);
     add("x_t", cut.x_t);
     add("velocity", cut.v_pred);
     add("x_hat", cut.x_hat);
-    if (cut.image.defined()) {
-      add_picture(cut.image, batch.target_image, numbers);
-      auto const mean = [&](model::StatisticSlot slot) { return (sums[slot] / sums[model::kSamples]).to(at::kFloat); };
-      if (config_.training.lpips_loss_weight > 0) add("lpips", mean(model::kLpips));
-      if (config_.training.perceptual_loss_weight > 0) add("perceptual", mean(model::kPerceptual));
-    }
+    if (cut.image.defined()) add_picture(cut.image, batch.target_image, numbers, sums);
     add("total_loss", numbers.total);
     if (cut.g_velocity.defined()) {
       add("velocity_loss", numbers.velocity);

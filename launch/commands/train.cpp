@@ -33,8 +33,10 @@ bool on_cpu(Config const& config) { return choose_device(config.dist.device).is_
 
 int print_estimate(TrainCommand const& command, dist::Runtime& runtime, Config const& config) {
   int const ranks = command.ranks > 0 ? command.ranks : runtime.size();
-  if (runtime.rank() == 0)
+  if (runtime.rank() == 0) {
+    for (auto const& note : config.notes) log_info(note);
     fmt::print("{}\n", described(estimate_memory(config, ranks, on_cpu(config))));
+  }
   return 0;
 }
 

@@ -209,6 +209,26 @@ TEST_F(SceneSourceTest, CamerasAreNormalisedOverTheInputsAlone) {
     EXPECT_EQ(fxfycxcy[i], scene.fxfycxcy[4 * static_cast<std::size_t>(targets[i / 4]) + i % 4]);
 }
 
+TEST_F(SceneSourceTest, CamerasAreNormalisedOverInputsAndTargetsWhereAsked) {
+  auto const fixed = source({.inputs = 3,
+                             .targets = 2,
+                             .input_frames = {3, 0, 1},
+                             .target_frames = {0, 4},
+                             .target_has_input = true,
+                             .normalise_over_targets = true});
+  Sample const sample(*fixed, 1);
+  auto const& scene = scenes->scenes.at(static_cast<std::size_t>(sample.as<std::int64_t>("scene").at(0)));
+  auto const gather = [&](Frames const& frames) {
+    std::vector<float> rows;
+    for (auto const frame : frames)
+      rows.insert(rows.end(), scene.c2w.begin() + 16 * frame, scene.c2w.begin() + 16 * (frame + 1));
+    return rows;
+  };
+  auto const normalisation = normalise_over(gather({3, 0, 1, 4}));  // frame 0 counts once
+  EXPECT_EQ(sample.as<float>("input_c2w"), data::apply(normalisation, gather({3, 0, 1})));
+  EXPECT_EQ(sample.as<float>("target_c2w"), data::apply(normalisation, gather(frames_of(sample, "target_images"))));
+}
+
 TEST_F(SceneSourceTest, ASceneWithTooFewFramesIsNamed) {
   auto const error = [&](ViewSelection const& views) { return data_error_of([&] { source(views); }); };
   EXPECT_TRUE(says(error({.inputs = 6, .targets = 1}), {"s0.h5", "object_1", "5 frames", "6 input views"}));

@@ -19,6 +19,12 @@ TEST(ConfigFamilyTest, TheReferencesClassNameSetsItsBehaviour) {
   EXPECT_FALSE(config.model.normalize_latents);
   EXPECT_FALSE(config.training.freeze_reconstructor_renderer);
   EXPECT_EQ(config.model.env_height, 256);
+  EXPECT_EQ(config.data.camera_frame, "all");
+  EXPECT_EQ(parse("", {kReferenceClass, "data.camera_frame=inputs"}).data.camera_frame, "inputs");
+  EXPECT_EQ(parse("").data.camera_frame, "inputs");
+  auto const from_before_the_key =
+      parse_stored_config("model: {class_name: model.LVSM_flow_match_editor.FlowMatchEditor}", "m", {});
+  EXPECT_EQ(from_before_the_key.data.camera_frame, "inputs");
   EXPECT_EQ(values_of(parse(effective_yaml(config))), values_of(config));
 }
 
@@ -46,6 +52,22 @@ TEST(ConfigFamilyTest, TheReferencesLightMapSizeIsSaidWhenAnotherOneWasWritten) 
 TEST(ConfigFamilyTest, OtherClassesAreErrorsThatListTheKnownOnes) {
   for (std::string const name : {"model.x.FlowMatchEditorOverfit", "model.LVSM_scene_decoder_only.Images2LatentScene"})
     expect_error({name, "model.LVSM_flow_match_editor.FlowMatchEditor"}, "", {"model.class_name=" + name});
+}
+
+TEST(ConfigFamilyTest, AnUnknownClassIsSaidBeforeTheKeysThatAreItsOwn) {
+  auto const message = error_of(
+      "model:\n  class_name: model.LVSM_scene_decoder_only.Images2LatentScene\n  transformer: {n_layer: 24}\n");
+  EXPECT_NE(message.find("is not a class"), std::string::npos) << message;
+  expect_error({"unknown key", "n_layer"}, "model: {transformer: {n_layer: 24}}", {});
+  expect_error({"unknown key", "n_layer"}, "model: {transformer: {n_layer: 24}}", {kReferenceClass});
+}
+
+TEST(ConfigFamilyTest, PointLightsAloneAreAnError) {
+  for (std::string const alone : {"point_light", "[point_light]"})
+    expect_error({"training.relight_signals", "point lights alone", "envmap"},
+                 "training: {relight_signals: " + alone + "}");
+  for (std::string const maps : {"envmap", "[envmap]", "[point_light, envmap]", "[]"})
+    EXPECT_EQ(parse("training: {relight_signals: " + maps + "}").notes.size(), 1u) << maps;
 }
 
 TEST(ConfigFamilyTest, EachClassBringsItsEditor) {

@@ -127,6 +127,7 @@ std::vector<std::pair<std::string, std::string>> other_values() {
           {"data.input_frames", "\"0,4,8-11\""},
           {"data.target_frames", "\"3\""},
           {"data.exclude_lights", "\"env_[ab]*\""},
+          {"data.camera_frame", "\"all\""},
           {"data.light_encoding", "\"cosmos\""},
           {"data.shuffle", "\"block\""},
           {"data.shuffle_block_mib", "64"},

@@ -194,6 +194,7 @@ TEST(ConfigTest, ValuesOutsideTheirRangeAreErrors) {
                                         "dist.timeout_s=0",
                                         "dist.step_timeout_s=-1",
                                         "data.verify=maybe",
+                                        "data.camera_frame=targets",
                                         "data.light_encoding=hdr",
                                         "data.threads=0",
                                         "data.shuffle=blocks",

@@ -234,6 +234,15 @@ class ImageTermsTest(StepTestCase):
         self.assertGreater(out["perceptual"], 0)
         self.assertTrue(np.isfinite(out["trajectory"]).all())
 
+    def test_of_a_reconstruction_too(self):
+        self.like_the_reference()
+        random = np.random.default_rng(3)
+        self.batch["input_image"] = random.random((2, 2, 3, 16, 16), np.float32)
+        out = self.step("duoflow", *self.networks, "objective=reconstruction")
+        error = out["render"].astype(np.float64) - self.batch["target_image"]
+        self.assertTrue(out["lpips"] > 0 and out["perceptual"] > 0)
+        np.testing.assert_allclose(out["render_loss"], (error**2).mean() + 0.5 * out["lpips"] + 0.25 * out["perceptual"], rtol=2e-6)
+
     def test_a_gate_that_no_time_reaches_leaves_the_pixel_terms(self):
         plain = self.step("duoflow", *self.networks[:2])
         gated = self.step("duoflow", *self.networks, "training.perceptual_min_t=0.95")  # t is 0.35 and 0.9
