@@ -2,8 +2,9 @@
 // BalanceWatch: whether the two losses share the training as the method's author advises: velocity_loss_ratio, the
 // velocity loss's share of the weighted total, between 0.2 and 0.8. Where the weighting makes that share constant
 // (normalized, normalized_each) it says nothing, so the gradients' shares at v_pred are held to the same range: there
-// grad_ratio within 0.25 to 4. Means over an interval of steps; steps with one loss, or with numbers that are not
-// finite (skipped ones), do not count.
+// grad_ratio within 0.25 to 4. The raw share too, without the weighting's w: where that alone is out of range the
+// weighting makes up for it, which is worth saying once a run. Means over an interval of steps; steps with one loss, or
+// with numbers that are not finite (skipped ones), do not count.
 
 #include <cstdint>
 #include <optional>
@@ -26,11 +27,17 @@ class BalanceWatch {
     void add(double value) { sum += value, ++count; }
     double value() const { return sum / static_cast<double>(count); }
   };
-  std::optional<std::string> judge() const;
+  struct Interval {
+    std::int64_t steps = 0;
+    Mean velocity, render;                           // the losses, unweighted
+    Mean raw_share, velocity_share, gradient_share;  // of the velocity loss, and of its gradient's length at v_pred
+  };
+  std::optional<std::string> judge();
+  std::string of_raw_losses() const;
 
-  std::int64_t every_, steps_ = 0;
-  Mean velocity_, render_;                // the losses, unweighted
-  Mean velocity_share_, gradient_share_;  // of the velocity loss, and of its gradient's length at v_pred
+  std::int64_t every_;
+  Interval now_{};
+  bool said_raw_ = false;
 };
 
 }  // namespace duoflow::launch

@@ -204,14 +204,25 @@ bool knows_weights_at_cut(FlowMatchingConfig const& f) {
          (f.weighting == "gradient_balance" && f.gradient_space == "v_pred");
 }
 
-// Options of one strategy beside another.
-void note_other_weightings(Config& c) {
+// Options of one weighting or time sampling beside another.
+void note_other_choices(Config& c) {
   FlowMatchingConfig const& f = c.flow;
   FlowMatchingConfig const usual;
-  auto const note = [&](char const* owner, char const* key, bool changed) {
+  auto const note_of = [&](char const* choice, std::string const& chosen, char const* owner, char const* key,
+                           bool changed) {
     auto const name = fmt::format("model.transformer.editor.flow_matching.{}", key);
-    if (f.weighting != owner && changed && c.written.contains(name))
-      c.notes.push_back(fmt::format("{} has no effect (it is of weighting: {})", name, owner));
+    if (chosen != owner && changed && c.written.contains(name))
+      c.notes.push_back(fmt::format("{} has no effect (it is of {}: {})", name, choice, owner));
+  };
+  auto const note_time = [&](char const* owner, char const* key, bool changed) {
+    note_of("time_sampling", f.time_sampling, owner, key, changed);
+  };
+  note_time("logit_normal", "time_mean", f.time_mean != usual.time_mean);
+  note_time("logit_normal", "time_deviation", f.time_deviation != usual.time_deviation);
+  note_time("mode", "time_mode_scale", f.time_mode_scale != usual.time_mode_scale);
+  note_time("discrete", "discrete_times", f.discrete_times != usual.discrete_times);
+  auto const note = [&](char const* owner, char const* key, bool changed) {
+    note_of("weighting", f.weighting, owner, key, changed);
   };
   note("two_stage", "velocity_only_steps", f.velocity_only_steps != usual.velocity_only_steps);
   note("alternating", "alternating_period", f.alternating_period != usual.alternating_period);
@@ -220,6 +231,10 @@ void note_other_weightings(Config& c) {
   note("gradient_balance", "gradient_interval", f.gradient_interval != usual.gradient_interval);
   note("schedule", "warmup_steps", f.warmup_steps != usual.warmup_steps);
   note("schedule", "schedule_form", f.schedule_form != usual.schedule_form);
+  note("schedule", "velocity_start", f.velocity_start != usual.velocity_start);
+  note("schedule", "velocity_end", f.velocity_end != usual.velocity_end);
+  note("schedule", "render_start", f.render_start != usual.render_start);
+  note("schedule", "render_end", f.render_end != usual.render_end);
 }
 
 void note_what_has_no_effect(Config& c) {
@@ -239,10 +254,18 @@ void note_what_has_no_effect(Config& c) {
   bool const whole = c.data.shuffle == "full";
   note(whole && c.data.shuffle_block_mib != usual.shuffle_block_mib, "data.shuffle_block_mib", "data.shuffle is full");
   note(whole && c.data.shuffle_window_mib != usual.shuffle_window_mib, "data.shuffle_window_mib", "data.shuffle is full");
+  note(c.training.global_batch_size > 0 && c.training.grad_accum_steps != 1, "training.grad_accum_steps",
+       "training.global_batch_size is set: micro-steps are as many as batch_size_per_gpu makes of it");
+  bool const encoder_trains =
+      c.objective == "joint" && c.latents == "online" && !c.training.freeze_reconstructor_renderer;
+  note(!encoder_trains && c.training.collapse_action != "warn", "training.collapse_action",
+       "no reconstructor trains towards the velocity loss");
+  note(!no_editor && !model::knows_time(c.model.editor) && c.flow.time_sampling != "uniform",
+       "model.transformer.editor.flow_matching.time_sampling", "the editor knows no time");
   note(no_editor && c.training.eval_every > 0, "training.eval_every", "reconstruction edits nothing");
   note(c.flow.statistics != "current" && !knows_weights_at_cut(c.flow),
        "model.transformer.editor.flow_matching.statistics", "the weighting waits for no statistics");
-  note_other_weightings(c);
+  note_other_choices(c);
   auto const& t = c.training;
   bool const networks = t.lpips_loss_weight + t.perceptual_loss_weight > 0;
   char const* const no_network = "training.lpips_loss_weight and training.perceptual_loss_weight are 0";

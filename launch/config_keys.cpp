@@ -131,7 +131,8 @@ void add_model_keys(std::vector<ConfigKey>& keys, Config& c) {
               "gradient_balance or pcgrad; see docs/weighting.md"),
           key(f + "statistics", c.flow.statistics,
               "normalized, normalized_each and gradient_balance at v_pred take the weights that belong to: current "
-              "(this step), lagged (the last step)"),
+              "(this step; of gradient_balance measured in the last), lagged (the last step) or, gradient_balance "
+              "alone, exposed (this step's own norms: one more reduction, waited for)"),
           key(f + "weight_clamp", c.flow.weight_clamp, "bounds of an adaptive weight: [max] or [min, max]; [] off"),
           key(f + "weight_ema", c.flow.weight_ema, "smoothing of an adaptive weight, 0 (off) to below 1"),
           key(f + "warmup_steps", c.flow.warmup_steps, "schedule: steps until the end values hold"),
@@ -246,7 +247,8 @@ void add_training_keys(std::vector<ConfigKey>& keys, Config& c) {
           key("training.stop_file", t.stop_file,
               "when this file appears the run ends after a checkpoint, as on SIGUSR2; empty: none"),
           key("training.eval_every", t.eval_every,
-              "joint: steps between measurements on held-out pairs (RUN/evaluation.jsonl); 0: none"),
+              "joint: steps between measurements on held-out pairs (RUN/evaluation.jsonl), with the weights as "
+              "trained, not their average; 0: none"),
           key("training.eval_data", t.eval_data, "their folder of pair shards, encoded as the training pairs were"),
           key("training.eval_pairs", t.eval_pairs, "how many of its pairs, spread evenly"),
           key("training.keep_best", t.keep_best,

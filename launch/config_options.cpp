@@ -80,6 +80,7 @@ model::WeightingOptions weighting_options(Config const& config) {
   std::tie(options.clamp_min, options.clamp_max) = clamp_of(f);
   options.ema = f.weight_ema;
   options.lagged = f.statistics == "lagged";
+  options.exposed = f.statistics == "exposed";
   options.warmup_steps = f.warmup_steps;
   options.schedule_form = f.schedule_form;
   options.velocity_start = f.velocity_start;

@@ -206,7 +206,7 @@ void validate_flow(Config const& c) {
   auto const& f = c.flow;
   std::string const p = "model.transformer.editor.flow_matching.";
   require_one_of((p + "weighting").c_str(), f.weighting, model::weighting_names());
-  require_one_of((p + "statistics").c_str(), f.statistics, {"current", "lagged"});
+  require_one_of((p + "statistics").c_str(), f.statistics, {"current", "lagged", "exposed"});
   require_one_of((p + "gradient_space").c_str(), f.gradient_space, {"v_pred", "parameters"});
   require_one_of((p + "schedule_form").c_str(), f.schedule_form, {"step", "linear"});
   require_one_of((p + "time_sampling").c_str(), f.time_sampling, model::time_sampling_names());

@@ -9,6 +9,7 @@
 
 #include "launch/logging.h"
 #include "launch/model_setup.h"
+#include "launch/weights_file.h"
 #include "model/edit_distance.h"
 
 namespace duoflow::launch {
@@ -81,8 +82,9 @@ void start_editor(model::SceneModel& model, Config const& config) {
   Named tensors = own;
   if (!from_renderer) {
     tensors.clear();
-    for (auto const& [name, tensor] : read_weights_at(config.editor_init_checkpoint, WeightsChoice::automatic))
-      tensors.emplace(name, tensor);
+    auto const given = read_weights_at(config.editor_init_checkpoint, WeightsChoice::automatic);
+    require_real_numbers(given, config.editor_init_checkpoint);
+    for (auto const& [name, tensor] : given) tensors.emplace(name, tensor);
   }
   Source const source(std::move(tensors), from_renderer ? "the renderer" : config.editor_init_checkpoint);
   for (std::int64_t i = 0; i < config.model.editor_n_layer; ++i)

@@ -1,6 +1,8 @@
 #include "launch/model_setup.h"
 
 #include <filesystem>
+#include <map>
+#include <set>
 
 #include <ATen/ATen.h>
 #include <fmt/format.h>
@@ -10,9 +12,12 @@
 #include "dist/error.h"
 #include "launch/logging.h"
 #include "launch/weights_file.h"
+#include "model/edit_distance.h"
 
 namespace duoflow::launch {
 namespace {
+
+using LoadReport = model::SceneModel::LoadReport;
 
 std::string first_few(std::vector<std::string> const& names) {
   std::vector<std::string> const head(names.begin(), names.begin() + std::min<std::ptrdiff_t>(3, std::ssize(names)));
@@ -20,7 +25,57 @@ std::string first_few(std::vector<std::string> const& names) {
                      names.size() > 3 ? fmt::format(" and {} more", names.size() - 3) : "");
 }
 
+std::vector<std::string> names_of(std::vector<dist::NamedTensor> const& tensors) {
+  std::vector<std::string> names;
+  for (auto const& [name, tensor] : tensors) names.push_back(name);
+  return names;
+}
+
+// Parts of the editor that begin at zero or beside the blocks, so that an editor without them may start one that has
+// them (the departures from the reference; model/options.h).
+bool may_be_absent(std::string const& name) {
+  for (auto const* prefix : {"editor_velocity_head.", "light_embedder.", "editor_residual_head."})
+    if (name.starts_with(prefix)) return true;
+  return false;
+}
+
+// A part of the model may be absent as a whole, or of an editor its extras: what begins anew. Of a part that is there
+// everything must be: the rest would be random between trained tensors.
+void require_whole_parts(model::SceneModel const& model, LoadReport const& report,
+                         std::vector<dist::NamedTensor> const& tensors, std::string const& origin) {
+  std::set<std::string> const missing(report.missing.begin(), report.missing.end());
+  std::map<model::Part, bool> there;
+  bool any = false;
+  for (auto const& parameter : model.parameters()) {
+    if (missing.contains(parameter.name) || !parameter.trainable) continue;
+    any = true;
+    bool const counts = parameter.part != model::Part::editor || parameter.name.starts_with("transformer_editor.");
+    if (counts) there[parameter.part] = true;
+  }
+  if (!any)
+    throw ConfigError(
+        fmt::format("{}: none of its {} tensors is one of the model's (not weights of such a model); give "
+                    "weights that duoflow or the LVSM family's code wrote",
+                    origin, tensors.size()));
+  std::vector<std::string> lost;
+  for (auto const& parameter : model.parameters())
+    if (parameter.trainable && there[parameter.part] && missing.contains(parameter.name) &&
+        !may_be_absent(parameter.name))
+      lost.push_back(parameter.name);
+  if (!lost.empty())
+    throw ConfigError(
+        fmt::format("{}: {} tensors of the model are missing: {}{} (their values would be random; another "
+                    "model's weights, or a file that is not whole); use the config these weights were "
+                    "made with",
+                    origin, lost.size(), first_few(lost), nearest_note(lost.front(), names_of(tensors))));
+}
+
 }  // namespace
+
+std::string nearest_note(std::string const& name, std::vector<std::string> const& names) {
+  auto const near = model::nearest_name(name, names);
+  return near.empty() ? "" : fmt::format(", the nearest is {}", near);
+}
 
 void configure(dist::Runtime& runtime, Config const& config) {
   if (config.dist.threads > 0) runtime.set_threads(config.dist.threads);
@@ -43,11 +98,14 @@ at::Device choose_device(std::string const& name) {
   return name == "cpu" || !available ? at::Device(at::kCPU) : at::Device(at::kCUDA);
 }
 
-void load_tensors(model::SceneModel& model, std::vector<dist::NamedTensor> const& tensors, std::string const& origin,
-                  std::vector<std::string>* missing) {
+namespace {
+
+LoadReport load_known(model::SceneModel& model, std::vector<dist::NamedTensor> const& tensors,
+                      std::string const& origin) {
+  require_real_numbers(tensors, origin);
   std::vector<std::pair<std::string, at::Tensor>> named;
   for (auto const& [name, tensor] : tensors) named.emplace_back(name, tensor);
-  model::SceneModel::LoadReport report;
+  LoadReport report;
   try {
     report = model.load(named);
   } catch (std::invalid_argument const& error) {
@@ -55,12 +113,24 @@ void load_tensors(model::SceneModel& model, std::vector<dist::NamedTensor> const
         fmt::format("{}: {} (the config describes another model); use the config these weights were made with", origin,
                     error.what()));
   }
-  if (!report.unexpected.empty())
+  if (!report.unexpected.empty()) {
+    auto const& extra = report.unexpected.front();
+    auto near = nearest_note(extra, report.missing);  // a key that was misspelt leaves a gap
+    if (near.empty()) near = nearest_note(extra, names_of(model_tensors(model)));
     throw ConfigError(fmt::format(
-        "{}: holds {} tensors the model does not have: {} (the config describes another model); use the config these "
+        "{}: holds {} tensors the model does not have: {}{} (the config describes another model); use the config these "
         "weights were made with",
-        origin, report.unexpected.size(), first_few(report.unexpected)));
-  if (missing) *missing = report.missing;
+        origin, report.unexpected.size(), first_few(report.unexpected), near));
+  }
+  return report;
+}
+
+}  // namespace
+
+void load_tensors(model::SceneModel& model, std::vector<dist::NamedTensor> const& tensors, std::string const& origin,
+                  std::vector<std::string>* missing) {
+  auto report = load_known(model, tensors, origin);
+  if (missing) *missing = std::move(report.missing);
 }
 
 std::vector<dist::NamedTensor> read_weights_at(std::string const& given, WeightsChoice choice, std::string* origin) {
@@ -83,11 +153,11 @@ std::vector<dist::NamedTensor> read_weights_at(std::string const& given, Weights
 }
 
 std::vector<std::string> load_weights(model::SceneModel& model, std::string const& path, WeightsChoice choice) {
-  std::vector<std::string> missing;
   std::string origin;
   auto const tensors = read_weights_at(path, choice, &origin);
-  load_tensors(model, tensors, origin, &missing);
-  return missing;
+  auto const report = load_known(model, tensors, origin);
+  require_whole_parts(model, report, tensors, origin);
+  return report.missing;
 }
 
 LoadedModel load_checkpoint_model(std::string const& path, std::vector<std::string> const& overrides,

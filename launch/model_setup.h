@@ -22,11 +22,15 @@ at::Device choose_device(std::string const& name);
 // asked of a file, which holds its weights once. CheckpointError: the file itself is bad, or there is no average.
 std::vector<dist::NamedTensor> read_weights_at(std::string const& path, WeightsChoice choice,
                                                std::string* origin = nullptr);
-// Copies them into the model. Returns what was not there (kept as initialised). ConfigError: nothing matches, a tensor
-// has another shape, or a key is not the model's.
+// Copies them into the model. Returns what was not there (kept as initialised): whole parts (reconstructor, editor,
+// renderer), or an editor's head and light MLP that the weights' own editor was without. ConfigError: nothing matches,
+// a tensor has another shape, a key is not the model's, or one of a part that is there is missing (both with the
+// nearest key). CheckpointError: a tensor holds numbers that are none.
 std::vector<std::string> load_weights(model::SceneModel& model, std::string const& path, WeightsChoice choice);
 void load_tensors(model::SceneModel& model, std::vector<dist::NamedTensor> const& tensors, std::string const& origin,
-                  std::vector<std::string>* missing);
+                  std::vector<std::string>* missing);  // the same, but anything may be missing
+// ", the nearest is X", or "" where none of the names is near.
+std::string nearest_note(std::string const& name, std::vector<std::string> const& names);
 
 struct LoadedModel {
   Config config;

@@ -12,10 +12,16 @@
 #include "launch/model_setup.h"
 #include "launch/reference_layout.h"
 #include "launch/run_setup.h"
-#include "model/edit_distance.h"
+#include "launch/weights_file.h"
 
 namespace duoflow::launch {
 namespace {
+
+std::vector<std::string> names_of(model::NamedTensors const& tensors) {
+  std::vector<std::string> names;
+  for (auto const& [name, tensor] : tensors) names.push_back(name);
+  return names;
+}
 
 std::string shape(at::Tensor const& tensor) { return fmt::format("[{}]", fmt::join(tensor.sizes(), ",")); }
 
@@ -62,12 +68,15 @@ class Import {
     model::NamedTensors editor;
     for (auto const& named : layout_.parameters)
       if (is_editor_parameter(named.first)) editor.push_back(named);
-    if (!fits(layout_.parameters) && !fits(editor))
+    bool const all_fit = fits(layout_.parameters), editor_fits = fits(editor);
+    if (!all_fit && !editor_fits) {
+      check_names_alone();
       refuse(fmt::format(
           "its optimizer has {} + {} parameters; the state dict has {}, {} of them the editor's (neither fits); "
           "import it with --weights-only",
           groups[0].parameters.size(), groups[1].parameters.size(), layout_.parameters.size(), editor.size()));
-    editor_alone_ = !fits(layout_.parameters);
+    }
+    editor_alone_ = !all_fit;
     order_ = model::optimizer_order(editor_alone_ ? editor : layout_.parameters);
     std::int64_t expected = 0;
     for (auto const& group : groups)
@@ -110,10 +119,18 @@ class Import {
       refuse(error.what());
     }
     check_names(model, report);
-    for (auto const& [name, tensor] : layout_.model)
-      if (!at::isfinite(tensor).all().item<bool>())
-        refuse(fmt::format("{} holds numbers that are not finite (the run had diverged); give an earlier checkpoint",
-                           name));
+    std::vector<dist::NamedTensor> tensors;
+    for (auto const& [name, tensor] : layout_.model) tensors.push_back({name, tensor});
+    require_real_numbers(tensors, request_.origin);
+  }
+
+  // A key too many or too few changes the parameters' number: it is the cause, and said before what follows from it.
+  void check_names_alone() {
+    auto const config = make_config(/*trained=*/false);
+    check_layout(layout_, config, request_.origin);
+    model::SceneModel model(config.model, config.training.seed);
+    load(model);
+    result_.notes.clear();
   }
 
   void check_names(model::SceneModel const& model, model::SceneModel::LoadReport const& report) {
@@ -130,21 +147,20 @@ class Import {
       else
         missing.push_back(parameter.name);
     }
-    auto const like = [](std::string const& name, std::vector<std::string> const& names) {
-      auto const near = model::nearest_name(name, names);
-      return near.empty() ? std::string() : fmt::format(" (the nearest is {})", near);
-    };
-    if (!missing.empty())
+    if (!missing.empty()) {
+      auto near = nearest_note(missing.front(), report.unexpected);  // a key that was misspelt
+      if (near.empty()) near = nearest_note(missing.front(), names_of(layout_.model));
       refuse(
           fmt::format("{} tensors of the model are missing, the first is {}{}; give a whole checkpoint, or the config "
                       "it was trained with",
-                      missing.size(), missing.front(), like(missing.front(), report.unexpected)));
+                      missing.size(), missing.front(), near));
+    }
     if (!report.unexpected.empty()) {
       std::vector<std::string> names;
       for (auto const& parameter : model.parameters()) names.push_back(parameter.name);
       refuse(fmt::format("{} tensors are not of this model, the first is {}{}; give a checkpoint of {}",
-                         report.unexpected.size(), report.unexpected.front(), like(report.unexpected.front(), names),
-                         layout_.class_name));
+                         report.unexpected.size(), report.unexpected.front(),
+                         nearest_note(report.unexpected.front(), names), layout_.class_name));
     }
     if (initial > 0) note(fmt::format("it has no editor: {} tensors keep their initial values", initial));
   }

@@ -90,6 +90,8 @@ LossBalance loss_balance(StepNumbers const& numbers, std::vector<double> const& 
   balance.render_loss = w_r != 0 ? mean(model::kRenderLoss) : none;
   balance.weighted_velocity = w_v != 0 ? w_v * balance.velocity_loss : 0;
   balance.total = balance.weighted_velocity + (w_r != 0 ? w_r * balance.render_loss : 0);
+  auto const raw_velocity = options.lambda_v * balance.velocity_loss;
+  balance.raw_share = raw_velocity / (raw_velocity + options.lambda_r * balance.render_loss);
   auto const v = std::sqrt(next[model::kGradVelocitySq]), r = std::sqrt(next[model::kGradRenderSq]);
   balance.grad_ratio = options.joint && v > 0 ? r / v : none;
   balance.grad_cosine = options.joint && v > 0 && r > 0 ? next[model::kGradDot] / (v * r) : none;

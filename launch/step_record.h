@@ -73,6 +73,7 @@ struct LineOptions {
 struct LossBalance {
   double velocity_loss = 0, render_loss = 0;  // global means, unweighted
   double weighted_velocity = 0, total = 0;    // of the objective
+  double raw_share = 0;                       // lambda_v L_v of lambda_v L_v + lambda_r L_r: without the weighting's w
   double grad_ratio = 0, grad_cosine = 0;     // render over velocity, weighted, at v_pred
 };
 // Arguments as of metrics_line.

@@ -39,6 +39,7 @@ StepStatistics::StepStatistics(dist::Communicator const& communicator, std::int6
     : rank_(communicator.rank()),
       shards_(shards),
       exchange_(communicator, wire_slots(shards, communicator.size()), device),
+      squares_(communicator, 2 * shards, device),
       local_(at::zeros({wire_slots(shards, communicator.size())}, fp64(device))),
       cut_(at::zeros({shards, 3}, fp64(device))),
       last_cut_(at::zeros({shards, 3}, fp64(device))),
@@ -64,6 +65,11 @@ void StepStatistics::send(at::Tensor const& flags) {
   launch.copy_(flags);
   launch[kFirstPerRank + kPerRank * rank_ + kFirstBadPosition - model::kStatisticCount].copy_(first_bad_);
   exchange_.start(local_);
+}
+
+at::Tensor StepStatistics::reduce_squares(at::Tensor const& of_shards) {
+  squares_.start(of_shards.flatten());
+  return squares_.await().view({shards_, 2}).sum(0);
 }
 
 at::Tensor StepStatistics::await() {

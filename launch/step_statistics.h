@@ -39,12 +39,18 @@ class StepStatistics {
 
   void send(at::Tensor const& flags);  // flag_slots
   at::Tensor await();                  // reduced, [statistic_slots(size)]
-  void abandon() { exchange_.abandon(); }
+  // This rank's fp64 [shards, 2], zeros where another's shards are -> the sums over all, [2]. A reduction of its own,
+  // waited for at once. Collective.
+  at::Tensor reduce_squares(at::Tensor const& of_shards);
+  void abandon() {
+    exchange_.abandon();
+    squares_.abandon();
+  }
 
  private:
   int rank_;
   std::int64_t shards_;
-  dist::StatisticsExchange exchange_;
+  dist::StatisticsExchange exchange_, squares_;
   at::Tensor local_, cut_, last_cut_, first_bad_;
 };
 

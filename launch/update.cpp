@@ -136,9 +136,11 @@ model::LossWeights Update::joint_micro_steps(std::int64_t step, StepSource& sour
     }
     source.lap(Stage::backward, reducer_.take_waited_ms());
   }
-  await_statistics(source);
+  await_statistics();
   observe_cut();
   keep_weighting();
+  if (weighting_->observes(model::GradientSpace::at_v_pred_now, step)) observe_now(cuts);
+  source.lap(Stage::communication);
   auto const weights = joint_step_.combine(result_.statistics, step);
   if (known) return weights;
   for (std::int64_t k = 0; k <= last; ++k) {
@@ -194,15 +196,15 @@ model::LossWeights Update::reconstruction_micro_steps(StepSource& source) {
     shard_done(k, used->all);
     source.lap(Stage::backward, reducer_.take_waited_ms());
   }
-  await_statistics(source);
+  await_statistics();
+  source.lap(Stage::communication);
   auto const one = at::ones({}, at::TensorOptions(at::kFloat).device(buffer_.parameters().device()));
   return {one, one};
 }
 
-void Update::await_statistics(StepSource& source) {
+void Update::await_statistics() {
   RECORD_USER_SCOPE("exposed communication");
   result_.statistics = statistics_.await();
-  source.lap(Stage::communication);
 }
 
 // Called between a micro-step's forward and the backward of its last views; the last one starts the all-reduce.
@@ -226,6 +228,18 @@ void Update::observe_cut() {
   if (!observed_applied_.defined()) return;
   joint_step_.observe({result_.statistics[model::kGradVelocitySq], result_.statistics[model::kGradRenderSq]},
                       observed_weights_, observed_applied_);
+}
+
+// This step's own norms: part of the step, so a skip takes back what was learned of them.
+void Update::observe_now(std::vector<model::AtCut> const& cuts) {
+  RECORD_USER_SCOPE("exposed communication");
+  auto const of_shards = at::zeros({plan_.shards, 2}, result_.statistics.options());
+  for (std::int64_t k = 0; k < plan_.micro_steps; ++k) {
+    auto const squares = joint_step_.bare_squares(cuts[static_cast<std::size_t>(k)]);
+    of_shards.select(0, shard_of(k)).add_(at::stack({squares.velocity, squares.render}));
+  }
+  auto const sums = statistics_.reduce_squares(of_shards);
+  weighting_->observe({sums[0], sums[1]}, (result_.statistics[model::kNonFinite] == 0).to(at::kDouble));
 }
 
 // In place: a captured step finds the last one's where they were.

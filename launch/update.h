@@ -82,11 +82,12 @@ class Update {
   std::vector<MicroBatch> velocity_alone(Used const& used, StepSource& source);
   model::LossWeights reconstruction_micro_steps(StepSource& source);
   void round_weights();
-  void await_statistics(StepSource& source);
+  void await_statistics();
   void contribute(std::int64_t k, at::Tensor const& sums, at::Tensor const& first_sample, StepSource& source);
   void shard_done(std::int64_t k, std::set<std::string> const& names);
   std::int64_t shard_of(std::int64_t k) const;
   void observe_cut();
+  void observe_now(std::vector<model::AtCut> const& cuts);
   void keep_for_observing();
   void finish_gradients();
   void keep_weighting();

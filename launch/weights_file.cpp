@@ -7,7 +7,7 @@
 #include <cerrno>
 #include <cstring>
 
-#include <ATen/core/Tensor.h>
+#include <ATen/ATen.h>
 #include <fmt/format.h>
 
 #include "dist/checkpoint/file_io.h"
@@ -72,6 +72,21 @@ std::vector<dist::NamedTensor> read_weights_file(std::string const& path) {
   auto const networks = std::erase_if(tensors, [](auto const& named) { return is_loss_network(named.name); });
   if (networks > 0) log_info(fmt::format("{}: {} tensors of the reference's loss networks set aside", path, networks));
   return tensors;
+}
+
+void require_real_numbers(std::vector<dist::NamedTensor> const& tensors, std::string const& origin) {
+  for (auto const& [name, tensor] : tensors) {
+    if (!at::isFloatingType(tensor.scalar_type()))
+      throw dist::CheckpointError(
+          fmt::format("{}: {} holds {} (weights are floating-point numbers); convert it, or give another file",
+                      origin, name, c10::toString(tensor.scalar_type())));
+    auto const bad = tensor.numel() - at::isfinite(tensor).sum().item<std::int64_t>();  // once, at the start
+    if (bad > 0)
+      throw dist::CheckpointError(
+          fmt::format("{}: {} of the {} numbers of {} are not finite (the run that wrote them had "
+                      "diverged, or the file is damaged); give an earlier checkpoint",
+                      origin, bad, tensor.numel(), name));
+  }
 }
 
 }  // namespace duoflow::launch

@@ -35,5 +35,8 @@ bool is_weights_file(std::string const& path);
 std::string weights_file_at(std::string const& path);
 // Its tensors, the family's loss networks left out (said once). CheckpointError, beginning with `path`.
 std::vector<dist::NamedTensor> read_weights_file(std::string const& path);
+// CheckpointError naming a tensor that holds integers or numbers that are not finite: a model started from it would
+// skip every step.
+void require_real_numbers(std::vector<dist::NamedTensor> const& tensors, std::string const& origin);
 
 }  // namespace duoflow::launch

@@ -210,6 +210,12 @@ void JointStep::observe(GradientSquares const& weighted, LossWeights const& used
                      valid.to(at::kDouble));
 }
 
+GradientSquares JointStep::bare_squares(AtCut const& at_cut) const {
+  at::NoGradGuard const detached;
+  auto const square = [](at::Tensor const& g) { return g.square().sum(at::kDouble); };
+  return {square(at_cut.g_velocity), square(at_cut.g_render) / (options_.lambda_r * options_.lambda_r)};
+}
+
 void JointStep::run_velocity_alone(JointBatch const& batch, std::int64_t global_batch) {
   BeforeCut const before = before_cut(batch, encode_target(batch), true);
   RECORD_USER_SCOPE("editor backward");

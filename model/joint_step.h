@@ -121,6 +121,10 @@ class JointStep {
   // weights they have inside; `valid` (bool scalar): false when their step was skipped.
   void observe(GradientSquares const& weighted, LossWeights const& used, at::Tensor const& valid);
 
+  // Of one micro-step, for such a weighting in its exposed form: its own samples' squares of the bare losses' gradients
+  // at v_pred (1/G inside), to be summed over micro-steps and ranks. w_r is 1 in it.
+  GradientSquares bare_squares(AtCut const& at_cut) const;
+
   // A backward of lambda_v L_v alone, into the editor (and a trainable reconstructor): what a weighting that balances
   // over parameters measures, reduced by itself.
   void run_velocity_alone(JointBatch const& batch, std::int64_t global_batch);

@@ -248,6 +248,8 @@ class StepRun {
     auto const samples = batch.t.size(0);
     at::Tensor sums;
     auto const cut = step_.run_to_cut(batch, step, samples, true, [&](at::Tensor const& s) { sums = s; });
+    if (weighting_->observes(model::GradientSpace::at_v_pred_now, step))
+      weighting_->observe(step_.bare_squares(cut), at::ones({}, sums.options()));
     auto const weights = step_.combine(sums, step);
     auto cut_sums = at::zeros({3}, sums.options());
     step_.run_from_cut(batch, cut, weights, cut_sums);

@@ -58,6 +58,9 @@ std::unique_ptr<Weighting> make_weighting(WeightingOptions const& options, at::D
   for (TableRow const& row : kStrategies) {
     if (options.name != row.name) continue;
     check_smoothing(row, options);
+    if (options.exposed && options.name != "gradient_balance")
+      throw std::invalid_argument(fmt::format(
+          "weighting '{}' has no exposed statistics (it asks for no norms of gradients), use current", row.name));
     auto weighting = row.make(options, device);
     bool const waits = weighting->needs_statistics() && !weighting->standing_weights();
     if (options.lagged && waits) return make_weighting_lagged(std::move(weighting), device);

@@ -32,6 +32,7 @@ struct WeightingOptions {
   double uncertainty_lr = 0.01;             // uncertainty: learning rate of the log-variances
   // gradient_balance: measured at v_pred in every step (0), or over the editor's parameters in every n-th (n).
   std::int64_t parameter_interval = 0;
+  bool exposed = false;  // gradient_balance at v_pred: of this step's own norms, which are waited for behind everything
 };
 
 struct LossWeights {  // fp32 scalars on the device
@@ -44,6 +45,7 @@ struct GradientSquares {
 };
 enum class GradientSpace {
   at_v_pred,        // of all samples' v_pred together; reduced with the next step's statistics
+  at_v_pred_now,    // the same, reduced by themselves before the step's weights are asked for
   over_parameters,  // of the editor's parameters; a backward of its own
 };
 

@@ -8,8 +8,9 @@
 //     forward, backward and reduction of its own, and the render loss's gradient is the difference. Known before the
 //     forward. The difference holds what the backward's precision leaves of it: in bf16, where the weighted render
 //     gradient is below about a hundredth of the velocity's, it is mostly rounding.
-// The current step's own norms at v_pred exist only behind the renderer's backward, where waiting for their reduction
-// could hide behind nothing: not offered. For losses whose gradients differ by more than their values do; give it an
+//   at v_pred, exposed: this step's own norms, which exist only behind the renderer's backward: their reduction is one
+//     more collective and hides behind nothing. Not a step late, which counts where batches differ and there is no EMA.
+// For losses whose gradients differ by more than their values do; give it an
 // EMA (0.8 or more) and a clamp, since the norms are those of one batch.
 
 #include <stdexcept>
@@ -27,7 +28,9 @@ namespace {
 class GradientBalanceWeighting : public StatisticsWeighting {
  public:
   GradientBalanceWeighting(WeightingOptions const& options, at::Device device)
-      : interval_(options.parameter_interval), velocity_("balance_velocity_weight", options, device) {}
+      : interval_(options.parameter_interval),
+        exposed_(options.exposed),
+        velocity_("balance_velocity_weight", options, device) {}
 
   std::optional<double> known_render_weight(std::int64_t) const override { return 1; }
   std::optional<LossWeights> standing_weights() const override {
@@ -36,7 +39,8 @@ class GradientBalanceWeighting : public StatisticsWeighting {
   LossWeights weights(at::Tensor const&, at::Tensor const&, at::Tensor const&) override { return now(); }
 
   bool observes(GradientSpace space, std::int64_t step) const override {
-    return space == GradientSpace::at_v_pred ? interval_ == 0 : interval_ > 0 && step % interval_ == 0;
+    if (space == GradientSpace::over_parameters) return interval_ > 0 && step % interval_ == 0;
+    return interval_ == 0 && exposed_ == (space == GradientSpace::at_v_pred_now);
   }
   bool depends_on_step() const override { return interval_ > 1; }
   void observe(GradientSquares const& bare, at::Tensor const& valid) override {
@@ -62,6 +66,7 @@ class GradientBalanceWeighting : public StatisticsWeighting {
   }
 
   std::int64_t interval_;
+  bool exposed_;
   SmoothedWeight velocity_;
 };
 
@@ -72,6 +77,9 @@ std::unique_ptr<Weighting> make_weighting_gradient_balance(WeightingOptions cons
     throw std::invalid_argument(fmt::format(
         "gradient_balance measures over parameters in every {}th step, use 0 or more", options.parameter_interval));
   }
+  if (options.exposed && options.parameter_interval > 0)
+    throw std::invalid_argument(
+        "gradient_balance over parameters has no exposed statistics (it measures at intervals), use current");
   return std::make_unique<GradientBalanceWeighting>(options, device);
 }
 

@@ -12,7 +12,9 @@
 namespace duoflow::launch {
 namespace {
 
-LossBalance balance(double velocity_share, double grad_ratio) { return {0.03, 0.5, velocity_share, 1, grad_ratio, 0}; }
+LossBalance balance(double velocity_share, double grad_ratio, double raw_share = 0.5) {
+  return {0.03, 0.5, velocity_share, 1, raw_share, grad_ratio, 0};
+}
 
 std::string hint_of(std::vector<LossBalance> const& steps) {
   BalanceWatch watch(static_cast<std::int64_t>(steps.size()));
@@ -47,10 +49,23 @@ TEST(BalanceWatchTest, WhereTheLossesBalanceByConstructionTheGradientsDecide) {
 
 TEST(BalanceWatchTest, StepsOfOneLossAndStepsWithoutNumbersDoNotCount) {
   double const nan = std::nan("");
-  LossBalance const velocity_alone{0.03, nan, 0.03, 0.03, nan, nan}, skipped{nan, nan, nan, nan, nan, nan};
+  LossBalance const velocity_alone{0.03, nan, 0.03, 0.03, nan, nan, nan}, skipped{nan, nan, nan, nan, nan, nan, nan};
   EXPECT_EQ(hint_of({velocity_alone, skipped, velocity_alone}), "");
   EXPECT_EQ(hint_of({velocity_alone, balance(0.5, 1), skipped}), "");
   EXPECT_NE(hint_of({velocity_alone, balance(0.95, 1), skipped}), "");
+}
+
+TEST(BalanceWatchTest, RawLossesThatTheWeightingBringsTogetherAreSaidOnceARun) {
+  BalanceWatch watch(2);
+  EXPECT_FALSE(watch.add(balance(0.5, 1, 0.1)));
+  auto const hint = watch.add(balance(0.5, 1, 0.04)).value_or("");
+  for (auto const* part :
+       {"by themselves are out of balance over the last 2 steps", "alone is 0.07", "velocity loss 0.03"})
+    EXPECT_NE(hint.find(part), hint.npos) << part << " is not in: " << hint;
+  for (int i = 0; i < 4; ++i) EXPECT_FALSE(watch.add(balance(0.5, 1, 0.04)));
+  watch.add(balance(0.9, 1, 0.04));
+  EXPECT_NE(watch.add(balance(0.9, 1, 0.04)).value_or("").find("raise render_loss_weight"), std::string::npos);
+  EXPECT_EQ(hint_of({balance(0.5, 1, 0.2), balance(0.5, 1, 0.8)}), "");
 }
 
 TEST(BalanceWatchTest, EveryIntervalStartsAnew) {

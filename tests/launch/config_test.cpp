@@ -13,13 +13,36 @@ namespace duoflow::launch {
 namespace {
 
 TEST(ConfigTest, OptionsOfAnotherWeightingAreNoted) {
-  for (std::string const option : {"velocity_only_steps=3", "alternating_period=3", "uncertainty_lr=0.5",
-                                   "gradient_interval=3", "warmup_steps=3", "schedule_form=linear"}) {
+  for (std::string const option :
+       {"velocity_only_steps=3", "alternating_period=3", "uncertainty_lr=0.5", "gradient_interval=3", "warmup_steps=3",
+        "schedule_form=linear", "velocity_start=3", "velocity_end=3", "render_start=3", "render_end=3"}) {
     auto const notes = parse("", {kFlow + option}).notes;
     ASSERT_EQ(notes.size(), 1u) << option;
     EXPECT_NE(notes[0].find("has no effect (it is of weighting: "), std::string::npos) << notes[0];
   }
   EXPECT_TRUE(parse("", {kFlow + "warmup_steps=3", kFlow + "weighting=schedule"}).notes.empty());
+}
+
+TEST(ConfigTest, OptionsOfAnotherTimeSamplingAreNoted) {
+  for (std::string const option : {"time_mean=1", "time_deviation=2", "time_mode_scale=1", "discrete_times=[0,1]"}) {
+    auto const notes = parse("", {kFlow + option}).notes;
+    ASSERT_EQ(notes.size(), 1u) << option;
+    EXPECT_NE(notes[0].find("has no effect (it is of time_sampling: "), std::string::npos) << notes[0];
+  }
+  EXPECT_TRUE(parse("", {kFlow + "time_sampling=logit_normal", kFlow + "time_mean=1"}).notes.empty());
+  auto const notes = parse("", {"model.transformer.editor.kind=one_step", kFlow + "time_sampling=mixed"}).notes;
+  ASSERT_EQ(notes.size(), 1u);
+  EXPECT_NE(notes[0].find("knows no time"), std::string::npos) << notes[0];
+}
+
+TEST(ConfigTest, WhatAnotherKeyDecidesIsNoted) {
+  for (auto const& options : {std::vector<std::string>{"training.global_batch_size=16", "training.grad_accum_steps=4"},
+                              std::vector<std::string>{"training.collapse_action=stop"}})
+    EXPECT_EQ(parse("", options).notes.size(), 1u) << options.back();
+  EXPECT_TRUE(parse("", {"training.grad_accum_steps=4"}).notes.empty());
+  EXPECT_TRUE(
+      parse("", {"training.collapse_action=stop", "latents=online", "training.freeze_reconstructor_renderer=false"})
+          .notes.empty());
 }
 
 TEST(ConfigTest, BridgesHaveAWidth) {
@@ -264,6 +287,14 @@ TEST(ConfigTest, SeparateGraphsNeedsARendererThatTrainsAndConstantLatents) {
   EXPECT_NO_THROW(parse("", {name, free}));
   expect_error({"separate_graphs", "would train nothing"}, "", {name});
   expect_error({"separate_graphs", "latents: cached"}, "", {name, free, "latents=online"});
+}
+
+TEST(ConfigTest, ExposedStatisticsAreOfGradientBalanceAtVPredAlone) {
+  std::string const balance = kFlow + "weighting=gradient_balance", exposed = kFlow + "statistics=exposed";
+  EXPECT_TRUE(weighting_options(parse("", {balance, exposed})).exposed);
+  expect_error({"normalized", "exposed", "use current"}, "", {kFlow + "weighting=normalized", exposed});
+  expect_error({"gradient_balance", "exposed", "use current"}, "",
+               {balance, exposed, kFlow + "gradient_space=parameters"});
 }
 
 TEST(ConfigTest, GradientsAreNotMeasuredInBf16) {

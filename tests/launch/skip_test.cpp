@@ -170,8 +170,9 @@ TEST(WeightingSkipTest, OneFaultLeavesNothingBehindInAnyWeighting) {
   for (auto const& [weighting, statistics, space] :
        {Variant{"normalized_each", "current", "v_pred"}, Variant{"normalized_each", "lagged", "v_pred"},
         Variant{"uncertainty", "current", "v_pred"}, Variant{"gradient_balance", "current", "v_pred"},
-        Variant{"gradient_balance", "lagged", "v_pred"}, Variant{"gradient_balance", "current", "parameters"},
-        Variant{"pcgrad", "current", "v_pred"}, Variant{"separate_graphs", "current", "v_pred"}})
+        Variant{"gradient_balance", "lagged", "v_pred"}, Variant{"gradient_balance", "exposed", "v_pred"},
+        Variant{"gradient_balance", "current", "parameters"}, Variant{"pcgrad", "current", "v_pred"},
+        Variant{"separate_graphs", "current", "v_pred"}})
     for (auto const& mode : {kModes[0], kModes[1]}) {
       auto shape = shape_of(mode, /*accumulates=*/true, statistics);
       shape.weighting = weighting, shape.gradient_space = space, shape.gradient_interval = 1;

@@ -40,6 +40,10 @@ std::vector<double> next_statistics() {
 
 LineOptions options() { return {0.5, 2, 3, true}; }
 
+TEST(StepRecordTest, TheRawShareIsWithoutTheWeightingsWeights) {
+  EXPECT_EQ(loss_balance(numbers(), next_statistics(), options()).raw_share, 0.5 * 2 / (0.5 * 2 + 2 * 0.5));
+}
+
 TEST(StepRecordTest, AJointLineHasTheDocumentedKeysAndValues) {
   auto const line = metrics_line(numbers(), next_statistics(), options());
   std::vector<std::string> keys;

@@ -140,6 +140,8 @@ Config tiny_config(TinyShape const& shape, int size) {
   bool const smooths = shape.weighting.starts_with("normalized") || shape.weighting == "gradient_balance";
   config.flow.weight_ema = smooths ? 0.9 : 0;
   config.flow.velocity_only_steps = 2;
+  config.flow.warmup_steps = 2;
+  config.flow.schedule_form = "linear";
   config.flow.uncertainty_lr = 0.2;
   config.flow.gradient_space = shape.gradient_space;
   config.flow.gradient_interval = shape.gradient_interval;

@@ -88,6 +88,12 @@ class WeightsByFormula {
     auto const plain = whole_batch_losses(model, batch);
     double const velocity = plain.velocity.item<double>(), render = plain.render.item<double>();
     auto const& name = variant_.weighting;
+    if (name == "fixed") return {1, 1};
+    if (name == "schedule") {
+      double const done = std::min(1.0, step / static_cast<double>(flow_.warmup_steps));
+      return {2 - 1.5 * done, 0.5 + 1.5 * done};
+    }
+    if (name == "normalized") absorb({render / (velocity + 1e-8), 1});
     if (name == "two_stage") return {1, step < flow_.velocity_only_steps ? 0 : 1};
     if (name == "alternating") return {1 - step % 2, step % 2};
     if (name == "uncertainty") return uncertainty(velocity, render);
@@ -102,6 +108,10 @@ class WeightsByFormula {
         auto const before = smooth_;  // what this step measures is for the next
         if (step % flow_.gradient_interval == 0) absorb({ratio, 1});
         return before;
+      }
+      if (variant_.statistics == "exposed") {
+        absorb({ratio, 1});
+        return smooth_;
       }
       if (step > 0) absorb({last_ratio_, 1});
       last_ratio_ = ratio;
@@ -231,10 +241,12 @@ std::string name_of(::testing::TestParamInfo<Variant> const& info) {
   return name;
 }
 INSTANTIATE_TEST_SUITE_P(Variants, WeightingSplitTest,
-                         ::testing::Values(Variant{"normalized_each"}, Variant{"normalized_each", "lagged"},
-                                           Variant{"two_stage"}, Variant{"alternating"}, Variant{"separate_graphs"},
-                                           Variant{"uncertainty"}, Variant{"gradient_balance"},
-                                           Variant{"gradient_balance", "lagged"},
+                         ::testing::Values(Variant{"fixed"}, Variant{"schedule"}, Variant{"normalized"},
+                                           Variant{"normalized", "lagged"}, Variant{"normalized_each"},
+                                           Variant{"normalized_each", "lagged"}, Variant{"two_stage"},
+                                           Variant{"alternating"}, Variant{"separate_graphs"}, Variant{"uncertainty"},
+                                           Variant{"gradient_balance"}, Variant{"gradient_balance", "lagged"},
+                                           Variant{"gradient_balance", "exposed"},
                                            Variant{"gradient_balance", "current", "parameters"}, Variant{"pcgrad"}),
                          name_of);
 

@@ -135,7 +135,7 @@ TEST(StochasticTest, KeepsTheMarginalsOfTheOdeAtAnyEta) {
     at::Tensor const s = t.view({-1, 1}), variance = (1 - s).square() + 0.25 * s.square();
     return 2 + (0.25 * s - (1 - s)) / variance * (x - 2 * s);
   };
-  constexpr std::int64_t n = 40000;
+  constexpr std::int64_t n = 10000;  // the mean is off by 0.005, the deviation by 0.0035, one sigma each
   at::Tensor const start = normal_tensor({n, 1}, 1, 0, Stream::noise).to(at::kDouble);
   auto const noise = [](int i) {
     return normal_tensor({n, 1}, 1, static_cast<std::uint64_t>(i) + 1, Stream::noise).to(at::kDouble);

@@ -239,6 +239,18 @@ TEST(GradientBalanceWeightingTest, OverParametersItIsKnownBeforeTheForwardAndWan
   expect_near(numbers(*weighting->standing_weights()), {2.5, 1});
 }
 
+TEST(GradientBalanceWeightingTest, ExposedItWantsTheStepsOwnNormsAndAnswersWithThem) {
+  WeightingOptions options{.name = "gradient_balance", .exposed = true};
+  auto const weighting = make(options);
+  EXPECT_TRUE(weighting->observes(GradientSpace::at_v_pred_now, 0));
+  EXPECT_FALSE(weighting->observes(GradientSpace::at_v_pred, 0));
+  EXPECT_FALSE(weighting->standing_weights());  // known at the cut
+  EXPECT_FALSE(make({.name = "gradient_balance"})->observes(GradientSpace::at_v_pred_now, 0));
+  options.parameter_interval = 5;
+  EXPECT_THROW(make(options), std::invalid_argument);
+  EXPECT_THROW(make({.name = "normalized", .exposed = true}), std::invalid_argument);
+}
+
 TEST(GradientBalanceWeightingTest, AMeasureThatIsNoneIsNotLearned) {
   auto const weighting = make(named("gradient_balance"));
   observe(*weighting, 1, 3);
