@@ -31,6 +31,13 @@ void* remembered(std::size_t bytes) {
 // What inputs of a few kilobytes make the readers ask for.
 void* operator new(std::size_t bytes) { return remembered(bytes); }
 void* operator new[](std::size_t bytes) { return remembered(bytes); }
+// AddressSanitizer has its own of these, whose memory is not for free().
+void* operator new(std::size_t bytes, std::nothrow_t const&) noexcept try {
+  return remembered(bytes);
+} catch (std::bad_alloc const&) {
+  return nullptr;
+}
+void* operator new[](std::size_t bytes, std::nothrow_t const& none) noexcept { return operator new(bytes, none); }
 void operator delete(void* memory) noexcept { std::free(memory); }
 void operator delete[](void* memory) noexcept { std::free(memory); }
 void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
