@@ -6,8 +6,10 @@ namespace duoflow::model {
 
 namespace {
 
-// Accumulated in fp64: an fp32 sum over 7e5 elements was seen to be off by 2.4e-5.
-at::Tensor inner_product(at::Tensor const& x, at::Tensor const& y) { return (x * y).sum(at::kDouble); }
+// Accumulated in fp64: an fp32 sum over 7e5 elements was seen to be off by 2.4e-5. But rows in fp32 first: every
+// element in fp64 takes three times as long (on one core 0.38 ms against 0.13 of 16 x 128 x 128) and is no nearer to
+// the truth.
+at::Tensor inner_product(at::Tensor const& x, at::Tensor const& y) { return (x * y).sum(-1).sum(at::kDouble); }
 at::Tensor inner_products(at::Tensor const& x_Bnd, at::Tensor const& y_Bnd) {
   return (x_Bnd * y_Bnd).sum({1, 2}, /*keepdim=*/true, at::kDouble);
 }
