@@ -53,7 +53,7 @@ void require_whole_parts(model::SceneModel const& model, LoadReport const& repor
     if (counts) there[parameter.part] = true;
   }
   if (!any)
-    throw ConfigError(
+    throw dist::CheckpointError(
         fmt::format("{}: none of its {} tensors is one of the model's (not weights of such a model); give "
                     "weights that duoflow or the LVSM family's code wrote",
                     origin, tensors.size()));
@@ -63,7 +63,7 @@ void require_whole_parts(model::SceneModel const& model, LoadReport const& repor
         !may_be_absent(parameter.name))
       lost.push_back(parameter.name);
   if (!lost.empty())
-    throw ConfigError(
+    throw dist::CheckpointError(
         fmt::format("{}: {} tensors of the model are missing: {}{} (their values would be random; another "
                     "model's weights, or a file that is not whole); use the config these weights were "
                     "made with",

@@ -23,9 +23,9 @@ at::Device choose_device(std::string const& name);
 std::vector<dist::NamedTensor> read_weights_at(std::string const& path, WeightsChoice choice,
                                                std::string* origin = nullptr);
 // Copies them into the model. Returns what was not there (kept as initialised): whole parts (reconstructor, editor,
-// renderer), or an editor's head and light MLP that the weights' own editor was without. ConfigError: nothing matches,
-// a tensor has another shape, a key is not the model's, or one of a part that is there is missing (both with the
-// nearest key). CheckpointError: a tensor holds numbers that are none.
+// renderer), or an editor's head and light MLP that the weights' own editor was without. ConfigError: a tensor has
+// another shape, or a key is not the model's (with the nearest). CheckpointError: nothing matches, a key of a part that
+// is there is missing (with the nearest), or a tensor holds numbers that are none.
 std::vector<std::string> load_weights(model::SceneModel& model, std::string const& path, WeightsChoice choice);
 void load_tensors(model::SceneModel& model, std::vector<dist::NamedTensor> const& tensors, std::string const& origin,
                   std::vector<std::string>* missing);  // the same, but anything may be missing

@@ -93,16 +93,16 @@ class BadCheckpointTest(RefusalTest):
             self.refuse(self.arguments(run, 2, option, *start), code, "given.safetensors", *words, ranks=0)
             self.assertFalse((run / "metrics.jsonl").exists())
 
-        refuse(lambda w: w.pop(key), 2, key, "nearest is transformer_encoder.0.attn.to_qkv.weight", "random")
+        refuse(lambda w: w.pop(key), 3, key, "nearest is transformer_encoder.0.attn.to_qkv.weight", "random")
         refuse(lambda w: w.update({twin: w.pop(key)}), 2, twin, f"nearest is {key}")
         refuse(lambda w: w.update({"foo.bar": w[key]}), 2, "foo.bar", "does not have")
         refuse(lambda w: w.update({key: w[key][:32]}), 2, key, "[32,32]", "[96,32]")
         refuse(lambda w: w.update({key: w[key].astype(np.int64)}), 3, key, "holds Long")
         refuse(lambda w: w[key].put([7, 9], [np.nan, np.inf]), 3, f"2 of the 3072 numbers of {key} are not finite")
         refuse(lambda w: w[key].put(7, np.nan), 3, key, "not finite", name="init_checkpoint")
-        refuse(lambda w: [w.pop(k) for k in list(w)] + [w.update({"latent_std": np.ones(32, np.float32)})], 2, "none of its 1 tensors")
+        refuse(lambda w: [w.pop(k) for k in list(w)] + [w.update({"latent_std": np.ones(32, np.float32)})], 3, "none of its 1 tensors")
         deeper = self.arguments(self.folder / "deeper", 2, f"training.init_from={whole}", "model.transformer.decoder_n_layer=2")
-        self.refuse(deeper, 2, "8 tensors of the model are missing", "nearest is transformer_decoder.0.", ranks=0)
+        self.refuse(deeper, 3, "8 tensors of the model are missing", "nearest is transformer_decoder.0.", ranks=0)
 
     def test_pairs_of_another_encoder(self):
         fresh = ['training.init_from=""', "training.seed=1"]
