@@ -1,6 +1,7 @@
 #include "launch/reference_export.h"
 
 #include <algorithm>
+#include <iterator>
 #include <map>
 
 #include <ATen/ATen.h>
@@ -62,18 +63,32 @@ bool belongs(std::string const& name, Config const& config) {
 
 using Named = std::map<std::string, at::Tensor>;
 
-model::ReferenceOptimizer make_optimizer(model::NamedTensors const& trained, Named const& state, Config const& config,
+// The family trains all parameters or the editor's. Where others were trained here, all are numbered, and those that were
+// not have no state, as PyTorch writes what never had a gradient.
+model::NamedTensors numbered(model::NamedTensors const& model, Named const& state) {
+  auto const trained = [&state](auto const& named) { return state.contains("exp_avg." + named.first); };
+  bool const all = std::any_of(model.begin(), model.end(),
+                               [&](auto const& named) { return trained(named) && !is_editor_parameter(named.first); });
+  model::NamedTensors found;
+  std::copy_if(model.begin(), model.end(), std::back_inserter(found),
+               [&](auto const& named) { return named.first != "noise_scale_ema" && (all || trained(named)); });
+  return found;
+}
+
+model::ReferenceOptimizer make_optimizer(model::NamedTensors const& parameters, Named const& state, Config const& config,
                                          at::Tensor const& count, std::int64_t ahead) {
   auto const& t = config.training;
   auto const rate = learning_rate({t.lr, t.warmup, t.train_steps, t.scheduler_type, ahead}, count).item<double>();
   model::ReferenceOptimizer optimizer;
   for (double const decay : {t.weight_decay, 0.0})
     optimizer.groups.push_back({rate, t.lr, t.beta1, t.beta2, 1e-8, decay, false, false, {}});
+  Named const by_name(parameters.begin(), parameters.end());
   std::int64_t index = 0;
-  for (auto const& name : model::optimizer_order(trained)) {
-    auto const average = state.at("exp_avg." + name);
-    optimizer.groups[average.dim() == 1 ? 1 : 0].parameters.push_back(index);
-    optimizer.state[index++] = {count.item<double>(), average, state.at("exp_avg_sq." + name)};
+  for (auto const& name : model::optimizer_order(parameters)) {
+    optimizer.groups[by_name.at(name).dim() == 1 ? 1 : 0].parameters.push_back(index);
+    if (auto const average = state.find("exp_avg." + name); average != state.end())
+      optimizer.state[index] = {count.item<double>(), average->second, state.at("exp_avg_sq." + name)};
+    ++index;
   }
   return optimizer;
 }
@@ -87,20 +102,17 @@ model::ReferenceCheckpoint export_reference(dist::CheckpointState const& checkpo
   Named state;
   for (auto const& [name, tensor] : checkpoint.state) state.emplace(name, tensor);
   model::ReferenceCheckpoint reference;
-  model::NamedTensors trained;
-  for (auto const& [name, tensor] : checkpoint.model) {
-    if (!belongs(name, config)) continue;
-    reference.model.emplace_back(name, tensor);
-    if (state.contains("exp_avg." + name)) trained.emplace_back(name, tensor);
-  }
+  for (auto const& [name, tensor] : checkpoint.model)
+    if (belongs(name, config)) reference.model.emplace_back(name, tensor);
+  auto const parameters = numbered(reference.model, state);
   for (auto const& [name, tensor] : set_aside) reference.model.emplace_back(name, tensor);
   auto const count = state.find("update_count");
-  if (trained.empty() || count == state.end()) return reference;
+  if (parameters.empty() || count == state.end()) return reference;
   refuse_rules(config, origin);
   auto const counters = nlohmann::json::parse(checkpoint.counters_json);
   auto const ahead = counters.value("schedule_ahead", std::int64_t{0});
   reference.updates = static_cast<std::int64_t>(count->second.item<double>());
-  reference.optimizer = make_optimizer(trained, state, config, count->second, ahead);
+  reference.optimizer = make_optimizer(parameters, state, config, count->second, ahead);
   reference.scheduler_steps = reference.updates + ahead;
   reference.forward_passes = checkpoint.step * config.training.grad_accum_steps;
   return reference;

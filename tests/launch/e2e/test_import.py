@@ -32,19 +32,30 @@ class ImportTest(EndToEndTest):
         launch(ranks, *train_arguments("joint", run, *common, *overrides, **options))
         return run
 
-    def test_a_run_goes_on_bit_by_bit_behind_export_and_import(self):
-        whole, part = self.train("whole", 4), self.train("part", 2)
-        launch(0, "export", part, self.folder / "part.pt", "--format", "reference")
-        said = launch(0, "import", self.folder / "part.pt", self.folder / "imported", "--config", samples() / "joint.yaml", *FAMILY).err
+    def goes_on_behind_export_and_import(self, name, *overrides):
+        """What import said, of a run of four steps that passes through a .pt file after two."""
+        whole, part = self.train(f"{name}-whole", 4, *overrides), self.train(f"{name}-part", 2, *overrides)
+        file, imported = self.folder / f"{name}.pt", self.folder / f"{name}-imported"
+        launch(0, "export", part, file, "--format", "reference")
+        said = launch(0, "import", file, imported, "--config", samples() / "joint.yaml", *FAMILY, *overrides).err
         self.assertIn("updates 2", said)
-        launch(0, "verify", self.folder / "imported")
-        rest = self.train("rest", 4, resume=self.folder / "imported")
+        launch(0, "verify", imported)
+        rest = self.train(f"{name}-rest", 4, *overrides, resume=imported)
         self.assertEqual([comparable(line) for line in metrics(rest)], [comparable(line) for line in metrics(whole)[2:]])
         expected = tensors(checkpoint(whole))
-        for name, value in tensors(checkpoint(rest)).items():
-            if name in ("latent_mean", "latent_std"):  # no part of the format, and without effect here
+        for key, value in tensors(checkpoint(rest)).items():
+            if key in ("latent_mean", "latent_std"):  # no part of the format, and without effect here
                 continue
-            self.assertEqual(value.tobytes(), expected[name].tobytes(), name)
+            self.assertEqual(value.tobytes(), expected[key].tobytes(), key)
+        return said
+
+    def test_a_run_goes_on_bit_by_bit_behind_export_and_import(self):
+        self.goes_on_behind_export_and_import("editor")
+
+    def test_so_does_one_that_trains_the_renderer_on_stored_latents(self):
+        """No optimizer of the family is of these parts alone: all are numbered, the reconstructor's without state."""
+        said = self.goes_on_behind_export_and_import("renderer", "training.freeze_reconstructor_renderer=false")
+        self.assertIn("parameters have no moments (they never had a gradient)", said)
 
     def test_a_pt_file_starts_a_run_and_encodes(self):
         file = self.folder / "stage1.pt"
