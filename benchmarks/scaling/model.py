@@ -33,7 +33,8 @@ def measure(steps):
 
 def fit(found):
     """Bucket time = latency + bytes x (wire / rate + copy); a step takes `idle` more, since its connections have been idle
-    (TCP starts slowly again); stolen share of computing while sending = steal x rate."""
+    (TCP starts slowly again). On the same cores a byte takes `steal` of a core's time on top of its time on the wire, one
+    after the other: the stolen share of computing while sending = steal x rate / (1 + steal x rate)."""
     def step(rate):
         computing = found[rate]["never"]
         return Step(computing["backward_end_ms"], computing["optimizer_ms"], [bucket["ready_ms"] for bucket in computing["buckets"]],
@@ -47,14 +48,15 @@ def fit(found):
 
     def predicted(rate, steal, idle):
         bucket_ms = lambda size: found["latency_ms"] + size * (wire * 8 / megabit(rate) / 1e3 + copy)
-        return step_ms(step(rate), bucket_ms, min(0.9, steal * megabit(rate))) + idle
+        stolen = steal * megabit(rate)
+        return step_ms(step(rate), bucket_ms, stolen / (1 + stolen)) + idle
 
     idle = sum(found[rate]["replay_filled_ms"] - predicted(rate, 0, 0) for rate in FIT) / len(FIT)
 
     def error(steal):
         return sum((predicted(rate, steal, idle) / found[rate]["filled"]["step_ms"] - 1) ** 2 for rate in FIT)
 
-    steal = min((1e-6 * i for i in range(0, 600, 2)), key=error)
+    steal = min((1e-5 * i for i in range(500)), key=error)
     return wire, copy, idle, steal, lambda rate, stolen: predicted(rate, stolen, idle)
 
 
@@ -64,7 +66,7 @@ def check(options):
         pathlib.Path(options.save).write_text(json.dumps(found))
     wire, copy, idle, steal, predicted = fit(found)
     print(f"Fitted on {' and '.join(FIT)}: latency {found['latency_ms']:.2f} ms, {wire:.2f} times the gradient's bytes on the wire, "
-          f"{copy * 1e6:.2f} ms per MB at any rate, {idle:.1f} ms a step, {steal * 1e3:.1%} of computing lost per Gbit/s while sending on the same cores.\n")
+          f"{copy * 1e6:.2f} ms per MB at any rate, {idle:.1f} ms a step, {steal * 1e3:.2f} ns of a core a bit sent on the same cores.\n")
     rows = [["link", "used for the fit", "on a device: measured ms", "predicted ms", "error", "on the same cores: measured ms", "predicted ms", "error"]]
     for rate in FIT + CHECK:
         row = [rate, "yes" if rate in FIT else "no"]
