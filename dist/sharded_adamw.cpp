@@ -180,9 +180,12 @@ void ShardedAdamW::abandon() {
 
 void ShardedAdamW::gather(at::Tensor const& own, std::int64_t begin, std::int64_t end, at::Tensor const& into) const {
   at::NoGradGuard no_grad;
+  std::int64_t largest = 0;
+  for (BucketRange const& bucket : buffer_.buckets()) largest = std::max(largest, bucket.end - bucket.begin);
+  at::Tensor const room = at::empty({largest}, own.options());  // for one bucket at a time: there may be little
   for (BucketRange const& bucket : buffer_.buckets()) {
     std::int64_t const size = bucket.end - bucket.begin, share = size / group_.size();
-    at::Tensor const whole = at::empty({size}, own.options());  // of one bucket at a time: there may be little room
+    at::Tensor const whole = room.narrow(0, 0, size);
     all_gather(group_, whole, own.narrow(0, bucket.begin / group_.size(), share)).wait();
     std::int64_t const first = std::max(begin, bucket.begin), last = std::min(end, bucket.end);
     if (first < last)
