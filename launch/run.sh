@@ -190,17 +190,44 @@ leftovers() {  # process numbers
   { grep -lzsxF "$mark" /proc/[0-9]*/environ || true; } | cut -d / -f 3 | tr '\n' ' '
 }
 
-# mpirun does not wait for the ranks that it has killed: they get two seconds.
+still_running() {  # PID...: those with a thread that has not ended
+  local pid
+  for pid in "$@"; do
+    if grep -qsE '^State:[[:space:]]+[^ZX]' "/proc/$pid"/task/*/status; then printf '%s ' "$pid"; fi
+  done
+  echo
+}
+
+# mpirun does not wait for the ranks that it has killed: they get two seconds. Three looks in a row must find none, since
+# a process has no environment for the moment in which it becomes another program.
 end_leftovers() {
-  local pids
+  local pids seen="" none=0
   for _ in {1..20}; do
     ask pids leftovers
+    none=$((none + 1))
+    if [[ -n $pids ]]; then none=0 seen=$pids; fi
+    [[ $none -lt 3 ]] || return 0
+    calm sleep 0.1 || true
+  done
+  # shellcheck disable=SC2086  # one word per process, here and below
+  ask pids still_running $seen
+  [[ -n $pids ]] || return 0
+  # shellcheck disable=SC2086
+  kill -s KILL $pids 2>/dev/null || true
+  log "killed what was left of it on this host: $pids"
+  await_end "$pids"
+}
+
+# A killed process ends when the kernel has freed what it holds: GPU memory and ports that the next attempt needs.
+await_end() {  # PIDS
+  local pids=$1
+  for _ in {1..300}; do
+    # shellcheck disable=SC2086
+    ask pids still_running $pids
     [[ -n $pids ]] || return 0
     calm sleep 0.1 || true
   done
-  # shellcheck disable=SC2086  # one word per process
-  kill -s KILL $pids 2>/dev/null || true
-  log "killed what was left of it on this host: $pids"
+  say "warning: still there 30 s after SIGKILL (a disk or GPU that does not answer?): $pids"
 }
 
 end_relays() {

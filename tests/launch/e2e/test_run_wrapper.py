@@ -5,6 +5,7 @@ import os
 import pathlib
 import pty
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -171,8 +172,23 @@ class PretendedTest(EndToEndTest):
         outcome = self.supervise(script)
         self.assertEqual(outcome.code, 0, outcome)
         left = [int(pid) for pid in (self.run_folder / "left").read_text().split()]
-        self.assertEqual((len(left), [pid for pid in left if is_alive(pid)]), (2, []))
+        self.assertEqual((len(left), [pid for pid in left if is_alive(pid)]), (2, []), (self.run_folder / "restarts.log").read_text())
         self.assertEqual((self.run_folder / "restarts.log").read_text().count("killed what was left"), 2)
+
+    def test_a_process_whose_environment_is_not_there_for_a_moment_is_found(self):
+        """As while it becomes another program: here two looks in three find nothing."""
+        tools = self.run_folder / "tools"
+        tools.mkdir()
+        (tools / "grep").write_text(f"""#!/bin/sh
+            case $1 in -lzsxF) echo >> {self.run_folder}/looks; [ $(($(wc -l < {self.run_folder}/looks) % 3)) = 0 ] || exit 1 ;; esac
+            exec {shutil.which("grep")} "$@"\n""")
+        (tools / "grep").chmod(0o755)
+        with mock.patch.dict(ENVIRONMENT, {"PATH": f"{tools}:{os.environ['PATH']}"}):
+            outcome = self.supervise("setsid sleep 1000 & echo $! > $RUN/left")
+        self.assertEqual(outcome.code, 0, outcome)
+        self.assertGreater(len((self.run_folder / "looks").read_text()), 3)
+        self.assertFalse(is_alive(int((self.run_folder / "left").read_text())))
+        self.assertIn("killed what was left", (self.run_folder / "restarts.log").read_text())
 
     def refuse(self, words, *arguments):
         done = subprocess.run([SUPERVISOR, *arguments], capture_output=True, text=True, env=ENVIRONMENT, timeout=30)
