@@ -73,10 +73,10 @@ struct TrainingConfig {
 
 struct FlowMatchingConfig {
   double velocity_loss_weight = 1, render_loss_weight = 1;
-  bool normalize_losses = false;
-  std::string weighting = "fixed", statistics = "current";
-  std::vector<double> weight_clamp;  // {} off, {max} or {min, max}
-  double weight_ema = 0;
+  bool normalize_losses = true;
+  std::string weighting = "normalized", statistics = "current";
+  std::vector<double> weight_clamp = {0.001, 10};  // {} off, {max} or {min, max}
+  double weight_ema = 0.9;
   std::int64_t warmup_steps = 1000;
   std::string schedule_form = "step";
   double velocity_start = 2.0, velocity_end = 0.5, render_start = 0.5, render_end = 2.0;
@@ -84,7 +84,7 @@ struct FlowMatchingConfig {
   double uncertainty_lr = 0.01;
   std::string gradient_space = "v_pred";
   std::int64_t gradient_interval = 50, balance_hint_every = 1000;
-  std::string time_sampling = "uniform";
+  std::string time_sampling = "early_bias";
   double time_mean = 0, time_deviation = 1, time_mode_scale = 1.29, time_shift = 1;
   std::vector<double> discrete_times;
   std::string path = "linear";

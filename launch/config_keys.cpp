@@ -128,13 +128,14 @@ void add_model_keys(std::vector<ConfigKey>& keys, Config& c) {
           key(f + "normalize_losses", c.flow.normalize_losses, "the seed's spelling of weighting: normalized"),
           key(f + "weighting", c.flow.weighting,
               "fixed, normalized, normalized_each, schedule, two_stage, alternating, separate_graphs, uncertainty, "
-              "gradient_balance or pcgrad; see docs/weighting.md"),
+              "gradient_balance or pcgrad; see docs/weighting.md. The default is of flow editors with both losses; "
+              "reference classes and others: fixed"),
           key(f + "statistics", c.flow.statistics,
               "normalized, normalized_each and gradient_balance at v_pred take the weights that belong to: current "
               "(this step; of gradient_balance measured in the last), lagged (the last step) or, gradient_balance "
               "alone, exposed (this step's own norms: one more reduction, waited for)"),
-          key(f + "weight_clamp", c.flow.weight_clamp, "bounds of an adaptive weight: [max] or [min, max]; [] off"),
-          key(f + "weight_ema", c.flow.weight_ema, "smoothing of an adaptive weight, 0 (off) to below 1"),
+          key(f + "weight_clamp", c.flow.weight_clamp, "bounds of an adaptive weight: [max] or [min, max]; [] off, as it is where weighting is written"),
+          key(f + "weight_ema", c.flow.weight_ema, "smoothing of an adaptive weight, 0 (off, as it is where weighting is written) to below 1"),
           key(f + "warmup_steps", c.flow.warmup_steps, "schedule: steps until the end values hold"),
           key(f + "schedule_form", c.flow.schedule_form, "schedule: step or linear"),
           key(f + "velocity_start", c.flow.velocity_start, "schedule: velocity weight before warm-up ends"),
@@ -153,7 +154,8 @@ void add_model_keys(std::vector<ConfigKey>& keys, Config& c) {
               "steps over which the losses' shares are averaged for a hint in the log that they are out of balance; 0: "
               "off"),
           key(f + "time_sampling", c.flow.time_sampling,
-              "distribution of t: uniform, early_bias, late_bias, mixed, logit_normal, mode, cosmap or discrete"),
+              "distribution of t: uniform, early_bias, late_bias, mixed, logit_normal, mode, cosmap or discrete; other editors "
+              "than flow and reference classes: uniform"),
           key(f + "time_mean", c.flow.time_mean, "logit_normal: mean of logit t; negative favours the source"),
           key(f + "time_deviation", c.flow.time_deviation, "logit_normal: deviation of logit t"),
           key(f + "time_mode_scale", c.flow.time_mode_scale, "mode: scale, -1 to 1.7519"),

@@ -54,12 +54,6 @@ void validate_model(Config const& c) {
           m.editor_n_layer, "> 0");
 }
 
-// Terms of the render loss that have a weight.
-bool has_image_term(TrainingConfig const& t) {
-  return t.l2_loss_weight + t.l1_loss_weight + t.gradient_loss_weight + t.lpips_loss_weight + t.perceptual_loss_weight >
-         0;
-}
-
 void validate_image_terms(Config const& c) {
   auto const& t = c.training;
   for (auto const& [key, weight] :
@@ -251,6 +245,11 @@ void validate_flow(Config const& c) {
 }
 
 }  // namespace
+
+bool has_image_term(TrainingConfig const& t) {
+  return t.l2_loss_weight + t.l1_loss_weight + t.gradient_loss_weight + t.lpips_loss_weight + t.perceptual_loss_weight >
+         0;
+}
 
 void validate(Config& c) {
   require_one_of("objective", c.objective, {"reconstruction", "joint"});

@@ -17,6 +17,8 @@ void validate(Config& config);
 void require_one_of(char const* key, std::string const& value, std::vector<std::string> const& valid,
                     char const* note = "");
 
+bool has_image_term(TrainingConfig const& config);  // whether a term of the render loss has a weight
+
 std::pair<double, double> clamp_of(FlowMatchingConfig const& config);  // of weight_clamp: {min, max}; max 0: none
 
 }  // namespace duoflow::launch

@@ -38,9 +38,8 @@ double attention_bytes(ModelOptions const& o, Widths const& w, BlockShape const&
   return b.sequences * per_sequence;
 }
 
-double mlp_bytes(Widths const& w, BlockShape const& b) {
-  return b.sequences * b.keep * kMlpRatio * w.d * w.value * (b.trains ? 2 : 1);  // before and after the GELU
-}
+// Before the GELU; after it is made again.
+double mlp_bytes(Widths const& w, BlockShape const& b) { return b.sequences * b.keep * kMlpRatio * w.d * w.value; }
 
 // Norms, what the linear layers take, and the residual stream.
 double stream_bytes(Widths const& w, BlockShape const& b) {

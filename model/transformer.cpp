@@ -9,9 +9,9 @@
 
 #include "model/fused/add_norm.h"
 #include "model/fused/attend.h"
-#include "model/fused/cuda/operators.h"
 #include "model/fused/gated_add.h"
 #include "model/fused/heads.h"
+#include "model/fused/mlp.h"
 #include "model/fused/norm.h"
 #include "model/recompute.h"
 
@@ -68,11 +68,9 @@ at::Tensor attention(Block const& block, at::Tensor const& x_BLD, std::int64_t k
       inputs);
 }
 
-// On the CPU ATen's (oneDNN's) is as fast as loops of our own were.
-at::Tensor gelu_of(at::Tensor const& x) { return cuda::takes(x) ? cuda::gelu(x) : at::gelu(x); }
-
 at::Tensor mlp_of(Block const& block, at::Tensor const& x_BLD, ModelOptions const& options) {
-  return linear(gelu_of(linear(x_BLD, block.mlp_in_XxD, options.compute)), block.mlp_out_DxX, options.compute);
+  at::Tensor const up = in_compute_type(block.mlp_in_XxD, options.compute), down = in_compute_type(block.mlp_out_DxX, options.compute);
+  return mlp(x_BLD.to(up.scalar_type()), up, down);
 }
 
 at::Tensor mlp(Block const& block, at::Tensor const& x_BLD, ModelOptions const& options) {

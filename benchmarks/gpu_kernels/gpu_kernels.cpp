@@ -105,6 +105,20 @@ void sum_and_norm(std::string const& name, Tensors const& inputs, double eps) {
       inputs, 2 * read, inputs.size() > 4 ? read : gigabytes({inputs[0]}));  // again: the sum, and what has a gate
 }
 
+// As model::mlp calls it: forward, and in the backward again, with the gradient multiplied in place.
+void gelu(at::Tensor const& hidden, at::Tensor const& gradient) {
+  constexpr double kAllowed = 2e-2;
+  at::NoGradGuard const no_grad;
+  auto const aten_back = [&] { return Tensors{at::gelu_backward(gradient, hidden), at::gelu(hidden)}; };
+  line("gelu, renderer, forward", time_of([&] { model::cuda::gelu(hidden); }), gigabytes({hidden, hidden}), time_of([&] { at::gelu(hidden); }),
+       difference({model::cuda::gelu(hidden)}, {at::gelu(hidden)}, kAllowed));
+  at::Tensor const g = gradient.clone(), again = at::empty_like(hidden);
+  model::cuda::gelu_back(hidden, g, again);
+  double const differs = difference({g, again}, aten_back(), kAllowed);
+  line("gelu again and its slope, renderer", time_of([&] { model::cuda::gelu_back(hidden, g, again); }), gigabytes({hidden, hidden, hidden, hidden}),
+       time_of([&] { aten_back(); }), differs);
+}
+
 void operators(std::int64_t samples) {
   using namespace model;
   auto const bf16 = at::kBFloat16;
@@ -129,9 +143,7 @@ void operators(std::int64_t samples) {
   }
   {
     at::Tensor const hidden = random({samples * kViews, kTokens, 4 * kWidth}, bf16);
-    compare(
-        "gelu, renderer", [](Tensors const& in) -> Tensors { return {cuda::gelu(in[0])}; },
-        [](Tensors const& in) -> Tensors { return {at::gelu(in[0])}; }, {hidden}, gigabytes({hidden, hidden}), gigabytes({hidden}));
+    gelu(hidden, random(hidden.sizes(), bf16));
   }
   at::Tensor const latents = random({samples, kTokens, kWidth}), step = random(latents.sizes(), bf16);
   auto const scale = random({samples, 1, kWidth}), shift = random({samples, 1, kWidth});

@@ -16,6 +16,7 @@
 #include "model/fused/cuda/operators.h"
 #include "model/fused/gated_add.h"
 #include "model/fused/heads.h"
+#include "model/fused/mlp.h"
 #include "model/fused/norm.h"
 #include "model/loss/pixel_terms.h"
 #include "model/rays.h"
@@ -136,9 +137,20 @@ TEST_P(CudaFused, ASumOrItsNormAloneHasGradients) {
 }
 
 TEST_P(CudaFused, GeluIsAtens) {
-  for (std::int64_t const count : {1003, 1 << 20})
-    expect_near([](Tensors const& in) -> Tensors { return {cuda::gelu(in[0])}; },
-                [](Tensors const& in) -> Tensors { return {at::gelu(in[0])}; }, {random({count}).to(type)});
+  for (std::int64_t const count : {1003, 1 << 20}) {
+    at::Tensor const x = random({count}).to(type), dy = random({count}).to(type);
+    at::Tensor const g = dy.clone(), y = at::empty_like(x);
+    EXPECT_LT(relative_distance(cuda::gelu(x), at::gelu(x)), tolerance);
+    cuda::gelu_back(x, g, y);
+    EXPECT_LT(relative_distance(y, at::gelu(x)), tolerance);
+    EXPECT_LT(relative_distance(g, at::gelu_backward(dy, x)), tolerance);
+  }
+}
+
+TEST_P(CudaFused, AnMlpIsAtens) {
+  expect_near([](Tensors const& in) -> Tensors { return {mlp(in[0], in[1], in[2])}; },
+              [](Tensors const& in) -> Tensors { return {mlp_by_aten(in[0], in[1], in[2])}; },
+              {random({2, 300, 128}).to(type), (random({512, 128}) / 11).to(type), (random({128, 512}) / 22).to(type)});
 }
 
 TEST(CudaImages, AreTheCpus) {
@@ -153,12 +165,15 @@ TEST(CudaImages, AreTheCpus) {
 // All of them, forward and backward.
 Tensors chain(Tensors const& in) {
   auto const heads = split_heads(norm(in[0], in[1], in[2], 1e-5, at::kBFloat16).repeat({1, 1, 3}), 64, {true, true, in[3], in[3], 0.5});
-  at::Tensor const mixed = cuda::gelu((heads[0] + heads[1] * heads[2]).transpose(1, 2).flatten(2));
+  at::Tensor const mixed = mlp((heads[0] + heads[1] * heads[2]).transpose(1, 2).flatten(2), in[4], in[5]);
   auto const both = add_norm(gated_add(in[0], in[1], mixed), in[1], mixed, {in[1], in[2], 1e-5, at::kBFloat16});
   return {both.sum, both.normalized};
 }
 
-Tensors chain_inputs() { return {random({2, 300, 128}), random({2, 1, 128}, 1), random({2, 1, 128}), random({64}, 1)}; }
+Tensors chain_inputs() {
+  auto const matrix = [](std::int64_t rows, std::int64_t columns) { return (random({rows, columns}) / 16).to(at::kBFloat16); };
+  return {random({2, 300, 128}), random({2, 1, 128}, 1), random({2, 1, 128}), random({64}, 1), matrix(512, 128), matrix(128, 512)};
+}
 
 TEST(CudaFusedStreams, TheHostDoesNotWait) {
   auto const inputs = chain_inputs();

@@ -7,6 +7,7 @@
 #include "model/fused/add_norm.h"
 #include "model/fused/gated_add.h"
 #include "model/fused/heads.h"
+#include "model/fused/mlp.h"
 #include "model/fused/norm.h"
 
 namespace duoflow::model {
@@ -23,6 +24,8 @@ std::vector<at::Tensor> split_heads(at::Tensor const& projected, std::int64_t d_
 at::Tensor gated_add(at::Tensor const& x, at::Tensor const& gate, at::Tensor const& y) {
   return gated_add_by_aten(x, gate, y);
 }
+
+at::Tensor mlp(at::Tensor const& x, at::Tensor const& up, at::Tensor const& down) { return mlp_by_aten(x, up, down); }
 
 SumAndNorm add_norm(at::Tensor const& x, at::Tensor const& gate, at::Tensor const& y, NormOf const& of) {
   at::Tensor const sum = gated_add_by_aten(x, gate, y);

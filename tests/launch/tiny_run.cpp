@@ -137,6 +137,8 @@ Config tiny_config(TinyShape const& shape, int size) {
   config.flow.velocity_loss_weight = 0.5;
   config.flow.render_loss_weight = 2;
   config.flow.weighting = shape.weighting;
+  config.flow.weight_clamp.clear();
+  config.flow.time_sampling = "uniform";
   bool const smooths = shape.weighting.starts_with("normalized") || shape.weighting == "gradient_balance";
   config.flow.weight_ema = smooths ? 0.9 : 0;
   config.flow.velocity_only_steps = 2;

@@ -1,6 +1,7 @@
 // The fused operators against the same formulas in fp64: results and gradients, in fp32 and bf16, for rows and widths
 // that fill no vector and no block; and the same bits with any number of threads.
 
+#include <cmath>
 #include <functional>
 
 #include <ATen/ATen.h>
@@ -12,6 +13,7 @@
 #include "model/fused/attend.h"
 #include "model/fused/gated_add.h"
 #include "model/fused/heads.h"
+#include "model/fused/mlp.h"
 #include "model/fused/norm.h"
 #include "model/fused/rows.h"
 
@@ -61,7 +63,10 @@ void expect_near(Operator const& fused, Operator const& exact, Tensors const& in
 
 double tolerance(at::ScalarType type) { return type == at::kBFloat16 ? 8e-3 : 2e-6; }  // two roundings of 2^-8
 
-class FusedTest : public testing::TestWithParam<at::ScalarType> {};
+class FusedTest : public testing::TestWithParam<at::ScalarType> {
+ protected:
+  void SetUp() override { at::manual_seed(3); }
+};
 INSTANTIATE_TEST_SUITE_P(Types, FusedTest, testing::Values(at::kFloat, at::kBFloat16),
                          [](auto const& test) { return test.param == at::kFloat ? "fp32" : "bf16"; });
 
@@ -142,6 +147,48 @@ TEST_P(FusedTest, AttentionIsThatOfFp64) {
   // Fewer queries than keys; bf16 rounds scores and probabilities as well.
   expect_near(fused, exact, {random({2, 3, 20, 16}).to(type) * 0.25, random({2, 3, 37, 16}).to(type), random({2, 3, 37, 16}).to(type)},
               2 * tolerance(type));
+}
+
+TEST_P(FusedTest, AnMlpIsThatOfFp64) {
+  auto const type = GetParam();
+  auto const exact = [](Tensors const& in) -> Tensors { return {mlp_by_aten(in[0], in[1], in[2])}; };
+  auto const fused = [](Tensors const& in) -> Tensors { return {mlp(in[0], in[1], in[2])}; };
+  // More numbers in the hidden layer than one block of its backward, and no whole block of them.
+  at::Tensor const x = random({3, 71, 24}).to(type), up = (random({96, 24}) / 4).to(type), down = (random({24, 96}) / 9).to(type);
+  expect_near(fused, exact, {x, up, down}, 2 * tolerance(type));  // bf16 rounds the hidden layer as well
+}
+
+TEST_P(FusedTest, AnMlpWalksBackToWhatLearnsAlone) {
+  auto const type = GetParam();
+  at::Tensor const x = random({5, 24}).to(type), up = random({96, 24}).to(type), down = random({24, 96}).to(type);
+  Both const whole = both([](Tensors const& in) -> Tensors { return {mlp(in[0], in[1], in[2])}; }, {x, up, down});
+  auto const alone = [&](std::size_t learns) {
+    Tensors in{x, up, down};
+    return both([&](Tensors const& one) -> Tensors {
+             in[learns] = one[0];
+             return {mlp(in[0], in[1], in[2])};
+           },
+                {in[learns]})
+        .gradients[0];
+  };
+  for (std::size_t i = 0; i < 3; ++i) EXPECT_LT(distance(alone(i), whole.gradients[i]), tolerance(type)) << i;
+}
+
+// The loops of the CPU, number by number: against fp64, relative to the larger of the number and 1 (slopes are up to 1.13).
+TEST(RowsTest, GeluAndItsSlopeAreThoseOfFp64FarOutAsWell) {
+  at::Tensor const x = at::cat({at::linspace(-12, 12, 4001), at::tensor({0.0F, -0.0F, -40.0F, 40.0F, -1e4F, 1e4F, 1e-30F})});
+  at::Tensor g = at::ones_like(x), y = at::empty_like(x);
+  rows::gelu_back(x.const_data_ptr<float>(), g.mutable_data_ptr<float>(), y.mutable_data_ptr<float>(), x.numel());
+  at::Tensor const wide = x.to(at::kDouble), one = at::ones_like(wide);
+  auto const error = [](at::Tensor const& a, at::Tensor const& b) { return ((a - b).abs() / b.abs().clamp_min(1)).max().item<double>(); };
+  EXPECT_LT(error(y, at::gelu(wide)), 3e-7);
+  EXPECT_LT(error(g, at::gelu_backward(one, wide)), 3e-7);
+  at::Tensor const alone = at::ones_like(x);
+  rows::gelu_back(x.const_data_ptr<float>(), alone.mutable_data_ptr<float>(), nullptr, x.numel());
+  EXPECT_LT(error(alone, g), 1e-7);
+  at::Tensor const bad = at::full({20}, std::nan(""), at::kFloat);
+  rows::gelu_back(bad.const_data_ptr<float>(), g.mutable_data_ptr<float>(), y.mutable_data_ptr<float>(), 20);
+  EXPECT_TRUE(y.narrow(0, 0, 20).isnan().all().item<bool>() && g.narrow(0, 0, 20).isnan().all().item<bool>());
 }
 
 TEST_P(FusedTest, SumsWithoutAGateAreThoseOfFp64) {

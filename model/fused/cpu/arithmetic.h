@@ -22,6 +22,7 @@ struct Arithmetic {
   void (*sum)(float const*, float const*, float*, std::int64_t);
   void (*add_product_back)(float const*, float const*, float const*, float*, float*, std::int64_t);
   void (*add)(float const*, float*, std::int64_t);
+  void (*gelu_back)(float const*, float*, float*, std::int64_t);
   void (*pluecker_rays)(float const*, float const*, std::int64_t, std::int64_t, std::int64_t, float*);
 };
 

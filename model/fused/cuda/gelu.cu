@@ -12,9 +12,6 @@ constexpr float kInverseRoot2 = 0.70710678118654752F, kInverseRoot2Pi = 0.398942
 constexpr int kGeluThreads = 256;
 
 __device__ inline float normal_cdf(float x) { return 0.5F * (1 + erff(x * kInverseRoot2)); }
-__device__ inline float gelu(float x) { return x * normal_cdf(x); }
-__device__ inline float gelu_slope(float x) { return normal_cdf(x) + x * kInverseRoot2Pi * expf(-0.5F * x * x); }
-
 // A pack a thread; what is left over goes to the first threads, a number each.
 template <int N, typename Body>
 __device__ inline void for_packs(std::int64_t count, Body const& body) {
@@ -30,21 +27,26 @@ __global__ void gelu_forward_kernel(T const* x, T* y, std::int64_t count) {
     float v[n];
     gpu::load<n>(x + place, v);
 #pragma unroll
-    for (int k = 0; k < n; ++k) v[k] = gelu(v[k]);
+    for (int k = 0; k < n; ++k) v[k] *= normal_cdf(v[k]);
     gpu::store<n>(v, y + place);
   });
 }
 
 template <typename T, int N>
-__global__ void gelu_backward_kernel(T const* x, T const* dy, T* dx, std::int64_t count) {
+__global__ void gelu_backward_kernel(T const* x, T* g, T* y, std::int64_t count) {
   for_packs<N>(count, [&](auto pack, std::int64_t place) {
     constexpr int n = decltype(pack)::value;
-    float v[n], g[n];
+    float v[n], slope[n];
     gpu::load<n>(x + place, v);
-    gpu::load<n>(dy + place, g);
+    gpu::load<n>(g + place, slope);
 #pragma unroll
-    for (int k = 0; k < n; ++k) v[k] = g[k] * gelu_slope(v[k]);
-    gpu::store<n>(v, dx + place);
+    for (int k = 0; k < n; ++k) {
+      float const below = normal_cdf(v[k]);
+      slope[k] *= below + v[k] * kInverseRoot2Pi * expf(-0.5F * v[k] * v[k]);
+      v[k] *= below;
+    }
+    gpu::store<n>(slope, g + place);
+    if (y != nullptr) gpu::store<n>(v, y + place);
   });
 }
 
@@ -62,11 +64,11 @@ void gelu_forward_of(T const* x, T* y, std::int64_t count, void* stream) {
 }
 
 template <typename T>
-void gelu_backward_of(T const* x, T const* dy, T* dx, std::int64_t count, void* stream) {
+void gelu_backward_of(T const* x, T* g, T* y, std::int64_t count, void* stream) {
   constexpr int n = 16 / sizeof(T);
-  bool const packed = gpu::packs_fit<n>(x, 0) && gpu::packs_fit<n>(dy, 0) && gpu::packs_fit<n>(dx, 0);
+  bool const packed = gpu::packs_fit<n>(x, 0) && gpu::packs_fit<n>(g, 0) && (y == nullptr || gpu::packs_fit<n>(y, 0));
   gpu::launch("gelu_backward", packed ? gelu_backward_kernel<T, n> : gelu_backward_kernel<T, 1>, blocks_for(count, packed ? n : 1),
-              kGeluThreads, 0, stream, x, dy, dx, count);
+              kGeluThreads, 0, stream, x, g, y, count);
 }
 
 }  // namespace
@@ -78,11 +80,11 @@ void gelu_forward(void const* x, Number number, void* y, std::int64_t count, voi
     gelu_forward_of(static_cast<float const*>(x), static_cast<float*>(y), count, stream);
 }
 
-void gelu_backward(void const* x, void const* dy, Number number, void* dx, std::int64_t count, void* stream) {
+void gelu_backward(void const* x, void* g, Number number, void* y, std::int64_t count, void* stream) {
   if (number == Number::bf16)
-    gelu_backward_of(static_cast<gpu::Bf16 const*>(x), static_cast<gpu::Bf16 const*>(dy), static_cast<gpu::Bf16*>(dx), count, stream);
+    gelu_backward_of(static_cast<gpu::Bf16 const*>(x), static_cast<gpu::Bf16*>(g), static_cast<gpu::Bf16*>(y), count, stream);
   else
-    gelu_backward_of(static_cast<float const*>(x), static_cast<float const*>(dy), static_cast<float*>(dx), count, stream);
+    gelu_backward_of(static_cast<float const*>(x), static_cast<float*>(g), static_cast<float*>(y), count, stream);
 }
 
 }  // namespace duoflow::model::kernels

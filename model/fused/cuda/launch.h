@@ -82,7 +82,8 @@ void add_norm_backward(AddNormKept const& kept, float const* d_sum, void const* 
 
 // ---- gelu: y = x (1 + erf(x / sqrt 2)) / 2 ----
 void gelu_forward(void const* x, Number number, void* y, std::int64_t count, void* stream);
-void gelu_backward(void const* x, void const* dy, Number number, void* dx, std::int64_t count, void* stream);
+// g becomes g dy/dx; y again, unless it is null.
+void gelu_backward(void const* x, void* g, Number number, void* y, std::int64_t count, void* stream);
 
 // ---- pictures, fp32 ----
 // errors [samples]: the mean over `count` numbers of a sample of (image - target)^2. dimage from gradient [samples].

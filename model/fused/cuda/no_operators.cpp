@@ -19,6 +19,7 @@ std::vector<at::Tensor> split_heads(at::Tensor const&, at::Tensor const&, at::Te
 at::Tensor gated_add(at::Tensor const&, at::Tensor const&, at::Tensor const&) { refuse(); }
 SumAndNorm add_norm(at::Tensor const&, at::Tensor const&, at::Tensor const&, NormOf const&) { refuse(); }
 at::Tensor gelu(at::Tensor const&) { refuse(); }
+void gelu_back(at::Tensor const&, at::Tensor const&, at::Tensor const&) { refuse(); }
 at::Tensor mean_square_error(at::Tensor const&, at::Tensor const&) { refuse(); }
 at::Tensor pluecker_rays(at::Tensor const&, at::Tensor const&, std::int64_t, std::int64_t) { refuse(); }
 

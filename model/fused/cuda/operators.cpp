@@ -212,22 +212,6 @@ struct AddNorm : torch::autograd::Function<AddNorm> {
   }
 };
 
-struct Gelu : torch::autograd::Function<Gelu> {
-  static at::Tensor forward(AutogradContext* context, at::Tensor const& x_in) {
-    On const stream(x_in);
-    at::Tensor const x = x_in.contiguous(), y = at::empty_like(x);
-    kernels::gelu_forward(x.const_data_ptr(), number_of(x.scalar_type()), y.mutable_data_ptr(), x.numel(), stream);
-    context->save_for_backward({x});
-    return y;
-  }
-  static variable_list backward(AutogradContext* context, variable_list gradients) {
-    at::Tensor const x = context->get_saved_variables()[0], dy = gradients[0].contiguous(), dx = at::empty_like(x);
-    On const stream(x);
-    kernels::gelu_backward(x.const_data_ptr(), dy.const_data_ptr(), number_of(x.scalar_type()), dx.mutable_data_ptr(), x.numel(), stream);
-    return {dx};
-  }
-};
-
 struct MeanSquareError : torch::autograd::Function<MeanSquareError> {
   static at::Tensor forward(AutogradContext* context, at::Tensor const& image_in, at::Tensor const& target_in) {
     On const stream(image_in);
@@ -281,7 +265,18 @@ SumAndNorm add_norm(at::Tensor const& x, at::Tensor const& gate, at::Tensor cons
   return {both[0], both[1]};
 }
 
-at::Tensor gelu(at::Tensor const& x) { return Gelu::apply(x); }
+at::Tensor gelu(at::Tensor const& x_in) {
+  On const stream(x_in);
+  at::Tensor const x = x_in.contiguous(), y = at::empty_like(x);
+  kernels::gelu_forward(x.const_data_ptr(), number_of(x.scalar_type()), y.mutable_data_ptr(), x.numel(), stream);
+  return y;
+}
+
+void gelu_back(at::Tensor const& x, at::Tensor const& g, at::Tensor const& y) {
+  On const stream(x);
+  kernels::gelu_backward(x.const_data_ptr(), g.mutable_data_ptr(), number_of(x.scalar_type()), y.defined() ? y.mutable_data_ptr() : nullptr,
+                         x.numel(), stream);
+}
 
 at::Tensor mean_square_error(at::Tensor const& image, at::Tensor const& target) { return MeanSquareError::apply(image, target); }
 

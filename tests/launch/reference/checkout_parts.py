@@ -17,6 +17,7 @@ from checkout_cases import Drawn, make_batch
 SOURCE = pathlib.Path(__file__).resolve().parents[3]
 BEFORE, AFTER = 3, 7
 ULP, NUDGES = 6e-8, 2
+FIRST_DRAW, DRAWS = 17, 12
 
 
 def quietly(action):
@@ -38,17 +39,17 @@ def vgg19(program):
 
 
 class Comparison:
-    """One case: its folder, its start, its batch, both sides' config."""
+    """One case: its folder, its start, its batch, both sides' config. `draw`: of the weights it starts from."""
 
-    def __init__(self, reference, program, case):
+    def __init__(self, reference, program, case, draw=FIRST_DRAW):
         self.reference, self.program, self.case = reference, program, case
-        self.folder = program.scratch / "".join(c if c.isalnum() else "_" for c in case.name)
+        self.folder = program.scratch / "".join(c if c.isalnum() else "_" for c in f"{case.name} {draw}")
         self.folder.mkdir()
         self.batch, self.drawn = make_batch(case), Drawn(case)
         self.yaml = self.folder / "config.yaml"
         self.yaml.write_text(yaml.safe_dump(case.config()))
         model = self.model()
-        checkout_step.given_weights(model)
+        checkout_step.given_weights(model, draw)
         self.start = self.folder / "ckpt_0000000000000000.pt"
         torch.save({"model": checkout_step.own(model.state_dict())}, self.start)
 
@@ -108,23 +109,42 @@ def own_trajectory_distance(comparison, table, rows, trained):
     return norm, parameters
 
 
+def smooth_start(reference, program, table, case):
+    """(comparison, first step) at the first weights drawn at which the family's gradients agree with themselves: the VGG19
+    loss is a sum of absolute values, whose gradient jumps where a feature's error changes sign. duoflow has no part in it."""
+    passed_over = []
+    for draw in range(FIRST_DRAW, FIRST_DRAW + DRAWS):
+        comparison = Comparison(reference, program, case, draw)
+        first = comparison.first_step()
+        own = own_gradient_distance(comparison, first[2]) if case.jumps else 0.0
+        if own <= tolerance.GRADIENTS / 4:
+            if case.jumps:
+                table.note(case.name, "the family to itself, weights moved by an ulp: gradients", [own])
+            if passed_over:
+                table.note(case.name, "the same at the weights drawn before and passed over", passed_over)
+            return comparison, first
+        passed_over.append(own)
+    raise RuntimeError(f"{case.name}: at none of {DRAWS} draws do the family's gradients agree with themselves: {passed_over}")
+
+
 def compare_steps(reference, program, table, case):
     """The class opened up at one step, then its training program for ten."""
-    comparison = Comparison(reference, program, case)
-    values, scalars, gradients, result = comparison.first_step()
+    comparison, (values, scalars, gradients, result) = smooth_start(reference, program, table, case)
     given = checkout_step.duoflow_batch(case, result, comparison.drawn, case.config())
     out, ours, parameters = comparison.duoflow(comparison.start, given, case.steps)
     rows, trained, _ = comparison.steps("run", comparison.start, case.steps)
-    allowed = [tolerance.GRADIENTS, tolerance.TRAJECTORY, tolerance.PARAMETERS]
-    if case.jumps:
-        own = [own_gradient_distance(comparison, gradients), *own_trajectory_distance(comparison, table, rows, trained)]
-        table.note(case.name, "the family to itself, weights moved by an ulp: gradients, steps, parameters", own)
-        allowed = [max(usual, 4 * distance) for usual, distance in zip(allowed, own)]
     table.compare(case.name, "activations", out, values, tolerance.ACTIVATIONS)
     table.compare(case.name, "losses", out, scalars, tolerance.LOSSES)
-    table.compare(case.name, "gradients", out, gradients, allowed[0])
-    table.trajectory(case.name, f"{case.steps} steps", ours, rows, comparison.columns(), allowed[1])
-    table.compare(case.name, f"parameters after {case.steps} steps (absolute)", parameters, trained, allowed[2], tolerance.absolute)
+    table.compare(case.name, "gradients", out, gradients, tolerance.GRADIENTS)
+    *losses, norm = comparison.columns()
+    allowed = tolerance.TRAJECTORY
+    if case.jumps:  # ten steps are not all at smooth points
+        own = own_trajectory_distance(comparison, table, rows, trained)
+        table.note(case.name, f"the family to itself, weights moved by an ulp: {case.steps} steps, parameters", own)
+        allowed = max(tolerance.GRADIENTS, 4 * own[0])
+    table.trajectory(case.name, f"{case.steps} steps, losses", ours, rows, losses)
+    table.trajectory(case.name, f"{case.steps} steps, norms", ours, rows, [norm], allowed)
+    table.compare(case.name, f"parameters after {case.steps} steps (absolute)", parameters, trained, tolerance.PARAMETERS, tolerance.absolute)
 
 
 def same_state(one, two):

@@ -1,0 +1,96 @@
+#include "launch/config_notes.h"
+
+#include <fmt/format.h>
+
+namespace duoflow::launch {
+namespace {
+
+// Weightings that `statistics` can make lag.
+bool knows_weights_at_cut(FlowMatchingConfig const& f) {
+  return f.weighting == "normalized" || f.weighting == "normalized_each" ||
+         (f.weighting == "gradient_balance" && f.gradient_space == "v_pred");
+}
+
+// Options of one weighting or time sampling beside another.
+void note_other_choices(Config& c) {
+  FlowMatchingConfig const& f = c.flow;
+  FlowMatchingConfig const usual;
+  auto const note_of = [&](char const* choice, std::string const& chosen, char const* owner, char const* key,
+                           bool changed) {
+    auto const name = fmt::format("model.transformer.editor.flow_matching.{}", key);
+    if (chosen != owner && changed && c.written.contains(name))
+      c.notes.push_back(fmt::format("{} has no effect (it is of {}: {})", name, choice, owner));
+  };
+  auto const note_time = [&](char const* owner, char const* key, bool changed) {
+    note_of("time_sampling", f.time_sampling, owner, key, changed);
+  };
+  note_time("logit_normal", "time_mean", f.time_mean != usual.time_mean);
+  note_time("logit_normal", "time_deviation", f.time_deviation != usual.time_deviation);
+  note_time("mode", "time_mode_scale", f.time_mode_scale != usual.time_mode_scale);
+  note_time("discrete", "discrete_times", f.discrete_times != usual.discrete_times);
+  auto const note = [&](char const* owner, char const* key, bool changed) {
+    note_of("weighting", f.weighting, owner, key, changed);
+  };
+  note("two_stage", "velocity_only_steps", f.velocity_only_steps != usual.velocity_only_steps);
+  note("alternating", "alternating_period", f.alternating_period != usual.alternating_period);
+  note("uncertainty", "uncertainty_lr", f.uncertainty_lr != usual.uncertainty_lr);
+  note("gradient_balance", "gradient_space", f.gradient_space != usual.gradient_space);
+  note("gradient_balance", "gradient_interval", f.gradient_interval != usual.gradient_interval);
+  note("schedule", "warmup_steps", f.warmup_steps != usual.warmup_steps);
+  note("schedule", "schedule_form", f.schedule_form != usual.schedule_form);
+  note("schedule", "velocity_start", f.velocity_start != usual.velocity_start);
+  note("schedule", "velocity_end", f.velocity_end != usual.velocity_end);
+  note("schedule", "render_start", f.render_start != usual.render_start);
+  note("schedule", "render_end", f.render_end != usual.render_end);
+}
+
+}  // namespace
+
+void note_what_has_no_effect(Config& c) {
+  auto const note = [&](bool idle, char const* key, char const* why) {
+    if (idle && c.written.contains(key)) c.notes.push_back(fmt::format("{} has no effect ({})", key, why));
+  };
+  note(c.training.grad_checkpoint_every == 0 && c.training.grad_checkpoint_part != "block",
+       "training.grad_checkpoint_part", "training.grad_checkpoint_every is 0");
+  bool const no_editor = c.objective == "reconstruction";
+  note(no_editor && c.training.light_dropout > 0, "training.light_dropout", "reconstruction sees no light map");
+  note(no_editor && c.training.layer_lr_decay != 1, "training.layer_lr_decay", "reconstruction trains no editor");
+  note(c.training.ema_decay == 0 && !c.training.ema_warmup, "training.ema_warmup", "training.ema_decay is 0");
+  note(!c.dist.reproducible && c.dist.virtual_shards > 0, "dist.virtual_shards", "dist.reproducible is false");
+  note(c.objective == "joint" && c.latents == "cached" && !c.data.exclude_lights.empty(), "data.exclude_lights",
+       "the lights of cached latents were chosen when they were encoded");
+  DataConfig const usual;
+  bool const whole = c.data.shuffle == "full";
+  note(whole && c.data.shuffle_block_mib != usual.shuffle_block_mib, "data.shuffle_block_mib", "data.shuffle is full");
+  note(whole && c.data.shuffle_window_mib != usual.shuffle_window_mib, "data.shuffle_window_mib", "data.shuffle is full");
+  note(c.training.global_batch_size > 0 && c.training.grad_accum_steps != 1, "training.grad_accum_steps",
+       "training.global_batch_size is set: micro-steps are as many as batch_size_per_gpu makes of it");
+  bool const encoder_trains =
+      c.objective == "joint" && c.latents == "online" && !c.training.freeze_reconstructor_renderer;
+  note(!encoder_trains && c.training.collapse_action != "warn", "training.collapse_action",
+       "no reconstructor trains towards the velocity loss");
+  note(!no_editor && !model::knows_time(c.model.editor) && c.flow.time_sampling != "uniform",
+       "model.transformer.editor.flow_matching.time_sampling", "the editor knows no time");
+  note(no_editor && c.training.eval_every > 0, "training.eval_every", "reconstruction edits nothing");
+  note(c.flow.statistics != "current" && !knows_weights_at_cut(c.flow),
+       "model.transformer.editor.flow_matching.statistics", "the weighting waits for no statistics");
+  note_other_choices(c);
+  auto const& t = c.training;
+  bool const networks = t.lpips_loss_weight + t.perceptual_loss_weight > 0;
+  char const* const no_network = "training.lpips_loss_weight and training.perceptual_loss_weight are 0";
+  note(!networks && t.perceptual_crop > 0, "training.perceptual_crop", no_network);
+  note(!networks && t.perceptual_min_t > 0, "training.perceptual_min_t", no_network);
+  note(networks && t.perceptual_min_t > 0 && c.objective == "reconstruction", "training.perceptual_min_t",
+       "reconstruction has no times");
+  note(t.lpips_loss_weight == 0 && !t.lpips_weights.empty(), "training.lpips_weights",
+       "training.lpips_loss_weight is 0");
+  note(t.perceptual_loss_weight == 0 && !t.perceptual_weights.empty(), "training.perceptual_weights",
+       "training.perceptual_loss_weight is 0");
+  double const unscaled = model::ModelOptions().editor_init_scale;
+  if (!model::knows_time(c.model.editor) || c.model.editor_init_scale == unscaled) return;
+  note(true, "model.transformer.editor.init_scale",
+       "the blocks of a flow editor start as the identity, in the reference too");
+  c.model.editor_init_scale = unscaled;  // said once: the effective config is without it
+}
+
+}  // namespace duoflow::launch
