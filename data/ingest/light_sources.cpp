@@ -10,7 +10,7 @@
 
 #include "data/error.h"
 #include "data/ingest/scene_list.h"
-#include "data/json_text.h"
+#include "text/json.h"
 
 namespace duoflow::data {
 namespace {
@@ -20,8 +20,8 @@ using nlohmann::json;
 
 json parse_file(SourceFiles const& files, std::string const& path) {
   try {
-    return parse_json(files.read(path));
-  } catch (DataError const& error) {
+    return text::parse_json<json>(files.read(path));
+  } catch (std::exception const& error) {
     throw DataError(fmt::format("{} cannot be read ({})", path, error.what()));
   }
 }

@@ -13,9 +13,9 @@
 
 #include "data/cameras.h"
 #include "data/error.h"
-#include "data/json_text.h"
 #include "data/ingest/scene_list.h"
 #include "data/shards/shard_schema.h"
+#include "text/json.h"
 
 namespace duoflow::data {
 namespace {
@@ -39,7 +39,7 @@ json parse_metadata(std::string_view text) {
     strict += word != kWords.end() ? "null" : text.substr(0, taken);
     text.remove_prefix(taken);
   }
-  return parse_json(strict);
+  return text::parse_json<json>(strict);
 }
 
 // A path of the metadata, relative to `root` unless it is absolute, as the format has it. DataError for a relative one that climbs out.

@@ -16,11 +16,11 @@
 
 #include "data/error.h"
 #include "data/file.h"
-#include "data/json_text.h"
 #include "data/parallel.h"
 #include "data/shards/shard_layout.h"
 #include "data/shards/shard_scan.h"
 #include "data/shards/shard_writer.h"
+#include "text/json.h"
 
 namespace duoflow::data {
 namespace {
@@ -182,8 +182,8 @@ std::optional<std::string> own_hash(std::string_view text) {
 }
 
 Json understood(std::string const& text, std::string const& path) try {
-  return parse_json(text);
-} catch (DataError const& error) {
+  return text::parse_json<Json>(text);
+} catch (std::exception const& error) {
   throw DataError(fmt::format("{} cannot be understood ({}), restore it or write it again", path, error.what()));
 }
 

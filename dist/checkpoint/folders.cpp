@@ -6,9 +6,9 @@
 #include <fmt/format.h>
 
 #include "dist/checkpoint/file_io.h"
-#include "dist/checkpoint/json_text.h"
 #include "dist/checkpoint/manifest.h"
 #include "dist/error.h"
+#include "text/json.h"
 
 namespace duoflow::dist {
 namespace {
@@ -71,7 +71,7 @@ std::string read_pointer(std::string const& directory, std::string const& pointe
   if (!step_of_folder_name(name)) {
     throw CheckpointError(
         fmt::format("{}: \"{}\" is not the name of a step's folder (written by hand, or damaged); remove the file",
-                    path, printable(name)));
+                    path, text::printable(name)));
   }
   return name;
 }

@@ -7,9 +7,9 @@
 
 #include <fmt/format.h>
 
-#include "dist/checkpoint/json_text.h"
 #include "dist/checkpoint/xxh3.h"
 #include "dist/error.h"
+#include "text/json.h"
 
 namespace duoflow::dist {
 namespace {
@@ -89,7 +89,7 @@ void read_files(Json const& json, Manifest& manifest) {
                       count_from_json(item.at("bytes"), "the size of a file")};
     if (!is_plain_name(file.name) || !names.insert(file.name).second) {
       throw std::invalid_argument(
-          fmt::format("file name \"{}\" is no plain name or there twice", printable(file.name)));
+          fmt::format("file name \"{}\" is no plain name or there twice", text::printable(file.name)));
     }
     manifest.files.push_back(std::move(file));
   }
@@ -144,7 +144,7 @@ std::string manifest_text(Manifest const& manifest) {
 Json parse_manifest_json(std::string const& text, std::string const& path) {
   Json json;
   try {
-    json = parse_json(text);
+    json = text::parse_json<Json>(text);
   } catch (std::exception const& error) {
     throw CheckpointError(fmt::format("{}: not JSON (cut short or altered: {})", path, error.what()));
   }

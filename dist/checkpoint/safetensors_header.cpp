@@ -10,9 +10,9 @@
 #include <fmt/ranges.h>
 #include <nlohmann/json.hpp>
 
-#include "dist/checkpoint/json_text.h"
 #include "dist/checkpoint/safetensors_file.h"
 #include "dist/error.h"
+#include "text/json.h"
 
 namespace duoflow::dist {
 namespace {
@@ -183,7 +183,7 @@ std::string format_header(std::vector<TensorEntry>& entries, SafetensorsMetadata
 SafetensorsHeader parse_header(std::string const& text, std::uint64_t file_bytes, std::string const& where) {
   Json json;
   try {
-    json = parse_json(text);
+    json = text::parse_json<Json>(text);
   } catch (std::exception const& error) {
     throw CheckpointError(fmt::format("{}: the header is not JSON as expected ({})", where, error.what()));
   }

@@ -189,17 +189,19 @@ TEST_F(SceneSourceTest, DrawnViewsAreDistinctAndChangeWithThePosition) {
   EXPECT_GT(seen.size(), 8U);
 }
 
+std::vector<float> cameras_of(auto const& scene, Frames const& frames) {
+  std::vector<float> rows;
+  for (auto const frame : frames)
+    rows.insert(rows.end(), scene.c2w.begin() + 16 * frame, scene.c2w.begin() + 16 * (frame + 1));
+  return rows;
+}
+
 TEST_F(SceneSourceTest, CamerasAreNormalisedOverTheInputsAlone) {
   auto const any =
       source({.inputs = 3, .targets = 2, .input_frames = {}, .target_frames = {}, .target_has_input = true});
   Sample const sample(*any, 1);
   auto const& scene = scenes->scenes.at(static_cast<std::size_t>(sample.as<std::int64_t>("scene").at(0)));
-  auto const gather = [&](Frames const& frames) {
-    std::vector<float> rows;
-    for (auto const frame : frames)
-      rows.insert(rows.end(), scene.c2w.begin() + 16 * frame, scene.c2w.begin() + 16 * (frame + 1));
-    return rows;
-  };
+  auto const gather = [&](Frames const& frames) { return cameras_of(scene, frames); };
   auto const inputs = frames_of(sample, "input_images"), targets = frames_of(sample, "target_images");
   auto const normalisation = normalise_over(gather(inputs));
   EXPECT_EQ(sample.as<float>("input_c2w"), data::apply(normalisation, gather(inputs)));
@@ -218,12 +220,7 @@ TEST_F(SceneSourceTest, CamerasAreNormalisedOverInputsAndTargetsWhereAsked) {
                              .normalise_over_targets = true});
   Sample const sample(*fixed, 1);
   auto const& scene = scenes->scenes.at(static_cast<std::size_t>(sample.as<std::int64_t>("scene").at(0)));
-  auto const gather = [&](Frames const& frames) {
-    std::vector<float> rows;
-    for (auto const frame : frames)
-      rows.insert(rows.end(), scene.c2w.begin() + 16 * frame, scene.c2w.begin() + 16 * (frame + 1));
-    return rows;
-  };
+  auto const gather = [&](Frames const& frames) { return cameras_of(scene, frames); };
   auto const normalisation = normalise_over(gather({3, 0, 1, 4}));  // frame 0 counts once
   EXPECT_EQ(sample.as<float>("input_c2w"), data::apply(normalisation, gather({3, 0, 1})));
   EXPECT_EQ(sample.as<float>("target_c2w"), data::apply(normalisation, gather(frames_of(sample, "target_images"))));

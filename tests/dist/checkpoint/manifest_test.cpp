@@ -123,7 +123,7 @@ TEST(ManifestTest, CountsThatAreNoneAreErrors) {
 }
 
 TEST(ManifestTest, AKeyGivenTwiceAndEndlessNestingAreErrors) {
-  EXPECT_TRUE(contains(error_of(edited("\"step\": 12", "\"step\": 12, \"step\": 13")), "\"step\" is there twice"));
+  EXPECT_TRUE(contains(error_of(edited("\"step\": 12", "\"step\": 12, \"step\": 13")), "\"step\" is given twice"));
   EXPECT_TRUE(contains(error_of(edited("\"z\": 1", "\"z\": " + std::string(100'000, '[') + std::string(100'000, ']'))),
                        "nested deeper"));
   EXPECT_TRUE(contains(error_of(edited("\"counters\": {", "\"counters\": 7, \"c\": {")), "counters is no object"));

@@ -107,7 +107,7 @@ TEST_F(SafetensorsDamageTest, HeaderGarbageIsAnError) {
 
 TEST_F(SafetensorsDamageTest, DuplicateKeysAreAnError) {
   std::string const a = R"("a":{"dtype":"F32","shape":[0],"data_offsets":[0,0]})";
-  EXPECT_TRUE(contains(error_of_header("{" + a + "," + a + "}", 0), "\"a\" is there twice"));
+  EXPECT_TRUE(contains(error_of_header("{" + a + "," + a + "}", 0), "\"a\" is given twice"));
   EXPECT_TRUE(
       contains(error_of_header(R"({"a":{"dtype":"F32","dtype":"F32","shape":[0],"data_offsets":[0,0]}})", 0), "twice"));
 }
