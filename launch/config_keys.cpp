@@ -116,6 +116,8 @@ void add_model_keys(std::vector<ConfigKey>& keys, Config& c) {
           key(e + "init_scale", m.editor_init_scale, "one_step and residual: factor on the blocks' initial deviation"),
           key(e + "latent_scale", m.latent_scale,
               "factor on the latents that the flow sees (the reference's noise_to_relit: 0.136)"),
+          key(e + "residual_scale", m.residual_scale,
+              "residual: factor on the head's output (the reference's class, at inference: 0.05)"),
           key(e + "time_scale", m.time_scale, "factor on t before its embedding (reference classes: 1)"),
           key(e + "velocity_head", m.velocity_head,
               "zero-initialised output head: the untrained editor is the identity (reference classes: false)"),
@@ -357,8 +359,7 @@ std::vector<std::pair<std::string, std::string>> const& unused_keys() {
       {"model.env_tokenizer.in_channels", "always 9: LDR, log HDR, direction"},
       {"model.env_tokenizer.patch_size", "one patch size for all tokenizers"},
       {"model.transformer.editor.use_residual_mode",
-       "model.transformer.editor.kind; the reference's residual class heeds it, though its forward runs no editor and "
-       "its edit_scene_with_env takes a twentieth of the head's output"},
+       "model.transformer.editor.kind; the reference's residual class heeds it, though its forward runs no editor"},
       {"model.transformer.editor.init_from_decoder",
        "model.transformer.editor.init: decoder does it (with AdaLN blocks the reference's own strict load raises)"},
       {"model.transformer.editor.use_flow_matching", "the editor is always a flow editor"},

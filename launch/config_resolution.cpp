@@ -25,7 +25,7 @@ std::vector<std::pair<std::string, std::string>> const kReferenceClasses = {
 
 constexpr std::int64_t kReferenceEnvSize = 256;
 
-constexpr double kReferenceNoiseLatentScale = 0.136;
+constexpr double kReferenceNoiseLatentScale = 0.136, kReferenceResidualScale = 0.05;
 
 // What a YAML that names a class of the reference gets unless it says otherwise.
 void apply_reference_behaviour(Config& c, WrittenBy writer) {
@@ -40,6 +40,10 @@ void apply_reference_behaviour(Config& c, WrittenBy writer) {
   unless_written(e + "latent_scale", c.model.latent_scale,
                  c.editor_kind == "noise_to_relit" ? kReferenceNoiseLatentScale : 1.0);
   if (c.editor_kind == "residual") unless_written(e + "init_scale", c.model.editor_init_scale, 0.01);
+  // A run's own config without one of these keys is of before there was one.
+  bool const by_user = writer == WrittenBy::user;
+  if (c.editor_kind == "residual" && by_user) unless_written(e + "residual_scale", c.model.residual_scale, kReferenceResidualScale);
+  if (by_user) unless_written("data.camera_frame", c.data.camera_frame, "all");
   if (editor == "one_step") unless_written(e + "flow_matching.velocity_loss_weight", c.flow.velocity_loss_weight, 0.0);
   if (c.flow.path_sigma != 0) unless_written(e + "flow_matching.path", c.flow.path, std::string("noisy_linear"));
   unless_written(e + "time_scale", c.model.time_scale, 1.0);
@@ -47,8 +51,6 @@ void apply_reference_behaviour(Config& c, WrittenBy writer) {
   unless_written(e + "light_in_adaln", c.model.light_in_adaln, false);
   unless_written(e + "normalize_latents", c.model.normalize_latents, false);
   unless_written("training.freeze_reconstructor_renderer", c.training.freeze_reconstructor_renderer, false);
-  // A run's own config without the key is of before there was one.
-  if (writer == WrittenBy::user) unless_written("data.camera_frame", c.data.camera_frame, "all");
   std::string const env_size = "model.env_tokenizer.image_size";
   if (c.written.contains(env_size) && c.env_image_size != kReferenceEnvSize)
     c.notes.push_back(fmt::format("{} = {} is taken as {}: {} never reads that key", env_size, c.env_image_size,

@@ -43,6 +43,7 @@ void validate_model(Config const& c) {
   require(m.env_height > 0 && m.env_height % m.patch_size == 0, "model.env_tokenizer.image_size", m.env_height,
           "a positive multiple of patch_size");
   require(m.latent_scale > 0, "model.transformer.editor.latent_scale", m.latent_scale, "> 0");
+  require(m.residual_scale > 0, "model.transformer.editor.residual_scale", m.residual_scale, "> 0");
   require(m.editor_init_scale >= 0, "model.transformer.editor.init_scale", m.editor_init_scale, ">= 0");
   require(model::knows_time(m.editor) || c.flow.num_ode_steps == 1,
           "model.transformer.editor.flow_matching.num_ode_steps", c.flow.num_ode_steps,

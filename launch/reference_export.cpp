@@ -30,6 +30,8 @@ void refuse_departures(Config const& config, std::string const& origin) {
   double const scale = m.editor == model::EditorKind::noise_to_relit ? 0.136 : 1;
   if (config.objective == "joint" && m.latent_scale != scale)
     keys.push_back(fmt::format("{}latent_scale: {}", e, m.latent_scale));
+  if (config.objective == "joint" && m.editor == model::EditorKind::residual && m.residual_scale != 0.05)
+    keys.push_back(fmt::format("{}residual_scale: {}", e, m.residual_scale));
   if (!keys.empty())
     throw dist::CheckpointError(fmt::format(
         "{}: its model departs from the LVSM family's classes, which could not load it or would compute something else "

@@ -36,7 +36,8 @@ at::Tensor Editor::forward(at::Tensor const& x_t_BKD, at::Tensor const& t_B, at:
   if (!knows_time(options.editor)) {
     at::Tensor const out_BKD = run_blocks(blocks, at::cat({x_t_BKD, light_BLD}, 1), {}, x_t_BKD.size(1), options);
     if (options.editor == EditorKind::one_step) return out_BKD - x_t_BKD;
-    return linear(out_BKD, residual_head_DxD, options.compute).to(at::kFloat);
+    at::Tensor const residual = linear(out_BKD, residual_head_DxD, options.compute).to(at::kFloat);
+    return options.residual_scale == 1 ? residual : residual * options.residual_scale;
   }
   at::Tensor condition_BD = time_mlp.forward(sinusoidal_embedding(t_B.to(at::kDouble) * options.time_scale, options.d));
   if (options.light_in_adaln)

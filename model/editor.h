@@ -8,7 +8,7 @@
 // edit. Without it (the reference) v is the residual stream itself, which starts as x_t.
 //
 // The other kinds (EditorKind): noise_to_relit puts the source's tokens between x_t and the light; one_step and
-// residual have plain blocks without a condition, and v = output - x_t or v = Linear(output).
+// residual have plain blocks without a condition, and v = output - x_t or v = residual_scale Linear(output).
 
 #include <vector>
 

@@ -36,6 +36,7 @@ struct ModelOptions {
   EditorKind editor = EditorKind::flow;
   double editor_init_scale = 0.1;  // one_step, residual: factor on their blocks' initial deviation (flow editors: none)
   double latent_scale = 1;         // factor on what the flow sees (reference's noise_to_relit: 0.136)
+  double residual_scale = 1;       // residual: factor on its head's output (reference: 0.05)
   double time_scale = 1000;        // reference: 1
   bool velocity_head =
       true;  // zero-initialised output head on the editor (`editor_velocity_head.{0,1}`); reference: none

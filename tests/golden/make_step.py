@@ -31,7 +31,7 @@ def options(config):
     transformer = config["model"]["transformer"]
     editor = transformer["editor"]
     sizes = {key: transformer[key] for key in ("d", "d_head", "encoder_n_layer", "decoder_n_layer", "n_latent_vectors")}
-    choices = {key: editor[key] for key in (*twin.REFERENCE, "kind", "latent_scale") if key in editor}
+    choices = {key: editor[key] for key in (*twin.REFERENCE, "kind", "latent_scale", "residual_scale") if key in editor}
     return twin.Options(
         **sizes,
         **choices,

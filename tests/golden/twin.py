@@ -29,6 +29,7 @@ class Options:
     normalize_latents: bool = True
     kind: str = "flow"  # noise_to_relit, one_step, residual
     latent_scale: float = 1.0
+    residual_scale: float = 1.0
 
     @property
     def knows_time(self):
@@ -184,7 +185,7 @@ class Twin(nn.Module):
         for block in self.transformer_editor:
             x = block(x)
         x = x[:, : self.o.n_latent_vectors]
-        return x if self.o.kind == "one_step" else x0 + self.editor_residual_head(x)
+        return x if self.o.kind == "one_step" else x0 + self.o.residual_scale * self.editor_residual_head(x)
 
     def velocity(self, x_t, t, light, source=None):
         if not self.o.knows_time:

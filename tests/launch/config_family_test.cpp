@@ -91,6 +91,10 @@ TEST(ConfigFamilyTest, EachClassBringsItsEditor) {
   auto const head = of(residual, {"model.transformer.editor.use_residual_mode=true"});
   EXPECT_EQ(head.model.editor, model::EditorKind::residual);
   EXPECT_EQ(head.model.editor_init_scale, 0.01);
+  EXPECT_EQ(head.model.residual_scale, 0.05);
+  EXPECT_EQ(parse("", {"model.transformer.editor.kind=residual"}).model.residual_scale, 1);
+  std::string const stored = "model: {class_name: model." + residual + ", transformer: {editor: {kind: residual}}}";
+  EXPECT_EQ(parse_stored_config(stored, "manifest.json", {}).model.residual_scale, 1);  // of before the key
   EXPECT_EQ(of("LVSM_scene_encoder_decoder.Images2LatentScene").objective, "reconstruction");
 }
 
@@ -109,6 +113,7 @@ TEST(ConfigFamilyTest, AnEditorThatKnowsNoTimeEditsInOneStep) {
   expect_error({"model.transformer.editor.kind = two_step", "one_step"}, "",
                {"model.transformer.editor.kind=two_step"});
   expect_error({"latent_scale"}, "", {"model.transformer.editor.latent_scale=0"});
+  expect_error({"residual_scale"}, "", {"model.transformer.editor.residual_scale=0"});
 }
 
 TEST(ConfigFamilyTest, ReconOnlyIsTheObjectiveReconstruction) {

@@ -34,6 +34,7 @@ std::vector<std::pair<std::string, std::string>> other_values() {
           {e + "kind", "\"noise_to_relit\""},
           {e + "n_layer", "5"},
           {e + "latent_scale", "0.136"},
+          {e + "residual_scale", "0.05"},
           {e + "time_scale", "12.5"},
           {e + "velocity_head", "false"},
           {e + "light_in_adaln", "false"},

@@ -1,6 +1,5 @@
 """The classes' own inference (reconstructor, ODE or one edit, renderer) against encode and evaluate, on pair shards of real scenes."""
 
-import copy
 import csv
 
 import numpy as np
@@ -44,16 +43,6 @@ def sharpen(model):
         for name, value in model.named_parameters():
             if name.startswith("transformer_") and name.endswith(("q_norm.weight", "attn.fc.weight")):
                 value *= 4
-
-
-def with_whole_head(model):
-    """The residual class's edit_scene_with_env takes a twentieth of its head's output, duoflow's residual editor all of it."""
-    if getattr(model, "editor_residual_head", None) is None:
-        return model
-    whole = copy.deepcopy(model)
-    with torch.no_grad():
-        whole.editor_residual_head.weight *= 5e-2
-    return whole
 
 
 def edited(model, rows, x0, x1, given, solver):
@@ -100,7 +89,7 @@ def compare_edits(program, table, folder, class_name, name, solvers):
     """solvers: (method, steps), None for an editor that knows no time. The class's PSNR on every pair against evaluate's."""
     _, config = case_of(class_name, single_env_map=True)
     model = sharp_model(config)
-    checkpoint = imported(program, config, with_whole_head(model), name)
+    checkpoint = imported(program, config, model, name)
     shards, rows, given = encoded_inputs(program, table, folder, checkpoint, model, name)
     answers = []
     for solver in solvers:
@@ -124,4 +113,4 @@ def compare_edits(program, table, folder, class_name, name, solvers):
 def compare(program, table, folder):
     compare_edits(program, table, folder, FLOW, "flow editor", [("euler", 4), ("heun", 4)])
     compare_edits(program, table, folder, ONE_STEP, "one-step editor", [None])
-    compare_edits(program, table, folder, RESIDUAL, "residual editor, head over 20", [None])
+    compare_edits(program, table, folder, RESIDUAL, "residual editor", [None])

@@ -33,6 +33,8 @@ def config(kind="flow", freeze=False, **training):
     editor["kind"] = kind
     if kind == "noise_to_relit":
         editor["latent_scale"] = 0.136
+    if kind == "residual":
+        editor["residual_scale"] = 0.05
     if kind in ("one_step", "residual"):
         values["training"]["flow_loss_weight"] = 0.0
     values["model"]["transformer"]["freeze_reconstructor_renderer"] = freeze
