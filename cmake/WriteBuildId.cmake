@@ -1,6 +1,6 @@
 # cmake -DSOURCE=DIR -DOUTPUT=FILE -P WriteBuildId.cmake: what tells one state of the code from another, as a source file.
 # The commit, with a hash of what has been changed since; "unknown" outside a repository. Written only when it changes.
-set(code dist model data launch cmake CMakeLists.txt)
+set(code dist gpu model data text launch cmake CMakeLists.txt)
 set(git git -c "safe.directory=${SOURCE}" -C "${SOURCE}")
 set(id "unknown")
 execute_process(COMMAND ${git} rev-parse --show-prefix OUTPUT_VARIABLE prefix OUTPUT_STRIP_TRAILING_WHITESPACE

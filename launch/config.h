@@ -149,6 +149,9 @@ Config parse_config(std::string const& yaml, std::string const& origin, std::vec
 // normalized, which in a user's file contradicts itself.
 Config parse_stored_config(std::string const& yaml, std::string const& origin,
                            std::vector<std::string> const& overrides);
+// Of a run that goes on, `begun` being its effective config: where that had the plain objective (weighting fixed, uniform
+// times, all of a residual head's output), as earlier builds had it where no key said, it stays unless a key says otherwise.
+void keep_plain_objective(Config& config, Config const& begun);
 std::string effective_yaml(Config const& config);
 std::string config_table_markdown();
 // The closest valid key by edit distance, or "" if none is near.

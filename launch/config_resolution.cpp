@@ -10,6 +10,7 @@ namespace duoflow::launch {
 namespace {
 
 std::string const kFlow = "model.transformer.editor.flow_matching.";
+std::string const kResidualScale = "model.transformer.editor.residual_scale";
 std::string const kWeighting = kFlow + "weighting", kNormalizeLosses = kFlow + "normalize_losses";
 
 // The classes of the LVSM family's code and the editor each has; "": none (stage 1).
@@ -42,7 +43,7 @@ void apply_reference_behaviour(Config& c, WrittenBy writer) {
   if (c.editor_kind == "residual") unless_written(e + "init_scale", c.model.editor_init_scale, 0.01);
   // A run's own config without one of these keys is of before there was one.
   bool const by_user = writer == WrittenBy::user;
-  if (c.editor_kind == "residual" && by_user) unless_written(e + "residual_scale", c.model.residual_scale, kReferenceResidualScale);
+  if (c.editor_kind == "residual" && by_user) unless_written(kResidualScale, c.model.residual_scale, kReferenceResidualScale);
   if (by_user) unless_written("data.camera_frame", c.data.camera_frame, "all");
   if (editor == "one_step") unless_written(e + "flow_matching.velocity_loss_weight", c.flow.velocity_loss_weight, 0.0);
   if (c.flow.path_sigma != 0) unless_written(e + "flow_matching.path", c.flow.path, std::string("noisy_linear"));
@@ -59,13 +60,13 @@ void apply_reference_behaviour(Config& c, WrittenBy writer) {
 }
 
 // The keys' defaults are what edited best in benchmarks/results/ablation.md: of a flow editor with both losses. For
-// others, for the reference's classes and for runs of before these were the defaults, what no key says is plain.
+// others, for one loss alone, for the reference's classes and for runs of before these were the defaults, what no key says is plain.
 void apply_plain_defaults(Config& c, WrittenBy writer) {
   auto& f = c.flow;
-  bool const flow_editor = writer == WrittenBy::user && c.class_name.empty() && c.objective == "joint" && c.editor_kind == "flow";
-  if (!flow_editor && !c.written.contains(kFlow + "time_sampling")) f.time_sampling = "uniform";
-  bool const chosen = c.written.contains(kWeighting) || c.written.contains(kNormalizeLosses);
-  if (flow_editor && !chosen && f.velocity_loss_weight > 0 && f.render_loss_weight > 0 && has_image_term(c.training)) return;
+  bool const both_losses = f.velocity_loss_weight > 0 && f.render_loss_weight > 0 && has_image_term(c.training);
+  bool const measured = writer == WrittenBy::user && c.class_name.empty() && c.objective == "joint" && c.editor_kind == "flow" && both_losses;
+  if (!measured && !c.written.contains(kFlow + "time_sampling")) f.time_sampling = "uniform";
+  if (measured && !c.written.contains(kWeighting) && !c.written.contains(kNormalizeLosses)) return;
   if (!c.written.contains(kWeighting)) f.weighting = "fixed";
   if (!c.written.contains(kNormalizeLosses)) f.normalize_losses = false;
   if (!c.written.contains(kFlow + "weight_clamp")) f.weight_clamp.clear();
@@ -118,6 +119,16 @@ std::string const& reference_editor(std::string const& class_name) {
   throw ConfigError(
       fmt::format("model.class_name = {} is not a class of the LVSM family that this version has; it has {}",
                   class_name, fmt::join(names, ", ")));
+}
+
+void keep_plain_objective(Config& c, Config const& begun) {
+  auto& f = c.flow;
+  auto const silent = [&](std::string const& key) { return !c.written.contains(key); };
+  bool const plain = begun.flow.weighting == "fixed" && begun.flow.weight_clamp.empty() && begun.flow.weight_ema == 0;
+  if (plain && silent(kWeighting) && silent(kNormalizeLosses) && silent(kFlow + "weight_clamp") && silent(kFlow + "weight_ema"))
+    f.weighting = "fixed", f.normalize_losses = false, f.weight_clamp.clear(), f.weight_ema = 0;
+  if (begun.flow.time_sampling == "uniform" && silent(kFlow + "time_sampling")) f.time_sampling = "uniform";
+  if (begun.model.residual_scale == 1 && silent(kResidualScale)) c.model.residual_scale = 1;
 }
 
 void resolve_config(Config& c, std::set<std::string> const& overridden, WrittenBy writer) {

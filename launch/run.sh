@@ -190,9 +190,12 @@ leftovers() {  # process numbers
   { grep -lzsxF "$mark" /proc/[0-9]*/environ || true; } | cut -d / -f 3 | tr '\n' ' '
 }
 
-still_running() {  # PID...: those with a thread that has not ended
+still_running() {  # PID...: those with a thread that has not ended, each once
   local pid
+  local -A known=()
   for pid in "$@"; do
+    [[ -z ${known[$pid]:-} ]] || continue
+    known[$pid]=yes
     if grep -qsE '^State:[[:space:]]+[^ZX]' "/proc/$pid"/task/*/status; then printf '%s ' "$pid"; fi
   done
   echo
@@ -205,7 +208,7 @@ end_leftovers() {
   for _ in {1..20}; do
     ask pids leftovers
     none=$((none + 1))
-    if [[ -n $pids ]]; then none=0 seen=$pids; fi
+    if [[ -n $pids ]]; then none=0 seen="$seen $pids"; fi
     [[ $none -lt 3 ]] || return 0
     calm sleep 0.1 || true
   done
@@ -227,6 +230,7 @@ await_end() {  # PIDS
     [[ -n $pids ]] || return 0
     calm sleep 0.1 || true
   done
+  log "still there 30 s after SIGKILL (a disk or GPU that does not answer?): $pids"
   say "warning: still there 30 s after SIGKILL (a disk or GPU that does not answer?): $pids"
 }
 

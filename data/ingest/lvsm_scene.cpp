@@ -26,7 +26,7 @@ using nlohmann::json;
 // JSON knows no NaN, but Python writes it: null stands for it here.
 double number_of(json const& value) { return value.is_null() ? std::numeric_limits<double>::quiet_NaN() : value.get<double>(); }
 
-// Metadata, with NaN and Infinity (outside of strings) read as null. DataError with the reason alone.
+// Metadata, with NaN and Infinity (outside of strings) read as null. std::invalid_argument with the reason alone.
 json parse_metadata(std::string_view text) {
   static constexpr std::array<std::string_view, 3> kWords{"-Infinity", "Infinity", "NaN"};
   std::string strict;

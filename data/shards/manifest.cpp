@@ -183,7 +183,7 @@ std::optional<std::string> own_hash(std::string_view text) {
 
 Json understood(std::string const& text, std::string const& path) try {
   return text::parse_json<Json>(text);
-} catch (std::exception const& error) {
+} catch (std::invalid_argument const& error) {
   throw DataError(fmt::format("{} cannot be understood ({}), restore it or write it again", path, error.what()));
 }
 

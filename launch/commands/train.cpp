@@ -1,3 +1,9 @@
+#include <filesystem>
+#include <fstream>
+#include <optional>
+#include <sstream>
+#include <system_error>
+
 #include <CLI/CLI.hpp>
 #include <fmt/format.h>
 
@@ -40,6 +46,27 @@ int print_estimate(TrainCommand const& command, dist::Runtime& runtime, Config c
   return 0;
 }
 
+// Of the run that --resume goes on from: its folder's config.yaml; of a checkpoint, that of the run which it is of. None
+// where there is no such file that can be read: the checkpoint itself is looked at later, by all ranks together.
+std::optional<Config> begun_config(TrainArguments const& train) {
+  namespace fs = std::filesystem;
+  if (train.resume == "never") return std::nullopt;
+  fs::path const run = train.run, from = train.resume;
+  for (fs::path const& folder : train.resume == "auto" ? std::vector{run} : std::vector{from, from / ".." / ".."}) {
+    std::error_code none;
+    if (!fs::is_regular_file(folder / "config.yaml", none)) continue;
+    std::ifstream file(folder / "config.yaml");
+    std::stringstream text;
+    text << file.rdbuf();
+    try {
+      return parse_stored_config(text.str(), (folder / "config.yaml").string(), {});
+    } catch (ConfigError const&) {
+      return std::nullopt;
+    }
+  }
+  return std::nullopt;
+}
+
 }  // namespace
 
 Command add_train(CLI::App& root) {
@@ -65,7 +92,8 @@ Command add_train(CLI::App& root) {
   app->add_option("overrides", arguments->overrides, "key=value, after the config file");
   return {app, [arguments](dist::Runtime& runtime) {
             check_options(*arguments);
-            auto const config = load_config(arguments->config, arguments->overrides);
+            auto config = load_config(arguments->config, arguments->overrides);
+            if (auto const begun = begun_config(arguments->train)) keep_plain_objective(config, *begun);
             if (arguments->estimate) return print_estimate(*arguments, runtime, config);
             arguments->train.data = parse_data_folders(arguments->data);
             configure(runtime, config);

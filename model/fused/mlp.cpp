@@ -24,10 +24,12 @@ void gelu_back_on_cpu(at::Tensor const& hidden, at::Tensor const& g, at::Tensor 
   auto const bytes = static_cast<std::int64_t>(hidden.element_size());
   auto const* from = static_cast<char const*>(hidden.const_data_ptr());
   auto *slopes = static_cast<char*>(g.mutable_data_ptr()), *to = y.defined() ? static_cast<char*>(y.mutable_data_ptr()) : nullptr;
-  at::parallel_for(0, hidden.numel(), 8 * kNumbersAtATime, [&](std::int64_t begin, std::int64_t end) {
+  std::int64_t const count = hidden.numel(), blocks = (count + kNumbersAtATime - 1) / kNumbersAtATime;
+  // By whole blocks, so that what of a vector is left over is so with any number of threads.
+  at::parallel_for(0, blocks, 8, [&](std::int64_t begin, std::int64_t end) {
     float x[kNumbersAtATime], dy[kNumbersAtATime], out[kNumbersAtATime];
-    for (std::int64_t i = begin; i < end; i += kNumbersAtATime) {
-      std::int64_t const n = std::min(kNumbersAtATime, end - i);
+    for (std::int64_t i = begin * kNumbersAtATime; i < std::min(end * kNumbersAtATime, count); i += kNumbersAtATime) {
+      std::int64_t const n = std::min(kNumbersAtATime, count - i);
       rows::load(from + i * bytes, type, x, n);
       rows::load(slopes + i * bytes, type, dy, n);
       rows::gelu_back(x, dy, to == nullptr ? nullptr : out, n);
@@ -44,13 +46,14 @@ at::Tensor gelu_back(at::Tensor const& hidden, at::Tensor& g, bool wanted) {
     g = at::gelu_backward(g, hidden);
     return wanted ? at::gelu(hidden) : at::Tensor();
   }
+  g = g.contiguous();
   at::Tensor const y = wanted ? at::empty_like(hidden) : at::Tensor();
   if (on_cpu) gelu_back_on_cpu(hidden, g, y);
   else cuda::gelu_back(hidden, g, y);
   return y;
 }
 
-at::Tensor as_rows(at::Tensor const& x) { return x.reshape({-1, x.size(-1)}); }
+at::Tensor as_rows(at::Tensor const& x) { return x.reshape({-1, x.size(-1)}).contiguous(); }
 
 struct Mlp : torch::autograd::Function<Mlp> {
   static at::Tensor forward(AutogradContext* context, at::Tensor const& x, at::Tensor const& up, at::Tensor const& down) {
@@ -61,12 +64,12 @@ struct Mlp : torch::autograd::Function<Mlp> {
 
   static variable_list backward(AutogradContext* context, variable_list gradients) {
     auto const saved = context->get_saved_variables();
-    at::Tensor const &x = saved[0], &up = saved[2], &down = saved[3], hidden = as_rows(saved[1]), dy = as_rows(gradients[0]);
+    at::Tensor const &x = saved[0], &up = saved[2], &down = saved[3], hidden = as_rows(saved[1]), dy = gradients[0].reshape({-1, down.size(0)});
     at::Tensor g = at::mm(dy, down), d_down, d_up, dx;
     at::Tensor activated = gelu_back(hidden, g, context->needs_input_grad(2));
     if (activated.defined()) d_down = at::mm(dy.t(), activated);
     activated.reset();  // its memory is free for the next products
-    if (context->needs_input_grad(1)) d_up = at::mm(g.t(), as_rows(x));
+    if (context->needs_input_grad(1)) d_up = at::mm(g.t(), x.reshape({-1, x.size(-1)}));
     if (context->needs_input_grad(0)) dx = at::mm(g, up).view(gradients[0].sizes());
     return {dx, d_up, d_down};
   }

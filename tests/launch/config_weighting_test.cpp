@@ -48,10 +48,9 @@ TEST(ConfigWeightingTest, TheReferencesClassesOtherEditorsAndTheFirstStageGetThe
 }
 
 TEST(ConfigWeightingTest, OneLossAloneIsNotBalanced) {
-  Objective const alone{"fixed", "early_bias", {}, 0};
   for (auto const& off : {kFlow + "velocity_loss_weight=0", kFlow + "render_loss_weight=0",
                                 std::string("training.l2_loss_weight=0"), std::string("training.skip_renderer=true")})
-    EXPECT_EQ(objective_with({off}), alone) << off;
+    EXPECT_EQ(objective_with({off}), kPlain) << off;
 }
 
 TEST(ConfigWeightingTest, AWrittenWeightingHasNoClampAndNoSmoothingUnlessTheyAreWritten) {
@@ -67,6 +66,25 @@ TEST(ConfigWeightingTest, AWrittenWeightingHasNoClampAndNoSmoothingUnlessTheyAre
 TEST(ConfigWeightingTest, WhatIsWrittenBesideAReferencesClassHolds) {
   EXPECT_EQ(objective_with({kFlowClass, kFlow + "weighting=normalized", kFlow + "time_sampling=late_bias"}),
             (Objective{"normalized", "late_bias", {}, 0}));
+}
+
+TEST(ConfigWeightingTest, ARunThatBeganPlainGoesOnPlainUnlessAKeySaysOtherwise) {
+  auto const gone_on = [](Config const& begun, std::vector<std::string> const& overrides) {
+    auto config = parse("", overrides);
+    keep_plain_objective(config, begun);
+    return objective_of(config);
+  };
+  auto const plain = parse("", {kFlow + "weighting=fixed", kFlow + "time_sampling=uniform"}), measured = parse("");
+  EXPECT_EQ(gone_on(plain, {}), kPlain);
+  EXPECT_EQ(gone_on(measured, {}), kMeasured);
+  EXPECT_EQ(gone_on(plain, {kFlow + "weighting=normalized"}), (Objective{"normalized", "uniform", {}, 0}));
+  EXPECT_EQ(gone_on(plain, {kFlow + "time_sampling=early_bias"}), (Objective{"fixed", "early_bias", {}, 0}));
+  EXPECT_EQ(gone_on(plain, {kFlow + "weight_ema=0.5"}), (Objective{"normalized", "uniform", {0.001, 10}, 0.5}));
+  auto residual = parse("", {"model.class_name=model.LVSM_scene_encoder_decoder_wEditor_residual.LatentSceneEditor",
+                             "model.transformer.editor.use_residual_mode=true"});
+  EXPECT_EQ(residual.model.residual_scale, 0.05);
+  keep_plain_objective(residual, plain);
+  EXPECT_EQ(residual.model.residual_scale, 1);
 }
 
 TEST(ConfigWeightingTest, ChosenDefaultsAreWrittenOutInTheEffectiveConfig) {

@@ -1,6 +1,7 @@
 """A run that was killed or stopped and went on is the run that was never interrupted, bit for bit."""
 
 import os
+import re
 import shutil
 import signal
 import unittest
@@ -118,6 +119,18 @@ class ResumeTest(EndToEndTest):
         resumed = launch(1, *arguments(run, 7, "training.global_batch_size=3"))
         self.assertIn("global batch: ", resumed.err)
         self.assertEqual([line["samples"] for line in metrics(run)[-2:]], [before + 3, before + 6])
+
+    def test_a_run_that_began_with_the_plain_objective_keeps_it_where_no_key_says(self):
+        run = self.folder / "plain"
+        silent = lambda steps: [word for word in train_arguments("joint", run, f"training.train_steps={steps}") if FLOW not in str(word)]
+        objective = lambda: re.findall(r'(?:weighting|time_sampling): "(\w+)"', (run / "config.yaml").read_text())
+        launch(1, *silent(2), f"{FLOW}weighting=fixed", f"{FLOW}time_sampling=uniform")
+        self.assertEqual(objective(), ["fixed", "uniform"])
+        resumed = launch(1, *silent(4))
+        self.assertNotIn(f"changed since the checkpoint: {FLOW}", resumed.err)
+        self.assertEqual(objective(), ["fixed", "uniform"])
+        launch(1, *silent(2), "--resume", "never")
+        self.assertEqual(objective(), ["normalized", "early_bias"])
 
     def test_no_valid_checkpoint_is_an_error_not_a_fresh_start(self):
         run = self.folder / "broken"
