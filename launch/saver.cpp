@@ -80,7 +80,7 @@ void Saver::mark_best(std::int64_t step) {
   best_under_way_ = -1;
   if (rank_ != 0) return;
   try {
-    dist::set_best_checkpoint(directory_, step);
+    dist::set_best_checkpoint(writer_options(directory_, config_), step);
   } catch (dist::CheckpointError const& error) {
     log_warning(error.what());
   }

@@ -88,8 +88,9 @@ std::string newest_valid_checkpoint(Communicator const& communicator, std::strin
 // file `best` or `latest` names, else the newest
 // valid checkpoint of the run folder `path` or of its checkpoints/ folder. Not collective. Throws CheckpointError.
 std::string resolve_checkpoint(std::string const& path);
-// Makes `best` name the checkpoint of `step`, which is there. One rank calls, while nothing is written. Throws CheckpointError.
-void set_best_checkpoint(std::string const& directory, std::int64_t step);
+// Makes `best` name the checkpoint of `step`, the newest one written, and prunes: the former best may be too old by itself.
+// One rank calls, while nothing is written. Throws CheckpointError.
+void set_best_checkpoint(CheckpointWriterOptions const& options, std::int64_t step);
 // Moves the checkpoints of RUN/checkpoints beyond step `after` (-1: all) to RUN/checkpoints.old-N, so that none of a
 // branch that a run leaves is taken for its own later; returns that folder, "" when there were none. One rank calls.
 // Throws CheckpointError.

@@ -114,11 +114,13 @@ std::string resolve_checkpoint(std::string const& path) {
   return folder;
 }
 
-void set_best_checkpoint(std::string const& directory, std::int64_t step) {
+void set_best_checkpoint(CheckpointWriterOptions const& options, std::int64_t step) {
+  auto const& directory = options.directory;
   auto const name = step_folder_name(step);
   if (!path_exists(manifest_path(directory + "/" + name)))
     throw CheckpointError(fmt::format("{}: there is no checkpoint of step {} that could be the best", directory, step));
   replace_pointer(directory, kBest, name, "mark");
+  prune_checkpoints(directory, {options.keep_last, options.keep_every}, step, "mark");
 }
 
 bool looks_like_checkpoint(std::string const& folder) {

@@ -12,11 +12,14 @@ using Names = std::vector<std::string>;
 
 class PruneTest : public ::testing::Test {
  protected:
-  void write(std::int64_t step, int keep_last, std::int64_t keep_every = 0) {
+  CheckpointWriterOptions options(int keep_last, std::int64_t keep_every = 0) const {
     auto options = options_for(directory_.path());
     options.keep_last = keep_last;
     options.keep_every = keep_every;
-    write_checkpoint(Communicator(), options, small_state(step));
+    return options;
+  }
+  void write(std::int64_t step, int keep_last, std::int64_t keep_every = 0) {
+    write_checkpoint(Communicator(), options(keep_last, keep_every), small_state(step));
   }
   std::vector<std::int64_t> steps() const {
     std::vector<std::int64_t> found;
@@ -39,6 +42,18 @@ TEST_F(PruneTest, TheLastOnesAreKept) {
 TEST_F(PruneTest, MultiplesOfKeepEveryStay) {
   for (int step = 0; step <= 60; step += 10) write(step, 2, 20);
   EXPECT_EQ(steps(), (Steps{60, 50, 40, 20, 0}));
+}
+
+TEST_F(PruneTest, TheBestStaysUntilAnotherIsBetter) {
+  write(1, 1);
+  set_best_checkpoint(options(1), 1);
+  write(2, 1);
+  write(3, 1);
+  EXPECT_EQ(steps(), (Steps{3, 1}));
+  set_best_checkpoint(options(1), 3);
+  EXPECT_EQ(steps(), Steps{3});
+  EXPECT_EQ(slurp(directory_ / "best"), "step_000000003\n");
+  EXPECT_THROW(set_best_checkpoint(options(1), 1), CheckpointError);
 }
 
 TEST_F(PruneTest, DamagedCheckpointsDoNotCountAndDoNotPushGoodOnesOut) {
@@ -65,12 +80,10 @@ TEST_F(PruneTest, WhatAKilledWriterHasNotDoneIsDoneWhenTheRunGoesOn) {
   std::ofstream(directory_ / "latest") << "step_000000002\n";
   std::ofstream(directory_ / "latest.tmp-0123") << "step_000000003\n";
   std::filesystem::create_directory(directory_ / "step_000000001.tmp-0123");
-  auto options = options_for(directory_.path());
-  options.keep_last = 2;
-  finish_interrupted_write(options, 3);
+  finish_interrupted_write(options(2), 3);
   EXPECT_EQ(names_in(directory_.path()), (Names{"latest", "step_000000002", "step_000000003"}));
   EXPECT_EQ(slurp(directory_ / "latest"), "step_000000003\n");
-  finish_interrupted_write(options, 3);  // nothing is left to do
+  finish_interrupted_write(options(2), 3);  // nothing is left to do
   EXPECT_EQ(names_in(directory_.path()), (Names{"latest", "step_000000002", "step_000000003"}));
 }
 
