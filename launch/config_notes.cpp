@@ -59,7 +59,7 @@ void note_what_has_no_effect(Config& c) {
   note(!c.dist.reproducible && c.dist.virtual_shards > 0, "dist.virtual_shards", "dist.reproducible is false");
   note(c.objective == "joint" && c.latents == "cached" && !c.data.exclude_lights.empty(), "data.exclude_lights",
        "the lights of cached latents were chosen when they were encoded");
-  note(no_editor || c.model.editor != model::EditorKind::residual, "model.transformer.editor.residual_scale", "no residual editor");
+  note(c.model.residual_scale != 1 && (no_editor || c.model.editor != model::EditorKind::residual), "model.transformer.editor.residual_scale", "no residual editor");
   DataConfig const usual;
   bool const whole = c.data.shuffle == "full";
   note(whole && c.data.shuffle_block_mib != usual.shuffle_block_mib, "data.shuffle_block_mib", "data.shuffle is full");

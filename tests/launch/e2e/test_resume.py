@@ -122,14 +122,18 @@ class ResumeTest(EndToEndTest):
 
     def test_a_run_that_began_with_the_plain_objective_keeps_it_where_no_key_says(self):
         run = self.folder / "plain"
-        silent = lambda steps: [word for word in train_arguments("joint", run, f"training.train_steps={steps}") if FLOW not in str(word)]
+        config = self.folder / "silent.yaml"
+        config.write_text((samples() / "joint.yaml").read_text().replace("      flow_matching: {weighting: fixed}\n", ""))
+        silent = lambda steps, resume="auto": [config if str(word).endswith("joint.yaml") else word
+                                               for word in train_arguments("joint", run, f"training.train_steps={steps}", resume=resume)
+                                               if FLOW not in str(word)]
         objective = lambda: re.findall(r'(?:weighting|time_sampling): "(\w+)"', (run / "config.yaml").read_text())
         launch(1, *silent(2), f"{FLOW}weighting=fixed", f"{FLOW}time_sampling=uniform")
         self.assertEqual(objective(), ["fixed", "uniform"])
         resumed = launch(1, *silent(4))
         self.assertNotIn(f"changed since the checkpoint: {FLOW}", resumed.err)
         self.assertEqual(objective(), ["fixed", "uniform"])
-        launch(1, *silent(2), "--resume", "never")
+        launch(1, *silent(2, "never"))
         self.assertEqual(objective(), ["normalized", "early_bias"])
 
     def test_no_valid_checkpoint_is_an_error_not_a_fresh_start(self):
