@@ -178,7 +178,7 @@ void ShardedAdamW::abandon() {
   rounded_stands_ = false;
 }
 
-void ShardedAdamW::gather(at::Tensor const& own, std::int64_t begin, std::int64_t end, at::Tensor const& into) const {
+void ShardedAdamW::gather(at::Tensor const& own, std::int64_t begin, std::vector<at::Tensor> const& pieces) const {
   at::NoGradGuard no_grad;
   std::int64_t largest = 0;
   for (BucketRange const& bucket : buffer_.buckets()) largest = std::max(largest, bucket.end - bucket.begin);
@@ -187,9 +187,12 @@ void ShardedAdamW::gather(at::Tensor const& own, std::int64_t begin, std::int64_
     std::int64_t const size = bucket.end - bucket.begin, share = size / group_.size();
     at::Tensor const whole = room.narrow(0, 0, size);
     all_gather(group_, whole, own.narrow(0, bucket.begin / group_.size(), share)).wait();
-    std::int64_t const first = std::max(begin, bucket.begin), last = std::min(end, bucket.end);
-    if (first < last)
-      into.narrow(0, first - begin, last - first).copy_(whole.narrow(0, first - bucket.begin, last - first));
+    std::int64_t at = begin;
+    for (at::Tensor const& into : pieces) {
+      std::int64_t const first = std::max(at, bucket.begin), last = std::min(at + into.numel(), bucket.end);
+      if (first < last) into.narrow(0, first - at, last - first).copy_(whole.narrow(0, first - bucket.begin, last - first));
+      at += into.numel();
+    }
   }
 }
 

@@ -65,9 +65,9 @@ class ShardedAdamW {
   // The average becomes the parameters as they are now: at construction, and where a checkpoint has none.
   void start_average();
 
-  // For checkpoints: [begin, end) of owned values (a moment, the average) laid out as the flat buffer, copied into
-  // `into` on whatever device. Collective: every rank calls, each with the range that it wants.
-  void gather(at::Tensor const& own, std::int64_t begin, std::int64_t end, at::Tensor const& into) const;
+  // For checkpoints: owned values (a moment, the average) laid out as the flat buffer, from `begin` on copied into `pieces`,
+  // one after another, on whatever device. Collective: every rank calls, each with the pieces that it wants, none too.
+  void gather(at::Tensor const& own, std::int64_t begin, std::vector<at::Tensor> const& pieces) const;
   // The way back: `values` lie at `begin` of the flat buffer; what of them is owned goes into `own`. Not collective.
   void restore(at::Tensor const& own, std::int64_t begin, at::Tensor const& values) const;
   Communicator const& shared_over() const { return group_; }

@@ -55,6 +55,27 @@ std::vector<std::string> config_changes(std::string const& stored, Config const&
   return changes;
 }
 
+// Values of the parameters [p, end_p), gathered: of as many as fit into what is left of `memory`, which gets shorter, there;
+// of the others (as a rule one) in memory of their own. Collective.
+std::vector<at::Tensor> gathered(RunTensors const& run, at::Tensor const& own, std::size_t p, std::size_t end_p, at::Tensor& memory) {
+  auto const& ranges = run.buffer.ranges();
+  auto const end_of = [&](std::size_t i) { return ranges[i].offset + ranges[i].numel; };
+  auto const begin = p < end_p ? ranges[p].offset : 0;
+  auto fit = p;
+  std::int64_t room = 0;
+  for (; fit < end_p && end_of(fit) - begin <= memory.numel(); ++fit) room = end_of(fit) - begin;
+  auto const values = memory.narrow(0, 0, room);
+  memory = memory.narrow(0, room, memory.numel() - room);
+  auto const rest = at::empty({fit < end_p ? end_of(end_p - 1) - begin - room : 0});
+  run.optimizer.gather(own, begin, {values, rest});
+  std::vector<at::Tensor> tensors;
+  for (auto i = p; i < end_p; ++i) {
+    auto const& piece = i < fit ? values : rest;
+    tensors.push_back(piece.narrow(0, ranges[i].offset - begin - (i < fit ? 0 : room), ranges[i].numel).view(ranges[i].shape));
+  }
+  return tensors;
+}
+
 // ZeRO-1: of what the optimizer keeps, which comes first in `state`, a rank gathers what it writes; the rest stays
 // shapes. The memory is the gradient buffer's, in which nothing lies between two updates.
 void gather_written(std::vector<dist::NamedTensor>& state, RunTensors const& run) {
@@ -62,23 +83,14 @@ void gather_written(std::vector<dist::NamedTensor>& state, RunTensors const& run
   std::vector<std::uint64_t> bytes;
   for (auto const& [name, tensor] : state) bytes.push_back(static_cast<std::uint64_t>(tensor.nbytes()));
   auto const [first, last] = dist::state_share(bytes, group.rank(), group.size());
-  auto const& ranges = run.buffer.ranges();
   auto memory = run.buffer.gradients();
   auto const kept = kept_by(run.optimizer);
   auto const kinds = kept.size();
   for (std::size_t kind = 0; kind < kinds; ++kind) {  // tensor kinds p + kind of the state is parameter p's
     auto const p = (first + kinds - 1 - kind) / kinds,
-               end_p = std::min((last + kinds - 1 - kind) / kinds, ranges.size());
-    auto const begin = p < end_p ? ranges[p].offset : 0;
-    auto const end = p < end_p ? ranges[end_p - 1].offset + ranges[end_p - 1].numel : 0;
-    // One tensor is most of the model, or two ranks keep an average too: three halves.
-    if (end - begin > memory.numel()) memory = at::empty({end - begin});
-    auto const values = memory.narrow(0, 0, end - begin);
-    memory = memory.narrow(0, end - begin, memory.numel() - (end - begin));
-    run.optimizer.gather(kept[kind].own, begin, end, values);
-    for (auto i = p; i < end_p; ++i)
-      state[kinds * i + kind].tensor =
-          values.narrow(0, ranges[i].offset - begin, ranges[i].numel).view(ranges[i].shape);
+               end_p = std::min((last + kinds - 1 - kind) / kinds, run.buffer.ranges().size());
+    auto const tensors = gathered(run, kept[kind].own, p, std::max(p, end_p), memory);
+    for (std::size_t i = 0; i < tensors.size(); ++i) state[kinds * (p + i) + kind].tensor = tensors[i];
   }
 }
 

@@ -285,7 +285,7 @@ TEST(ShardedAdamWTest, SharedOverRanksItHasTheBitsOfOne) {
       EXPECT_EQ(optimizer.exp_avg().numel(), buffer.size() / ranks);
       auto const gathered = [&](at::Tensor const& own, std::int64_t begin, std::int64_t end) {
         at::Tensor const values = at::empty({end - begin});
-        optimizer.gather(own, begin, end, values);
+        optimizer.gather(own, begin, {values.narrow(0, 0, (end - begin) / 3), values.narrow(0, (end - begin) / 3, end - begin - (end - begin) / 3)});
         return values;
       };
       at::Tensor const average = gathered(optimizer.exp_avg(), 0, buffer.size());

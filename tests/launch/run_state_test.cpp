@@ -219,7 +219,7 @@ TEST(RunStateTest, ARankOfZeroBringsWhatItWritesInMemoryThatItHas) {
     std::vector<at::Tensor> const own = {optimizer.exp_avg(), optimizer.exp_avg_sq(), optimizer.average()};
     for (std::size_t kind = 0; kind < prefixes.size(); ++kind) {
       auto const values = at::empty({run.buffer().size()});
-      optimizer.gather(own[kind], 0, run.buffer().size(), values);
+      optimizer.gather(own[kind], 0, {values});
       if (group.rank() == 0) whole[kind] = values;
     }
     if (group.rank() == 0) ranges = run.buffer().ranges();

@@ -28,7 +28,7 @@ void Trajectory::note_update(TinyRun& run) {
   auto whole = run.gradients();
   if (run.optimizer().shared_over().size() > 1) {
     whole = at::empty({run.buffer().size()});
-    run.optimizer().gather(run.gradients(), 0, run.buffer().size(), whole);
+    run.optimizer().gather(run.gradients(), 0, {whole});
   }
   gradients.push_back(unpadded(run.buffer(), whole));
   parameters.push_back(unpadded(run.buffer(), run.buffer().parameters()));
