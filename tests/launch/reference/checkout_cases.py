@@ -27,8 +27,14 @@ class Case:
     steps: int = 10
 
     @property
-    def jumps(self):
+    def perceptual(self):
         return self.training.get("perceptual_loss_weight", 0) > 0
+
+    @property
+    def jumps(self):
+        """The gradient of a loss network does: at a feature's zero (ReLU), where another wins (max pooling), and VGG19's loss is
+        a sum of absolute values."""
+        return self.perceptual or self.training.get("lpips_loss_weight", 0) > 0
 
     @property
     def reconstructs(self):
@@ -62,8 +68,9 @@ FLOW, NOISE = "LVSM_flow_match_editor.FlowMatchEditor", "LVSM_flow_match_editor_
 RESIDUAL = "LVSM_scene_encoder_decoder_wEditor_residual.LatentSceneEditor"
 ONE_STEP, SCENE = "LVSM_scene_encoder_decoder_wEditor.LatentSceneEditor", "LVSM_scene_encoder_decoder.Images2LatentScene"
 WIDE = dict(d=96, encoder_n_layer=3, decoder_n_layer=2, n_latent_vectors=11)
-# The VGG19 loss is a sum of absolute values: its gradient jumps, and steps of the usual size carry one jump to the next.
-VGG19 = dict(perceptual_loss_weight=0.3, lr=0.00001)
+# Where a gradient jumps, steps of the usual size carry one jump to the next.
+SMALL_STEPS = dict(lr=0.00001)
+VGG19 = SMALL_STEPS | dict(perceptual_loss_weight=0.3)
 ONE_MAP = dict(single_env_map=True)
 
 CASES = [
@@ -77,7 +84,7 @@ CASES = [
     Case("flow editor, noise_scale, clipped hard", FLOW, "train_flowmatch_editor.py", 3, 2, WIDE, dict(n_layer=3),
          ONE_MAP | dict(grad_clip_norm=0.05, flow_match={"noise_scale": 0.3, "inference_steps": 1, "inference_method": "euler"})),
     Case("flow editor, velocity loss alone", FLOW, "train_flowmatch_editor.py", training=ONE_MAP | dict(skip_renderer=True)),
-    Case("noise to relit, l2 + LPIPS", NOISE, "train_flowmatch_editor.py", 2, 2, training=ONE_MAP | dict(lpips_loss_weight=0.4)),
+    Case("noise to relit, l2 + LPIPS", NOISE, "train_flowmatch_editor.py", 2, 2, training=ONE_MAP | SMALL_STEPS | dict(lpips_loss_weight=0.4)),
     Case("noise to relit, ends frozen", NOISE, "train_flowmatch_editor.py", 2, 2, WIDE,
          training=ONE_MAP | dict(freeze_reconstructor_renderer=True, flow_loss_weight=0.5)),
     Case("one-step editor, l2 + VGG19", ONE_STEP, "train_editor.py", 2, 2, WIDE, dict(n_layer=3), ONE_MAP | VGG19),

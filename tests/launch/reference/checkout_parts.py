@@ -78,7 +78,7 @@ class Comparison:
         return rows, {key: value for key, value in trained.items() if value.dim() > 0}, written
 
     def duoflow(self, weights, given, count):
-        options = [f"training.perceptual_weights={vgg19(self.program)}"] if self.case.jumps else []
+        options = [f"training.perceptual_weights={vgg19(self.program)}"] if self.case.perceptual else []
         out = self.program.step(self.yaml, weights, given, count, *options)
         parameters = {key.removeprefix("param."): value for key, value in out.items() if key.startswith("param.")}
         return out, out["trajectory"][:, [0, 1, 2, 4]], parameters
@@ -110,8 +110,8 @@ def own_trajectory_distance(comparison, table, rows, trained):
 
 
 def smooth_start(reference, program, table, case):
-    """(comparison, first step) at the first weights drawn at which the family's gradients agree with themselves: the VGG19
-    loss is a sum of absolute values, whose gradient jumps where a feature's error changes sign. duoflow has no part in the choice."""
+    """(comparison, first step) at the first weights drawn at which the family's gradients agree with themselves, where they
+    jump (Case.jumps). duoflow has no part in the choice."""
     passed_over = []
     for draw in range(FIRST_DRAW, FIRST_DRAW + DRAWS):
         comparison = Comparison(reference, program, case, draw)
@@ -129,6 +129,14 @@ def smooth_start(reference, program, table, case):
     return None, None
 
 
+def compare_trajectory(table, comparison, quantity, ours, rows, own=0.0):
+    """Losses and norms of each step. A norm is no closer than the gradients it is of; own: the family's distance to itself."""
+    *losses, norm = comparison.columns()
+    allowed = max(tolerance.GRADIENTS, 4 * own) if comparison.case.jumps else tolerance.TRAJECTORY
+    table.trajectory(comparison.case.name, f"{quantity}, losses", ours, rows, losses)
+    table.trajectory(comparison.case.name, f"{quantity}, norms", ours, rows, [norm], allowed)
+
+
 def compare_steps(reference, program, table, case):
     """The class opened up at one step, then its training program for ten."""
     comparison, first = smooth_start(reference, program, table, case)
@@ -141,14 +149,11 @@ def compare_steps(reference, program, table, case):
     table.compare(case.name, "activations", out, values, tolerance.ACTIVATIONS)
     table.compare(case.name, "losses", out, scalars, tolerance.LOSSES)
     table.compare(case.name, "gradients", out, gradients, tolerance.GRADIENTS)
-    *losses, norm = comparison.columns()
-    allowed = tolerance.TRAJECTORY
-    if case.jumps:  # ten steps are not all at smooth points, and a norm is no closer than the gradients it is of
+    own = [0.0]
+    if case.jumps:  # ten steps are not all at smooth points
         own = own_trajectory_distance(comparison, table, rows, trained)
         table.note(case.name, f"the family to itself, weights moved by an ulp: {case.steps} steps, parameters", own)
-        allowed = max(tolerance.GRADIENTS, 4 * own[0])
-    table.trajectory(case.name, f"{case.steps} steps, losses", ours, rows, losses)
-    table.trajectory(case.name, f"{case.steps} steps, norms", ours, rows, [norm], allowed)
+    compare_trajectory(table, comparison, f"{case.steps} steps", ours, rows, own[0])
     table.compare(case.name, f"parameters after {case.steps} steps (absolute)", parameters, trained, tolerance.PARAMETERS, tolerance.absolute)
 
 
@@ -170,10 +175,10 @@ def compare_files(reference, program, table, case):
     file = comparison.steps("before", comparison.start, BEFORE)[2]
     rows, trained, _ = comparison.steps("after", file, AFTER, resume=True)
     imported, aside = comparison.folder / "imported", comparison.folder / "aside.safetensors"
-    options = [f"training.perceptual_weights={vgg19(program)}"] if case.jumps else []
+    options = [f"training.perceptual_weights={vgg19(program)}"] if case.perceptual else []
     program("import", file, imported, "--config", comparison.yaml, "--set-aside", aside, *options)
     _, ours, parameters = comparison.duoflow(imported, given, AFTER)
-    table.trajectory(case.name, f"import after {BEFORE} steps, {AFTER} more", ours, rows, comparison.columns())
+    compare_trajectory(table, comparison, f"import after {BEFORE} steps, {AFTER} more", ours, rows)
     table.compare(case.name, "parameters (absolute)", parameters, trained, tolerance.PARAMETERS, tolerance.absolute)
 
     back = comparison.folder / "exported" / file.name
@@ -185,5 +190,5 @@ def compare_files(reference, program, table, case):
     table.add(case.name, f"export, strict load; the model's bits, {networks} tensors of loss networks", same, 0)
     table.add(case.name, "export, optimizer's bits", same_state(original["optimizer"], whole["optimizer"]), 0)
     again, resumed, _ = comparison.steps("again", back, AFTER, resume=True)
-    table.trajectory(case.name, f"export, its program goes on {AFTER}", again, rows, comparison.columns())
+    compare_trajectory(table, comparison, f"export, its program goes on {AFTER}", again, rows)
     table.compare(case.name, "export, parameters (absolute)", resumed, trained, tolerance.PARAMETERS, tolerance.absolute)
