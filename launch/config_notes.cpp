@@ -1,5 +1,8 @@
 #include "launch/config_notes.h"
 
+#include <string>
+#include <vector>
+
 #include <fmt/format.h>
 
 namespace duoflow::launch {
@@ -11,37 +14,39 @@ bool knows_weights_at_cut(FlowMatchingConfig const& f) {
          (f.weighting == "gradient_balance" && f.gradient_space == "v_pred");
 }
 
+struct OptionOf {
+  char const *owner, *key;
+  bool changed;
+};
+
 // Options of one weighting or time sampling beside another.
 void note_other_choices(Config& c) {
   FlowMatchingConfig const& f = c.flow;
   FlowMatchingConfig const usual;
-  auto const note_of = [&](char const* choice, std::string const& chosen, char const* owner, char const* key,
-                           bool changed) {
-    auto const name = fmt::format("model.transformer.editor.flow_matching.{}", key);
-    if (chosen != owner && changed && c.written.contains(name))
-      c.notes.push_back(fmt::format("{} has no effect (it is of {}: {})", name, choice, owner));
+  auto const note = [&](char const* choice, std::string const& chosen, std::vector<OptionOf> const& options) {
+    for (auto const& [owner, key, changed] : options) {
+      auto const name = fmt::format("model.transformer.editor.flow_matching.{}", key);
+      if (chosen != owner && changed && c.written.contains(name))
+        c.notes.push_back(fmt::format("{} has no effect (it is of {}: {})", name, choice, owner));
+    }
   };
-  auto const note_time = [&](char const* owner, char const* key, bool changed) {
-    note_of("time_sampling", f.time_sampling, owner, key, changed);
-  };
-  note_time("logit_normal", "time_mean", f.time_mean != usual.time_mean);
-  note_time("logit_normal", "time_deviation", f.time_deviation != usual.time_deviation);
-  note_time("mode", "time_mode_scale", f.time_mode_scale != usual.time_mode_scale);
-  note_time("discrete", "discrete_times", f.discrete_times != usual.discrete_times);
-  auto const note = [&](char const* owner, char const* key, bool changed) {
-    note_of("weighting", f.weighting, owner, key, changed);
-  };
-  note("two_stage", "velocity_only_steps", f.velocity_only_steps != usual.velocity_only_steps);
-  note("alternating", "alternating_period", f.alternating_period != usual.alternating_period);
-  note("uncertainty", "uncertainty_lr", f.uncertainty_lr != usual.uncertainty_lr);
-  note("gradient_balance", "gradient_space", f.gradient_space != usual.gradient_space);
-  note("gradient_balance", "gradient_interval", f.gradient_interval != usual.gradient_interval);
-  note("schedule", "warmup_steps", f.warmup_steps != usual.warmup_steps);
-  note("schedule", "schedule_form", f.schedule_form != usual.schedule_form);
-  note("schedule", "velocity_start", f.velocity_start != usual.velocity_start);
-  note("schedule", "velocity_end", f.velocity_end != usual.velocity_end);
-  note("schedule", "render_start", f.render_start != usual.render_start);
-  note("schedule", "render_end", f.render_end != usual.render_end);
+  note("time_sampling", f.time_sampling,
+       {{"logit_normal", "time_mean", f.time_mean != usual.time_mean},
+        {"logit_normal", "time_deviation", f.time_deviation != usual.time_deviation},
+        {"mode", "time_mode_scale", f.time_mode_scale != usual.time_mode_scale},
+        {"discrete", "discrete_times", f.discrete_times != usual.discrete_times}});
+  note("weighting", f.weighting,
+       {{"two_stage", "velocity_only_steps", f.velocity_only_steps != usual.velocity_only_steps},
+        {"alternating", "alternating_period", f.alternating_period != usual.alternating_period},
+        {"uncertainty", "uncertainty_lr", f.uncertainty_lr != usual.uncertainty_lr},
+        {"gradient_balance", "gradient_space", f.gradient_space != usual.gradient_space},
+        {"gradient_balance", "gradient_interval", f.gradient_interval != usual.gradient_interval},
+        {"schedule", "warmup_steps", f.warmup_steps != usual.warmup_steps},
+        {"schedule", "schedule_form", f.schedule_form != usual.schedule_form},
+        {"schedule", "velocity_start", f.velocity_start != usual.velocity_start},
+        {"schedule", "velocity_end", f.velocity_end != usual.velocity_end},
+        {"schedule", "render_start", f.render_start != usual.render_start},
+        {"schedule", "render_end", f.render_end != usual.render_end}});
 }
 
 }  // namespace
