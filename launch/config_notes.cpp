@@ -86,8 +86,21 @@ void note_what_has_no_effect(Config& c) {
   char const* const no_network = "training.lpips_loss_weight and training.perceptual_loss_weight are 0";
   note(!networks && t.perceptual_crop > 0, "training.perceptual_crop", no_network);
   note(!networks && t.perceptual_min_t > 0, "training.perceptual_min_t", no_network);
-  note(networks && t.perceptual_min_t > 0 && c.objective == "reconstruction", "training.perceptual_min_t",
-       "reconstruction has no times");
+  bool const timeless = no_editor || !model::knows_time(c.model.editor);
+  note(networks && t.perceptual_min_t > 0 && timeless, "training.perceptual_min_t",
+       no_editor ? "reconstruction has no times" : "the editor knows no time");
+  if (timeless) c.training.perceptual_min_t = 0;
+  FlowMatchingConfig const unset;
+  for (auto const& [idle, key] : {std::pair{c.flow.path != unset.path, "path"}, std::pair{c.flow.path_sigma != unset.path_sigma, "path_sigma"},
+                                  std::pair{c.flow.time_shift != unset.time_shift, "time_shift"}})
+    note(!no_editor && timeless && idle, fmt::format("model.transformer.editor.flow_matching.{}", key).c_str(), "the editor knows no time");
+  bool const adaptive = c.flow.ode_solver == "dopri5";
+  note(!adaptive && c.flow.ode_rtol != unset.ode_rtol, "model.transformer.editor.flow_matching.ode_rtol", "ode_solver is not dopri5");
+  note(!adaptive && c.flow.ode_atol != unset.ode_atol, "model.transformer.editor.flow_matching.ode_atol", "ode_solver is not dopri5");
+  note(t.grad_clip_norm == 0 && t.allowed_gradnorm_factor != TrainingConfig().allowed_gradnorm_factor, "training.allowed_gradnorm_factor",
+       "training.grad_clip_norm is 0");
+  note(t.lpips_loss_weight == 0 && t.lpips_network != TrainingConfig().lpips_network, "training.lpips_network",
+       "training.lpips_loss_weight is 0");
   note(t.lpips_loss_weight == 0 && !t.lpips_weights.empty(), "training.lpips_weights",
        "training.lpips_loss_weight is 0");
   note(t.perceptual_loss_weight == 0 && !t.perceptual_weights.empty(), "training.perceptual_weights",

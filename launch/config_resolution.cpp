@@ -46,6 +46,10 @@ void apply_reference_behaviour(Config& c, WrittenBy writer) {
   if (c.editor_kind == "residual" && by_user) unless_written(kResidualScale, c.model.residual_scale, kReferenceResidualScale);
   if (by_user) unless_written("data.camera_frame", c.data.camera_frame, "all");
   if (editor == "one_step") unless_written(e + "flow_matching.velocity_loss_weight", c.flow.velocity_loss_weight, 0.0);
+  if (c.editor_kind == "noise_to_relit" && c.flow.path_sigma != 0 && by_user) {
+    c.notes.push_back(fmt::format("noise_scale = {} is not used: {} never reads it", c.flow.path_sigma, c.class_name));
+    c.flow.path_sigma = 0;
+  }
   if (c.flow.path_sigma != 0) unless_written(e + "flow_matching.path", c.flow.path, std::string("noisy_linear"));
   unless_written(e + "time_scale", c.model.time_scale, 1.0);
   unless_written(e + "velocity_head", c.model.velocity_head, false);
@@ -108,6 +112,17 @@ void settle_weighting(Config& c, std::set<std::string> const& overridden, Writte
   f.normalize_losses = f.weighting == "normalized";
 }
 
+// Of an editor that knows no time: `key` is what it must be where no key says otherwise, or where one cannot be held to what it
+// says: the family's YAMLs carry flow_match along, a run of before may have a solver.
+template <class T>
+void edit_at_once(Config& c, std::string const& key, T& value, T only, WrittenBy writer) {
+  bool const carried = !c.class_name.empty() || writer == WrittenBy::duoflow;
+  if (c.written.contains(kFlow + key) && !carried) return;
+  if (carried && value != only && c.written.contains(kFlow + key))
+    c.notes.push_back(fmt::format("{} = {} is taken as {}: an editor of kind {} knows no time", key, value, only, c.editor_kind));
+  value = only;
+}
+
 }  // namespace
 
 std::string const& reference_editor(std::string const& class_name) {
@@ -136,12 +151,9 @@ void resolve_config(Config& c, std::set<std::string> const& overridden, WrittenB
   apply_plain_defaults(c, writer);
   settle_weighting(c, overridden, writer);
   c.model.editor = editor_kind(c.editor_kind);
-  bool const steps_written = c.written.contains("model.transformer.editor.flow_matching.num_ode_steps");
-  if (!model::knows_time(c.model.editor) && (!steps_written || !c.class_name.empty())) {
-    if (steps_written && c.flow.num_ode_steps != 1)  // the family's YAMLs carry flow_match along
-      c.notes.push_back(
-          fmt::format("num_ode_steps = {} is taken as 1: {} knows no time", c.flow.num_ode_steps, c.class_name));
-    c.flow.num_ode_steps = 1;
+  if (!model::knows_time(c.model.editor)) {
+    edit_at_once(c, "num_ode_steps", c.flow.num_ode_steps, std::int64_t{1}, writer);
+    edit_at_once(c, "ode_solver", c.flow.ode_solver, std::string("euler"), writer);
   }
   if (c.dist.reproducible) {  // nothing may follow from the rank count
     if (c.dist.virtual_shards == 0) c.dist.virtual_shards = 8;

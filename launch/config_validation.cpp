@@ -48,6 +48,8 @@ void validate_model(Config const& c) {
   require(model::knows_time(m.editor) || c.flow.num_ode_steps == 1,
           "model.transformer.editor.flow_matching.num_ode_steps", c.flow.num_ode_steps,
           "1 with an editor that knows no time: it edits at once");
+  require(model::knows_time(m.editor) || c.flow.ode_solver == "euler", "model.transformer.editor.flow_matching.ode_solver",
+          c.flow.ode_solver, "euler with an editor that knows no time: one step of it is the edit");
   require(c.target_image_size == 0 || c.target_image_size == m.image_size, "model.target_pose_tokenizer.image_size",
           c.target_image_size, "equal to image_tokenizer.image_size");
   require(m.n_latent_vectors > 0, "model.transformer.n_latent_vectors", m.n_latent_vectors, "> 0");
@@ -145,6 +147,13 @@ void validate_training(Config const& c) {
   require(t.eval_pairs > 0, "training.eval_pairs", t.eval_pairs, "> 0");
   if (t.eval_every > 0 && t.eval_data.empty())
     throw ConfigError("training.eval_every is set and training.eval_data is not (no pairs to measure on); give a folder of pair shards");
+  bool const encoder_moves = c.objective == "joint" && c.latents == "online" && !t.freeze_reconstructor_renderer;
+  if (t.eval_every > 0 && encoder_moves && !c.data.allow_other_producer)
+    throw ConfigError(
+        "training.eval_every with a reconstructor that trains (training.eval_data holds latents of the reconstructor as it was: "
+        "scores would be of other latents than the model's, and a resume would refuse them); set "
+        "training.freeze_reconstructor_renderer, leave training.eval_every at 0 and evaluate checkpoints, or accept it with "
+        "data.allow_other_producer");
   if (t.keep_best && (t.eval_every == 0 || t.eval_every % t.checkpoint_every != 0))
     throw ConfigError(fmt::format("training.keep_best needs measurements at steps that have a checkpoint, and training.eval_every = {} is "
                                   "no multiple of training.checkpoint_every = {}; change one of them",
@@ -242,6 +251,11 @@ void validate_flow(Config const& c) {
         fmt::format("{}velocity_loss_weight and render_loss_weight are both 0 (nothing is left to train); "
                     "give one of them a weight",
                     p));
+  auto const& times = f.discrete_times;
+  bool const gated = c.objective == "joint" && c.training.perceptual_min_t > 0 && f.time_sampling == "discrete" && f.time_shift == 1 && !times.empty();
+  if (gated && c.training.lpips_loss_weight + c.training.perceptual_loss_weight > 0)
+    require(*std::max_element(times.begin(), times.end()) >= c.training.perceptual_min_t, "training.perceptual_min_t",
+            c.training.perceptual_min_t, "at most the largest of discrete_times: no sample would have the networks' terms");
   if (c.objective == "joint") validate_weighting(c, renders);
 }
 

@@ -26,12 +26,20 @@ at::Tensor of_samples(std::vector<std::int64_t> const& samples, at::Device devic
 
 }  // namespace
 
+void require_one_step(Config const& config, model::SolverOptions const& solver) {
+  bool const once = solver.name == "euler" && solver.steps == 1;
+  require(once || model::knows_time(config.model.editor),
+          fmt::format("{} steps of {}: an editor of kind {} knows no time, one step of euler is its edit; leave solver and steps out",
+                      solver.steps, solver.name, config.editor_kind));
+}
+
 EditOptions edit_options(Config const& config, EditRequest const& request) {
   EditOptions options{solver_options(config.flow), request.guidance, request.stochastic,
                       request.noise_seed.value_or(config.training.seed)};
   if (!request.solver.empty()) options.solver.name = request.solver;
   if (request.stochastic > 0) options.solver.name = "euler";
   if (request.steps > 0) options.solver.steps = static_cast<int>(request.steps);
+  require_one_step(config, options.solver);
   require(std::isfinite(request.guidance) && request.guidance >= 0,
           fmt::format("--guidance {} (1 is the light's own velocity, 0 that without a light); give a number >= 0",
                       request.guidance));

@@ -33,8 +33,10 @@ struct EditOptions {
 };
 
 // ConfigError for what the model cannot do: guidance without light dropout in its training, a stochastic sampler or a
-// noise seed where nothing starts from noise, a solver beside the stochastic sampler, which is one.
+// noise seed where nothing starts from noise, a solver beside the stochastic sampler, which is one; require_one_step.
 EditOptions edit_options(Config const& config, EditRequest const& request);
+// ConfigError where an editor that knows no time is asked for anything but one step of euler.
+void require_one_step(Config const& config, model::SolverOptions const& solver);
 // What an output calls it: the solver's name, or "stochastic".
 std::string solver_label(EditOptions const& options);
 

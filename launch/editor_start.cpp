@@ -28,6 +28,22 @@ class Source {
   Source(Named tensors, std::string origin) : tensors_(std::move(tensors)), origin_(std::move(origin)) {}
   std::string const& origin() const { return origin_; }
 
+  // Tensors of an editor beyond `blocks` plain blocks: without them what starts would compute something else.
+  void require_no_more(std::int64_t blocks) const {
+    auto const more = fmt::format("transformer_editor.{}.", blocks);
+    for (auto const& [name, tensor] : tensors_) {
+      if (name.starts_with("editor_residual_head."))
+        throw ConfigError(fmt::format(
+            "model.transformer.editor.init: {} is a residual editor ({}: its head scales what the blocks give, which a flow editor has "
+            "not); give a one-step editor",
+            origin_, name));
+      if (name.starts_with(more))
+        throw ConfigError(fmt::format("model.transformer.editor.init: {} has more blocks than the {} of the editor ({} would be left out); "
+                                      "raise model.transformer.editor.n_layer",
+                                      origin_, blocks, name));
+    }
+  }
+
   at::Tensor get(std::string const& name, at::IntArrayRef shape) const {
     auto const found = tensors_.find(name);
     if (found == tensors_.end()) {
@@ -87,6 +103,7 @@ void start_editor(model::SceneModel& model, Config const& config) {
     for (auto const& [name, tensor] : given) tensors.emplace(name, tensor);
   }
   Source const source(std::move(tensors), from_renderer ? "the renderer" : config.editor_init_checkpoint);
+  if (!from_renderer) source.require_no_more(config.model.editor_n_layer);
   for (std::int64_t i = 0; i < config.model.editor_n_layer; ++i)
     copy_block(own, source, fmt::format("transformer_editor.{}.", i),
                fmt::format("{}.{}.", from_renderer ? "transformer_decoder" : "transformer_editor", i));

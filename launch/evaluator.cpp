@@ -71,6 +71,7 @@ class Evaluation {
         test_(options.data, device_),
         encoding_(model::light_encoding_from_string(loaded.config.data.light_encoding)),
         editing_(edit_options(loaded.config, options.edit)) {
+    static_cast<void>(sweep());  // what cannot be asked for is said before the work
     if (!options.train_data.empty()) train_ = std::make_unique<PairReader>(options.train_data, device_);
     auto const& model = loaded.config.model;
     auto const& set = test_.set();
@@ -150,6 +151,7 @@ class Evaluation {
       one.solver.name = name;
       for (auto const steps : options_.sweep_steps) {
         one.solver.steps = static_cast<int>(steps);
+        require_one_step(loaded_.config, one.solver);
         all.push_back(one);
         if (name == "dopri5") break;
       }

@@ -80,8 +80,8 @@ std::string nearest_note(std::string const& name, std::vector<std::string> const
 void configure(dist::Runtime& runtime, Config const& config) {
   if (config.dist.threads > 0) runtime.set_threads(config.dist.threads);
   runtime.set_timeout(config.dist.timeout_s, config.dist.step_timeout_s);
-  // cuDNN's convolutions round to TF32 unless told not to; only the loss networks have any.
-  at::globalContext().setAllowTF32CuDNN(config.training.use_amp);
+  // cuDNN's convolutions round to TF32 unless told not to; only the loss networks have any, which are fp32 in every mode.
+  at::globalContext().setAllowTF32CuDNN(false);
   if (config.dist.reproducible) {
     at::globalContext().setDeterministicAlgorithms(true, /*warn_only=*/false);
     at::globalContext().setDeterministicFillUninitializedMemory(

@@ -10,6 +10,7 @@
 #include <nlohmann/json.hpp>
 
 #include "dist/error.h"
+#include "launch/logging.h"
 #include "launch/reference_layout.h"
 #include "launch/schedule.h"
 
@@ -32,11 +33,26 @@ void refuse_departures(Config const& config, std::string const& origin) {
     keys.push_back(fmt::format("{}latent_scale: {}", e, m.latent_scale));
   if (config.objective == "joint" && m.editor == model::EditorKind::residual && m.residual_scale != 0.05)
     keys.push_back(fmt::format("{}residual_scale: {}", e, m.residual_scale));
+  if (config.objective == "joint" && config.data.light_encoding != "lvsm") keys.push_back("data.light_encoding: " + config.data.light_encoding);
   if (!keys.empty())
     throw dist::CheckpointError(fmt::format(
         "{}: its model departs from the LVSM family's classes, which could not load it or would compute something else "
         "({}); train with model.class_name set, or export safetensors",
         origin, fmt::join(keys, ", ")));
+}
+
+// What its data path gives such a model otherwise than it was trained with: weights alone do not say so.
+void warn_of_other_inputs(Config const& config, std::string const& origin) {
+  std::vector<std::string> keys;
+  bool const lit = config.objective == "joint";
+  if (lit && config.env_image_size != 256)
+    keys.push_back(fmt::format("model.env_tokenizer.image_size: {} (it brings every light map to 256 x 512)", config.env_image_size));
+  if (config.data.camera_frame != "all")
+    keys.push_back(fmt::format("data.camera_frame: {} (its cameras are normalised over all views)", config.data.camera_frame));
+  if (!keys.empty())
+    log_warning(fmt::format("{}: the LVSM family's data path gives this model other inputs than it was trained with: {}; feed it "
+                            "accordingly",
+                            origin, fmt::join(keys, ", ")));
 }
 
 // The family's optimizer numbers all parameters or the editor's, in two groups of one learning rate.
@@ -101,6 +117,7 @@ model::ReferenceCheckpoint export_reference(dist::CheckpointState const& checkpo
                                             std::vector<dist::NamedTensor> const& set_aside,
                                             std::string const& origin) {
   refuse_departures(config, origin);
+  warn_of_other_inputs(config, origin);
   Named state;
   for (auto const& [name, tensor] : checkpoint.state) state.emplace(name, tensor);
   model::ReferenceCheckpoint reference;
@@ -116,7 +133,8 @@ model::ReferenceCheckpoint export_reference(dist::CheckpointState const& checkpo
   reference.updates = static_cast<std::int64_t>(count->second.item<double>());
   reference.optimizer = make_optimizer(parameters, state, config, count->second, ahead);
   reference.scheduler_steps = reference.updates + ahead;
-  reference.forward_passes = checkpoint.step * config.training.grad_accum_steps;
+  // Checkpoints of before this counter: as many as the config makes of the steps.
+  reference.forward_passes = counters.value("forward_passes", checkpoint.step * config.training.grad_accum_steps);
   return reference;
 }
 

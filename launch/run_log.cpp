@@ -1,5 +1,7 @@
 #include "launch/run_log.h"
 
+#include <utility>
+
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
@@ -39,6 +41,7 @@ struct RunLog::State {
   Progress progress;
   RankTimes ranks;
   BalanceWatch balance;
+  bool said_idle = false;
 
   State(std::string const& folder, Config const& c, LineOptions const& options, std::int64_t step)
       : config(c),
@@ -85,6 +88,10 @@ void RunLog::start(std::uint64_t samples, std::int64_t global_batch, std::int64_
 void RunLog::step(StepNumbers const& numbers, std::vector<double> const& next) {
   if (!state_) return;
   if (auto const hint = state_->balance.add(loss_balance(numbers, next, state_->line))) log_info("hint: " + *hint);
+  if (numbers.own[kGradNorm] == 0 && numbers.own[kSkipped] == 0 && !std::exchange(state_->said_idle, true))
+    log_warning(fmt::format("step {}: the gradient's norm is 0 (nothing learns: the losses have no weight, or what trains cannot reach them, "
+                            "as behind a frozen editor_velocity_head that is still zero); see training.freeze and the loss weights",
+                            numbers.step));
   bool const print =
       numbers.step % state_->config.training.print_every == 0 || numbers.step == state_->config.training.train_steps;
   if (!print && numbers.own[kSkipped] == 0) return;

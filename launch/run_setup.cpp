@@ -1,5 +1,7 @@
 #include "launch/run_setup.h"
 
+#include <set>
+
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 #include <fmt/format.h>
@@ -45,11 +47,29 @@ void mark_trainable(model::SceneModel& model, Config const& config) {
   freeze_by_rules(model, config);
 }
 
+// A part that neither trains nor was given would stay as it was drawn, and everything would be learned around it.
+void require_given(model::SceneModel const& model, Config const& config, std::vector<std::string> const& missing) {
+  if (config.objective != "joint") return;
+  auto const needed = [&](model::Part part) {
+    if (part == model::Part::renderer) return config.editor_init == "decoder" || (renders_at_all(config) && !trains(config, part));
+    return part == model::Part::reconstructor && config.latents == "online" && !trains(config, part);
+  };
+  std::set<std::string> const absent(missing.begin(), missing.end());
+  for (auto const& parameter : model.parameters())
+    if (parameter.trainable && needed(parameter.part) && absent.contains(parameter.name))
+      throw ConfigError(fmt::format(
+          "training.init_from = {} has no {} ({} and the rest of it would keep random values, and {}); give weights of a whole "
+          "stage 1, or train that part with training.freeze_reconstructor_renderer=false",
+          config.training.init_from, parameter.part == model::Part::renderer ? "renderer" : "reconstructor", parameter.name,
+          trains(config, parameter.part) ? "the editor would start as a copy of them" : "nothing here trains them"));
+}
+
 model::SceneModel make_model(Config const& config, at::Device device, bool resumes) {
   model::SceneModel model(config.model, config.training.seed);
   if (!config.training.init_from.empty() && !resumes) {
     auto const missing = load_weights(model, config.training.init_from,
                                       weights_choice(config.training.init_weights, "training.init_weights"));
+    require_given(model, config, missing);
     if (!missing.empty())
       log_info(fmt::format("{}: {} tensors not in it keep their initial values (first: {})", config.training.init_from,
                            missing.size(), missing.front()));

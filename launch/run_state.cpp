@@ -113,6 +113,7 @@ dist::CheckpointState pack_run(RunTensors const& run, Counters const& counters, 
       {"schedule_ahead", counters.schedule_ahead},
       {"loss_networks", counters.loss_networks},
       {"first_latent_std", counters.first_latent_std},
+      {"forward_passes", counters.forward_passes},
       {"seed", config.training.seed},
       {"objective", config.objective},
       {"producer", producer_of(run.model)},
@@ -226,7 +227,8 @@ Counters unpack_run(dist::CheckpointState const& state, RunTensors const& run, C
                     json.at("data_fingerprint"),
                     json.value("schedule_ahead", std::int64_t{0}),
                     json.value("first_latent_std", 0.0),
-                    json.value("loss_networks", std::string())};
+                    json.value("loss_networks", std::string()),
+                    json.value("forward_passes", std::int64_t{0})};
   bool const imported = json.value("imported", false);
   if (imported) counters.data_fingerprint = data_fingerprint;
   require_same_run(json, counters, config.objective, data_fingerprint);

@@ -20,6 +20,7 @@ struct Counters {
   std::int64_t schedule_ahead = 0;  // ScheduleOptions::ahead
   double first_latent_std = 0;      // CollapseGuard::first
   std::string loss_networks{};      // LoadedNetworks::fingerprint
+  std::int64_t forward_passes = 0;  // micro-steps of a rank, those of the run that was imported included
 };
 
 // Views of live tensors. What the optimizer keeps is named by parameter, so any layout or world size reads it.

@@ -298,6 +298,7 @@ at::Tensor Trainer::flags() {
 
 void Trainer::record(Update::Result const& result) {
   ++counters_.step;
+  counters_.forward_passes += plan_.micro_steps;
   counters_.samples = data_->position_after_step(counters_.samples);
   picture_ = result.picture;
   target_ = result.target;

@@ -1,5 +1,6 @@
 #include "model/loss/smoothed_weight.h"
 
+#include <algorithm>
 #include <cmath>
 #include <stdexcept>
 
@@ -16,12 +17,16 @@ void check_clamp(WeightingOptions const& options) {
   }
 }
 
+double first_weight(WeightingOptions const& options) {
+  return options.clamp_max > 0 ? std::min(std::max(1.0, options.clamp_min), options.clamp_max) : 1.0;
+}
+
 SmoothedWeight::SmoothedWeight(std::string name, WeightingOptions const& options, at::Device device)
     : name_(std::move(name)),
       clamp_min_(options.clamp_min),
       clamp_max_(options.clamp_max),
       ema_(options.ema),
-      value_(at::ones({}, at::TensorOptions(at::kDouble).device(device))),
+      value_(at::full({}, first_weight(options), at::TensorOptions(at::kDouble).device(device))),
       started_(at::zeros({}, at::TensorOptions(at::kDouble).device(device))) {
   check_clamp(options);
   if (!(ema_ >= 0 && ema_ < 1)) {

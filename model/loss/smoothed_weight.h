@@ -20,7 +20,7 @@ class SmoothedWeight {
   SmoothedWeight(std::string name, WeightingOptions const& options, at::Device device);
 
   void absorb(at::Tensor const& raw, at::Tensor const& good);  // fp64 scalars; good: 0 or 1
-  at::Tensor value() const;                                    // fp32 scalar of its own; 1 before the first good step
+  at::Tensor value() const;                                    // fp32 scalar of its own; first_weight() before the first good step
   void add_state(std::vector<std::pair<std::string, at::Tensor>>& state) const;  // the live tensors
 
  private:
@@ -29,6 +29,9 @@ class SmoothedWeight {
   at::Tensor value_;    // fp64
   at::Tensor started_;  // fp64 0/1: whether value_ came from a step
 };
+
+// A weight before there are statistics: 1, or the bound next to it.
+double first_weight(WeightingOptions const& options);
 
 // clamp_min and clamp_max alone; std::invalid_argument as above.
 void check_clamp(WeightingOptions const& options);

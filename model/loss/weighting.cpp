@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include "model/loss/smoothed_weight.h"
 #include "model/loss/weighting_strategies.h"
 
 namespace duoflow::model {
@@ -63,7 +64,7 @@ std::unique_ptr<Weighting> make_weighting(WeightingOptions const& options, at::D
           "weighting '{}' has no exposed statistics (it asks for no norms of gradients), use current", row.name));
     auto weighting = row.make(options, device);
     bool const waits = weighting->needs_statistics() && !weighting->standing_weights();
-    if (options.lagged && waits) return make_weighting_lagged(std::move(weighting), device);
+    if (options.lagged && waits) return make_weighting_lagged(std::move(weighting), first_weight(options), device);
     return weighting;
   }
   throw std::invalid_argument(

@@ -10,10 +10,10 @@ namespace {
 // twice. Another choice of objective, not an approximation that hides: the weights answer one step late.
 class LaggedWeighting : public Weighting {
  public:
-  LaggedWeighting(std::unique_ptr<Weighting> inner, at::Device device)
+  LaggedWeighting(std::unique_ptr<Weighting> inner, double first, at::Device device)
       : inner_(std::move(inner)),
-        velocity_(at::ones({}, at::TensorOptions(at::kFloat).device(device))),
-        render_(at::ones_like(velocity_)) {}
+        velocity_(at::full({}, first, at::TensorOptions(at::kFloat).device(device))),
+        render_(at::full_like(velocity_, inner_->known_render_weight(0).value_or(first))) {}
 
   bool needs_statistics() const override { return true; }
   bool needs_both_losses() const override { return inner_->needs_both_losses(); }
@@ -48,13 +48,13 @@ class LaggedWeighting : public Weighting {
 
  private:
   std::unique_ptr<Weighting> inner_;
-  at::Tensor velocity_, render_;  // fp32 scalars; 1 before the first step
+  at::Tensor velocity_, render_;  // fp32 scalars; first_weight() before the first step
 };
 
 }  // namespace
 
-std::unique_ptr<Weighting> make_weighting_lagged(std::unique_ptr<Weighting> inner, at::Device device) {
-  return std::make_unique<LaggedWeighting>(std::move(inner), device);
+std::unique_ptr<Weighting> make_weighting_lagged(std::unique_ptr<Weighting> inner, double first, at::Device device) {
+  return std::make_unique<LaggedWeighting>(std::move(inner), first, device);
 }
 
 }  // namespace duoflow::model

@@ -51,6 +51,8 @@ void check(WeightingOptions const& options) {
       throw std::invalid_argument(fmt::format("the weighting schedule has the weight {}, use numbers >= 0", weight));
     }
   }
+  if (options.velocity_start + options.velocity_end + options.render_start + options.render_end == 0)
+    throw std::invalid_argument("all four weights of the weighting schedule are 0 (nothing is left to train), give one a value");
 }
 
 }  // namespace

@@ -17,8 +17,8 @@ std::unique_ptr<Weighting> make_weighting_uncertainty(WeightingOptions const& op
 std::unique_ptr<Weighting> make_weighting_gradient_balance(WeightingOptions const& options, at::Device device);
 std::unique_ptr<Weighting> make_weighting_pcgrad(WeightingOptions const& options, at::Device device);
 
-// `inner`, one step late.
-std::unique_ptr<Weighting> make_weighting_lagged(std::unique_ptr<Weighting> inner, at::Device device);
+// `inner`, one step late; adaptive weights are `first` before any step.
+std::unique_ptr<Weighting> make_weighting_lagged(std::unique_ptr<Weighting> inner, double first, at::Device device);
 
 // Base of the strategies that depend on the step alone.
 class StepWeighting : public Weighting {

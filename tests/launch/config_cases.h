@@ -33,6 +33,12 @@ inline void expect_error(std::vector<std::string> const& parts, std::string cons
     EXPECT_NE(message.find(part), std::string::npos) << "\"" << part << "\" is not in: " << message;
 }
 
+inline void expect_note(Config const& config, std::string const& part) {
+  std::string all;
+  for (auto const& note : config.notes) all += note + "\n";
+  EXPECT_NE(all.find(part), std::string::npos) << "\"" << part << "\" is not in: " << all;
+}
+
 inline std::map<std::string, std::string> values_of(Config config) {
   std::map<std::string, std::string> values;
   for (auto const& key : config_keys(config)) values[key.name] = key.get();

@@ -104,12 +104,25 @@ TEST(ConfigFamilyTest, ItsNoiseScaleIsItsOwnPath) {
   EXPECT_EQ(noisy.flow.path_sigma, 0.05);
   expect_error({"path_sigma = 0.05", "bridge_sqrt"},
                "training: {flow_match: {noise_scale: 0.05}}");  // no class: say which
+  auto const unread = parse("training: {flow_match: {noise_scale: 0.05}}", {"model.class_name=model.LVSM_flow_match_editor_noise2relit.FlowMatchEditor"});
+  EXPECT_EQ(unread.flow.path, "linear");
+  EXPECT_EQ(unread.flow.path_sigma, 0);
+  expect_note(unread, "noise_scale = 0.05 is not used");
 }
 
 TEST(ConfigFamilyTest, AnEditorThatKnowsNoTimeEditsInOneStep) {
   std::string const once = "model.transformer.editor.kind=one_step";
   EXPECT_EQ(parse("", {once}).flow.num_ode_steps, 1);
   expect_error({"num_ode_steps = 4", "1 with an editor"}, "", {once, kFlow + "num_ode_steps=4"});
+  expect_error({"ode_solver = heun", "euler with an editor"}, "", {once, kFlow + "ode_solver=heun"});
+  auto const of_family = parse("training: {flow_match: {inference_method: heun, inference_steps: 4}}",
+                               {"model.class_name=model.LVSM_scene_encoder_decoder_wEditor.LatentSceneEditor"});
+  EXPECT_EQ(of_family.flow.ode_solver, "euler");
+  EXPECT_EQ(of_family.flow.num_ode_steps, 1);
+  expect_note(of_family, "ode_solver = heun is taken as euler");
+  expect_note(of_family, "num_ode_steps = 4 is taken as 1");
+  auto const begun_before = parse_stored_config("model: {transformer: {editor: {kind: one_step, flow_matching: {ode_solver: heun}}}}", "manifest.json", {});
+  EXPECT_EQ(begun_before.flow.ode_solver, "euler");
   expect_error({"model.transformer.editor.kind = two_step", "one_step"}, "",
                {"model.transformer.editor.kind=two_step"});
   expect_error({"latent_scale"}, "", {"model.transformer.editor.latent_scale=0"});

@@ -67,6 +67,43 @@ TEST(ConfigTest, WhatContradictsAnotherKeyIsSaid) {
   }
 }
 
+TEST(ConfigTest, AReconstructorThatMovesIsNotMeasuredOnStoredLatents) {
+  std::vector<std::string> const measured{"latents=online", "training.freeze_reconstructor_renderer=false", "training.eval_every=2",
+                                          "training.eval_data=pairs"};
+  expect_error({"training.eval_every", "reconstructor that trains"}, "", measured);
+  auto accepted = measured;
+  accepted.push_back("data.allow_other_producer=true");
+  EXPECT_EQ(parse("", accepted).training.eval_every, 2);
+  accepted.back() = "training.freeze_reconstructor_renderer=true";
+  EXPECT_EQ(parse("", accepted).training.eval_every, 2);
+}
+
+TEST(ConfigTest, AScheduleOfNothingIsAnError) {
+  std::vector<std::string> choices{kFlow + "weighting=schedule"};
+  for (auto const* key : {"velocity_start", "velocity_end", "render_start", "render_end"}) choices.push_back(kFlow + key + "=0");
+  expect_error({"all four weights of the weighting schedule are 0"}, "", choices);
+}
+
+TEST(ConfigTest, AGateOfTimesNeedsTimesBehindIt) {
+  std::string const network = "training.lpips_loss_weight=1", gate = "training.perceptual_min_t=0.3";
+  EXPECT_EQ(parse("", {network, gate}).training.perceptual_min_t, 0.3);
+  auto const timeless = parse("", {network, gate, "model.transformer.editor.kind=one_step"});
+  EXPECT_EQ(timeless.training.perceptual_min_t, 0);
+  expect_note(timeless, "training.perceptual_min_t has no effect (the editor knows no time)");
+  auto const times = kFlow + "time_sampling=discrete";
+  expect_error({"perceptual_min_t = 0.3", "discrete_times"}, "", {network, gate, times, kFlow + "discrete_times=[0, 0.2]"});
+  EXPECT_EQ(parse("", {network, gate, times, kFlow + "discrete_times=[0, 0.3]"}).training.perceptual_min_t, 0.3);
+}
+
+TEST(ConfigTest, OptionsOfWhatIsNotChosenAreNoted) {
+  std::string const once = "model.transformer.editor.kind=one_step";
+  expect_note(parse("", {once, kFlow + "time_shift=3"}), "time_shift has no effect (the editor knows no time)");
+  expect_note(parse("", {kFlow + "ode_rtol=0.1"}), "ode_rtol has no effect (ode_solver is not dopri5)");
+  EXPECT_TRUE(parse("", {kFlow + "ode_rtol=0.1", kFlow + "ode_solver=dopri5"}).notes.empty());
+  expect_note(parse("", {"training.grad_clip_norm=0", "training.allowed_gradnorm_factor=3"}), "allowed_gradnorm_factor has no effect");
+  expect_note(parse("", {"training.lpips_network=alex"}), "lpips_network has no effect");
+}
+
 TEST(ConfigTest, DefaultsRoundTripAndNeedNoFile) {
   auto const config = parse("");
   EXPECT_EQ(values_of(config), values_of(Config()));

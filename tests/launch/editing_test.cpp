@@ -44,6 +44,16 @@ model::SceneModel trained_model(Config const& config) {
   return model;
 }
 
+TEST(EditOptionsTest, AnEditorThatKnowsNoTimeMakesOneStepOfEuler) {
+  auto config = config_of("flow");
+  config.editor_kind = "one_step";
+  config.model.editor = model::EditorKind::one_step;
+  EXPECT_EQ(refusal(config, {}), "accepted");
+  EXPECT_EQ(refusal(config, {"euler", 1}), "accepted");
+  EXPECT_NE(refusal(config, {"heun", 1}).find("1 steps of heun: an editor of kind one_step knows no time"), std::string::npos);
+  EXPECT_NE(refusal(config, {"", 4}).find("4 steps of euler"), std::string::npos);
+}
+
 TEST(KeptLightsTest, AreAFunctionOfSeedAndPositionWithTheShareAsked) {
   std::int64_t const samples = 4000;
   std::vector<std::uint64_t> positions(samples);

@@ -125,5 +125,18 @@ TEST(EditorStartTest, AnEditorOfOtherBlocksOrAnotherWidthIsRefused) {
   EXPECT_NE(shapes.find("has shape ["), std::string::npos) << shapes;
 }
 
+TEST(EditorStartTest, WhatWouldBeLeftOutOfASourceIsAnError) {
+  ScratchFolder const folder;
+  auto const residual = (folder.path() / "residual.safetensors").string(), longer = (folder.path() / "longer.safetensors").string();
+  dist::write_safetensors(residual, model_tensors(filled(config_of(model::EditorKind::residual, "zero").model)), {});
+  auto options = config_of(model::EditorKind::one_step, "zero").model;
+  ++options.editor_n_layer;
+  dist::write_safetensors(longer, model_tensors(filled(options)), {});
+  auto const head = error_of(config_of(model::EditorKind::flow, "one_step", residual));
+  EXPECT_NE(head.find("is a residual editor"), std::string::npos) << head;
+  auto const blocks = error_of(config_of(model::EditorKind::flow, "one_step", longer));
+  EXPECT_NE(blocks.find("has more blocks than the"), std::string::npos) << blocks;
+}
+
 }  // namespace
 }  // namespace duoflow::launch

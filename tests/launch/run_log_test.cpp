@@ -49,5 +49,22 @@ TEST_F(SkippedStep, CountsPositionsThatDataSkipPassesOver) {
   EXPECT_NE(said({"20-29"}, 26 + 10).find("on rank 0, samples 19 to 30 of the order"), std::string::npos);
 }
 
+TEST_F(SkippedStep, AGradientOfNothingIsSaidOnce) {
+  ScratchFolder const folder;
+  RunLog log(folder.path().string(), config_, 0, {1, 1, 2, true}, 0);
+  std::vector<double> const next(static_cast<std::size_t>(statistic_slots(2)), 1);
+  auto const said_of = [&](double norm, bool skipped) {
+    numbers_.own[kGradNorm] = norm, numbers_.own[kSkipped] = skipped;
+    ++numbers_.step;
+    CapturedStderr captured;
+    log.step(numbers_, next);
+    return captured.text().find("the gradient's norm is 0") != std::string::npos;
+  };
+  EXPECT_FALSE(said_of(0.5, false));
+  EXPECT_FALSE(said_of(0, true));
+  EXPECT_TRUE(said_of(0, false));
+  EXPECT_FALSE(said_of(0, false));
+}
+
 }  // namespace
 }  // namespace duoflow::launch

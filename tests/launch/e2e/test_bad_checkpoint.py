@@ -94,6 +94,10 @@ class BadCheckpointTest(RefusalTest):
             self.assertFalse((run / "metrics.jsonl").exists())
 
         refuse(lambda w: w.pop(key), 3, key, "nearest is transformer_encoder.0.attn.to_qkv.weight", "random")
+        without_renderer = self.folder / "reconstructor.safetensors"
+        launch(0, "export", samples() / "stage1", without_renderer, "--parts", "reconstructor")
+        kept = load_file(without_renderer)
+        refuse(lambda w: [w.pop(name) for name in list(w) if name not in kept], 2, "has no renderer", "nothing here trains them")
         refuse(lambda w: w.update({twin: w.pop(key)}), 2, twin, f"nearest is {key}")
         refuse(lambda w: w.update({"foo.bar": w[key]}), 2, "foo.bar", "does not have")
         refuse(lambda w: w.update({key: w[key][:32]}), 2, key, "[32,32]", "[96,32]")

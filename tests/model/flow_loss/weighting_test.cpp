@@ -152,6 +152,19 @@ TEST(LaggedWeightingTest, GivesTheLastStepsWeightsBeforeTheForwardAndOneAtFirst)
   EXPECT_FALSE(make(normalized())->standing_weights().has_value());
 }
 
+TEST(LaggedWeightingTest, TheClampHoldsBeforeAnyStep) {
+  auto options = normalized(2, 10);
+  options.lagged = true;
+  auto const weighting = make(options);
+  EXPECT_EQ(weighting->standing_weights()->velocity.item<float>(), 2);
+  EXPECT_EQ(weighting->standing_weights()->render.item<float>(), 1);  // not an adaptive one
+  options = normalized(0.1, 0.5);
+  options.name = "normalized_each", options.lagged = true;
+  auto const each = make(options);
+  EXPECT_EQ(each->standing_weights()->velocity.item<float>(), 0.5F);
+  EXPECT_EQ(each->standing_weights()->render.item<float>(), 0.5F);
+}
+
 TEST(LaggedWeightingTest, PuttingTheStateBackUndoesAStep) {
   WeightingOptions options = normalized(0, 0, 0.5);
   options.lagged = true;
