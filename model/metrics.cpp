@@ -16,8 +16,6 @@ void check_shapes(at::Tensor const& image, at::Tensor const& target) {
                                           fmt::join(image.sizes(), ","), fmt::join(target.sizes(), ",")));
 }
 
-at::Tensor psnr_of(at::Tensor const& mse) { return (-10 * mse.log10()).clamp_max(100); }
-
 constexpr double kSigma = 1.5;
 
 at::Tensor gaussian_window(at::TensorOptions const& options) {
@@ -53,14 +51,16 @@ at::Tensor ssim_map(at::Tensor const& image, at::Tensor const& target) {
 
 }  // namespace
 
+at::Tensor psnr_of_mse(at::Tensor const& mse) { return (-10 * mse.log10()).clamp_max(100); }
+
 at::Tensor psnr_per_image(at::Tensor const& image, at::Tensor const& target) {
   check_shapes(image, target);
-  return psnr_of((image - target).square().flatten(1).mean(1));
+  return psnr_of_mse((image - target).square().flatten(1).mean(1));
 }
 
 at::Tensor psnr_per_image_masked(at::Tensor const& image, at::Tensor const& target, at::Tensor const& mask) {
   check_shapes(image, target);
-  return psnr_of(masked_mean((image - target).square(), mask));
+  return psnr_of_mse(masked_mean((image - target).square(), mask));
 }
 
 at::Tensor masked_mean(at::Tensor const& map, at::Tensor const& mask) {

@@ -5,6 +5,7 @@ namespace duoflow::model {
 
 // image, target [N,3,H,W] in [0,1] -> [N]; -10 log10(mse per image); +inf is capped at 100 dB.
 at::Tensor psnr_per_image(at::Tensor const& image, at::Tensor const& target);
+at::Tensor psnr_of_mse(at::Tensor const& mse);  // element by element
 // mask [N,H,W] bool: mean square over masked pixels only; NaN where the mask is empty.
 at::Tensor psnr_per_image_masked(at::Tensor const& image, at::Tensor const& target, at::Tensor const& mask);
 // Wang et al. 2004: Gaussian window 11, sigma 1.5, data range 1, valid region only (no padding), mean over channels -> [N].

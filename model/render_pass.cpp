@@ -19,12 +19,12 @@ void add(at::Tensor& sum, at::Tensor const& mean, double share) {
 // A chunk with this share of the views.
 void measure(RenderedViews& views, RenderLoss::Result const& result, at::Tensor const& image, at::Tensor const& target,
              double share) {
-  std::int64_t const samples = image.size(0), count = image.size(1);
   add(views.loss, result.loss.detach(), share);
   add(views.lpips, result.term("lpips"), share);
   add(views.perceptual, result.term("perceptual"), share);
-  add(views.mse, (image - target).square().flatten(1).mean(1), share);
-  add(views.psnr, psnr_per_image(image.flatten(0, 1), target.flatten(0, 1)).view({samples, count}).mean(1), share);
+  at::Tensor const mse_of_each = (image - target).square_().flatten(2).mean(2);
+  add(views.mse, mse_of_each.mean(1), share);
+  add(views.psnr, psnr_of_mse(mse_of_each).mean(1), share);
 }
 
 }  // namespace

@@ -39,19 +39,20 @@ struct AddNorm : torch::autograd::Function<AddNorm> {
     at::Tensor const sum = at::empty(y.sizes(), x.options()), out = at::empty(y.sizes(), x.options().dtype(type));
     at::Tensor const moments = at::empty({y.size(0) * tokens, 2}, x.options());
     for_row_blocks(y.size(0), tokens, 0, nullptr, [&](std::int64_t sample, std::int64_t first, std::int64_t end, float*) {
-      std::vector<float> row(static_cast<std::size_t>(width));
+      float* const room = rows::room<1>(width);
       for (std::int64_t token = first; token < end; ++token) {
         std::int64_t const index = sample * tokens + token;
         auto const* const residual = in.const_data_ptr<float>() + sample * in.stride(0) + token * in.stride(1);
         auto* const result = sum.mutable_data_ptr<float>() + index * width;
-        rows::load(at_number(y, index * width), y.scalar_type(), row.data(), width);
-        if (gate.defined()) rows::add_product(residual, of_sample(gate, sample), row.data(), result, width);
-        else rows::sum(residual, row.data(), result, width);
+        auto const* const branch = rows::read(at_number(y, index * width), y.scalar_type(), room, width);
+        if (gate.defined()) rows::add_product(residual, of_sample(gate, sample), branch, result, width);
+        else rows::sum(residual, branch, result, width);
         auto const m = rows::moments(result, width, static_cast<float>(eps));
         moments.mutable_data_ptr<float>()[2 * index] = m.mean;
         moments.mutable_data_ptr<float>()[2 * index + 1] = m.inverse_deviation;
-        rows::normalize(result, m, of_sample(weight, sample), of_sample(shift, sample), row.data(), width);
-        rows::store(row.data(), type, at_number(out, index * width), width);
+        float* const normalized = rows::place(at_number(out, index * width), type, room);
+        rows::normalize(result, m, of_sample(weight, sample), of_sample(shift, sample), normalized, width);
+        rows::store(normalized, type, at_number(out, index * width), width);
       }
     });
     context->save_for_backward({gate, gate.defined() ? y : at::Tensor(), sum, weight, moments});
@@ -78,20 +79,22 @@ struct AddNorm : torch::autograd::Function<AddNorm> {
     at::Tensor const totals = at::empty({groups, 3, width}, sum.options());  // of weight, shift, gate
     for_row_blocks(groups, rows_of_group, 3 * width, weight_sums || gate_sums ? totals.mutable_data_ptr<float>() : nullptr,
                    [&](std::int64_t group, std::int64_t first, std::int64_t end, float* block) {
-      std::vector<float> row(static_cast<std::size_t>(width)), branch(row.size());
+      float *const room = rows::room<1>(width), *const room_of_dy = rows::room<2>(width);
       auto const* const m = moments.const_data_ptr<float>();
       for (std::int64_t index = group * rows_of_group + first; index < group * rows_of_group + end; ++index) {
         std::int64_t const sample = index / tokens;
         auto* const to = dx.mutable_data_ptr<float>() + index * width;
-        rows::load(at_number(d_out, index * width), d_out.scalar_type(), row.data(), width);
+        auto const* const gradient = rows::read(at_number(d_out, index * width), d_out.scalar_type(), room, width);
         rows::normalize_back(sum.const_data_ptr<float>() + index * width, {m[2 * index], m[2 * index + 1]}, of_sample(weight, sample),
-                             row.data(), to, weight_sums ? block : nullptr, weight_sums && shifted ? block + width : nullptr, width);
+                             gradient, to, weight_sums ? block : nullptr, weight_sums && shifted ? block + width : nullptr, width);
         if (d_sum.defined()) rows::add(d_sum.const_data_ptr<float>() + index * width, to, width);
+        float* made = to;
         if (gate.defined()) {
-          rows::load(at_number(y, index * width), branch_type, branch.data(), width);
-          rows::add_product_back(to, of_sample(gate, sample), branch.data(), row.data(), gate_sums ? block + 2 * width : nullptr, width);
+          made = rows::place(at_number(dy, index * width), branch_type, room_of_dy);
+          rows::add_product_back(to, of_sample(gate, sample), rows::read(at_number(y, index * width), branch_type, room, width), made,
+                                 gate_sums ? block + 2 * width : nullptr, width);
         }
-        rows::store(gate.defined() ? row.data() : to, branch_type, at_number(dy, index * width), width);
+        rows::store(made, branch_type, at_number(dy, index * width), width);
       }
     });
     auto const total = [&](std::int64_t i, at::Tensor const& like) {

@@ -27,14 +27,14 @@ struct GatedAdd : torch::autograd::Function<GatedAdd> {
     std::int64_t const tokens = y.size(1), width = y.size(2);
     at::Tensor const in = x.stride(2) == 1 ? x : x.contiguous();  // the first tokens of a longer sequence are read in place
     for_row_blocks(y.size(0), tokens, 0, nullptr, [&](std::int64_t sample, std::int64_t first, std::int64_t end, float*) {
-      std::vector<float> branch(static_cast<std::size_t>(width));
+      float* const room = rows::room<1>(width);
       for (std::int64_t token = first; token < end; ++token) {
         std::int64_t const place = (sample * tokens + token) * width;
-        rows::load(element_of(y, place), y.scalar_type(), branch.data(), width);
+        auto const* const branch = rows::read(element_of(y, place), y.scalar_type(), room, width);
         auto const* const residual = in.const_data_ptr<float>() + sample * in.stride(0) + token * in.stride(1);
         auto* const result = out.mutable_data_ptr<float>() + place;
-        if (gate.defined()) rows::add_product(residual, gate.const_data_ptr<float>() + sample * width, branch.data(), result, width);
-        else rows::sum(residual, branch.data(), result, width);
+        if (gate.defined()) rows::add_product(residual, gate.const_data_ptr<float>() + sample * width, branch, result, width);
+        else rows::sum(residual, branch, result, width);
       }
     });
     context->saved_data["type"] = y.scalar_type();
@@ -50,13 +50,14 @@ struct GatedAdd : torch::autograd::Function<GatedAdd> {
     at::Tensor const dy = at::empty_like(y), dgate = at::empty_like(gate);
     for_row_blocks(y.size(0), tokens, width, context->needs_input_grad(1) ? dgate.mutable_data_ptr<float>() : nullptr,
                    [&](std::int64_t sample, std::int64_t first, std::int64_t end, float* sum) {
-                     std::vector<float> branch(static_cast<std::size_t>(width)), out(branch.size());
+                     float *const room = rows::room<1>(width), *const room_of_dy = rows::room<2>(width);
                      for (std::int64_t token = first; token < end; ++token) {
                        std::int64_t const place = (sample * tokens + token) * width;
-                       rows::load(element_of(y, place), y.scalar_type(), branch.data(), width);
+                       auto const* const branch = rows::read(element_of(y, place), y.scalar_type(), room, width);
+                       float* const out = rows::place(element_of(dy, place), y.scalar_type(), room_of_dy);
                        rows::add_product_back(g.const_data_ptr<float>() + place, gate.const_data_ptr<float>() + sample * width,
-                                              branch.data(), out.data(), sum, width);
-                       rows::store(out.data(), y.scalar_type(), element_of(dy, place), width);
+                                              branch, out, sum, width);
+                       rows::store(out, y.scalar_type(), element_of(dy, place), width);
                      }
                    });
     return {g, context->needs_input_grad(1) ? dgate : at::Tensor(), dy};

@@ -64,7 +64,7 @@ struct SplitHeads : torch::autograd::Function<SplitHeads> {
     for (std::int64_t p = 0; p < parts; ++p) out.push_back(at::empty({s.samples, s.heads, s.tokens, s.width}, projected.options()));
     at::Tensor const* const gains[] = {&gain_0, &gain_1};
     for_row_blocks(1, s.samples * s.tokens, 0, nullptr, [&](std::int64_t, std::int64_t first, std::int64_t end, float*) {
-      std::vector<float> in(static_cast<std::size_t>(s.part())), result(in.size());
+      float *const in = rows::room<1>(s.part()), *const result = rows::room<2>(s.part());
       for (std::int64_t row = first; row < end; ++row)
         for (std::int64_t p = 0; p < parts; ++p) {
           at::Tensor const& to = out[static_cast<std::size_t>(p)];
@@ -74,13 +74,13 @@ struct SplitHeads : torch::autograd::Function<SplitHeads> {
             s.heads_from(at_element(projected, s.in_row(row, p)), row, to);
             continue;
           }
-          rows::load(at_element(projected, s.in_row(row, p)), type, in.data(), s.part());
+          rows::load(at_element(projected, s.in_row(row, p)), type, in, s.part());
           if (normed)
-            rows::rms_of_heads(in.data(), gains[p]->const_data_ptr<float>(), of_part, static_cast<float>(kRmsNormEps), result.data(),
+            rows::rms_of_heads(in, gains[p]->const_data_ptr<float>(), of_part, static_cast<float>(kRmsNormEps), result,
                                inverse.mutable_data_ptr<float>() + (row * 2 + p) * s.heads, s.heads, s.width);
           else
-            rows::scale(in.data(), of_part, result.data(), s.part());
-          for (std::int64_t h = 0; h < s.heads; ++h) rows::store(result.data() + h * s.width, type, at_element(to, s.in_part(row, h)), s.width);
+            rows::scale(in, of_part, result, s.part());
+          for (std::int64_t h = 0; h < s.heads; ++h) rows::store(result + h * s.width, type, at_element(to, s.in_part(row, h)), s.width);
         }
     });
     context->save_for_backward({projected, gain_0, gain_1, inverse});
@@ -103,7 +103,7 @@ struct SplitHeads : torch::autograd::Function<SplitHeads> {
       if (gradient.defined()) gradient = gradient.contiguous();
     for_row_blocks(1, s.samples * s.tokens, 2 * s.width, sums ? totals.mutable_data_ptr<float>() : nullptr,
                    [&](std::int64_t, std::int64_t first, std::int64_t end, float* sum) {
-      std::vector<float> in(static_cast<std::size_t>(s.part())), dy(in.size()), dx(in.size());
+      float *const in = rows::room<1>(s.part()), *const dy = rows::room<2>(s.part()), *const dx = rows::room<3>(s.part());
       for (std::int64_t row = first; row < end; ++row)
         for (std::int64_t p = 0; p < s.parts; ++p) {
           at::Tensor const& gradient = gradients[static_cast<std::size_t>(p)];
@@ -118,15 +118,15 @@ struct SplitHeads : torch::autograd::Function<SplitHeads> {
             s.heads_into(gradient, row, to);
             continue;
           }
-          for (std::int64_t h = 0; h < s.heads; ++h) rows::load(at_element(gradient, s.in_part(row, h)), type, dy.data() + h * s.width, s.width);
+          for (std::int64_t h = 0; h < s.heads; ++h) rows::load(at_element(gradient, s.in_part(row, h)), type, dy + h * s.width, s.width);
           if (normed) {
-            rows::load(at_element(projected, s.in_row(row, p)), type, in.data(), s.part());
-            rows::rms_of_heads_back(in.data(), inverse.const_data_ptr<float>() + (row * 2 + p) * s.heads, gains[p]->const_data_ptr<float>(),
-                                    of_part, dy.data(), dx.data(), sum == nullptr ? nullptr : sum + p * s.width, s.heads, s.width);
+            rows::load(at_element(projected, s.in_row(row, p)), type, in, s.part());
+            rows::rms_of_heads_back(in, inverse.const_data_ptr<float>() + (row * 2 + p) * s.heads, gains[p]->const_data_ptr<float>(),
+                                    of_part, dy, dx, sum == nullptr ? nullptr : sum + p * s.width, s.heads, s.width);
           } else {
-            rows::scale(dy.data(), of_part, dx.data(), s.part());
+            rows::scale(dy, of_part, dx, s.part());
           }
-          rows::store(dx.data(), type, to, s.part());
+          rows::store(dx, type, to, s.part());
         }
     });
     auto const gain_gradient = [&](std::int64_t p) { return sums && gains[p]->defined() ? totals[p] : at::Tensor(); };

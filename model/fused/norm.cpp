@@ -41,7 +41,7 @@ struct Norm : torch::autograd::Function<Norm> {
     at::Tensor const y = at::empty(x.sizes(), x.options().dtype(type)), moments = at::empty({g.groups * g.rows, 2}, x.options());
     auto* const kept = moments.mutable_data_ptr<float>();
     for_row_blocks(g.groups, g.rows, 0, nullptr, [&](std::int64_t group, std::int64_t first, std::int64_t end, float*) {
-      std::vector<float> out(static_cast<std::size_t>(g.width));
+      float* const room = rows::room<1>(g.width);
       auto const* const w = floats(weight) + group * g.width;
       auto const* const s = shift.defined() ? floats(shift) + group * g.width : nullptr;
       for (std::int64_t row = group * g.rows + first; row < group * g.rows + end; ++row) {
@@ -49,8 +49,9 @@ struct Norm : torch::autograd::Function<Norm> {
         auto const m = rows::moments(in, g.width, static_cast<float>(eps));
         kept[2 * row] = m.mean;
         kept[2 * row + 1] = m.inverse_deviation;
-        rows::normalize(in, m, w, s, out.data(), g.width);
-        rows::store(out.data(), type, row_of(y, row), g.width);
+        float* const out = rows::place(row_of(y, row), type, room);
+        rows::normalize(in, m, w, s, out, g.width);
+        rows::store(out, type, row_of(y, row), g.width);
       }
     });
     context->save_for_backward({x, weight, moments});
@@ -68,12 +69,11 @@ struct Norm : torch::autograd::Function<Norm> {
     at::Tensor const dx = at::empty_like(x), totals = at::empty({g.groups, 2, g.width}, x.options());
     for_row_blocks(g.groups, g.rows, 2 * g.width, sums ? totals.mutable_data_ptr<float>() : nullptr,
                    [&](std::int64_t group, std::int64_t first, std::int64_t end, float* sum) {
-                     std::vector<float> in(static_cast<std::size_t>(g.width));
+                     float* const room = rows::room<1>(g.width);
                      auto const* const w = floats(weight) + group * g.width;
                      for (std::int64_t row = group * g.rows + first; row < group * g.rows + end; ++row) {
                        auto const* const m = floats(moments) + 2 * row;
-                       rows::load(row_of(dy, row), dy.scalar_type(), in.data(), g.width);
-                       rows::normalize_back(floats(x) + row * g.width, {m[0], m[1]}, w, in.data(),
+                       rows::normalize_back(floats(x) + row * g.width, {m[0], m[1]}, w, rows::read(row_of(dy, row), dy.scalar_type(), room, g.width),
                                             dx.mutable_data_ptr<float>() + row * g.width, sum,
                                             sum != nullptr && shifted ? sum + g.width : nullptr, g.width);
                      }

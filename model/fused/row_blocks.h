@@ -4,8 +4,6 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <functional>
-#include <vector>
 
 #include <ATen/Parallel.h>
 
@@ -17,19 +15,20 @@ constexpr std::int64_t kRowsPerBlock = 64;
 
 // Of `groups` x `count` rows: body(group, first row, end, sums) for every block of every group. `sums`: `width` numbers,
 // zero, for what the block adds up. totals[group x width + i]: the blocks' sums, in order; null when there are none.
-inline void for_row_blocks(std::int64_t groups, std::int64_t count, std::int64_t width, float* totals,
-                           std::function<void(std::int64_t, std::int64_t, std::int64_t, float*)> const& body) {
-  std::int64_t const blocks = (count + kRowsPerBlock - 1) / kRowsPerBlock;
-  std::vector<float> partial(totals == nullptr ? 0 : static_cast<std::size_t>(groups * blocks * width));
+template <class Body>
+void for_row_blocks(std::int64_t groups, std::int64_t count, std::int64_t width, float* totals, Body const& body) {
+  std::int64_t const blocks = (count + kRowsPerBlock - 1) / kRowsPerBlock, sums = totals == nullptr ? 0 : groups * blocks * width;
+  float* const partial = rows::room<0>(sums);
+  std::fill(partial, partial + sums, 0.0F);
   at::parallel_for(0, groups * blocks, 1, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t i = begin; i < end; ++i) {
       std::int64_t const first = i % blocks * kRowsPerBlock;
-      body(i / blocks, first, std::min(first + kRowsPerBlock, count), totals == nullptr ? nullptr : partial.data() + i * width);
+      body(i / blocks, first, std::min(first + kRowsPerBlock, count), totals == nullptr ? nullptr : partial + i * width);
     }
   });
   if (totals == nullptr) return;
   std::fill(totals, totals + groups * width, 0.0F);
-  for (std::int64_t i = 0; i < groups * blocks; ++i) rows::add(partial.data() + i * width, totals + i / blocks * width, width);
+  for (std::int64_t i = 0; i < groups * blocks; ++i) rows::add(partial + i * width, totals + i / blocks * width, width);
 }
 
 }  // namespace duoflow::model

@@ -34,7 +34,7 @@ void load(void const* from, c10::ScalarType type, float* to, std::int64_t n) {
 
 void store(float const* from, c10::ScalarType type, void* to, std::int64_t n) {
   if (type == c10::kBFloat16) arithmetic().narrow(from, bits(to), n);
-  else std::memcpy(to, from, static_cast<std::size_t>(n) * sizeof(float));
+  else if (from != to) std::memcpy(to, from, static_cast<std::size_t>(n) * sizeof(float));  // else made in its place
 }
 
 }  // namespace duoflow::model::rows

@@ -3,6 +3,7 @@
 // units (cpu/); the best that the processor has is chosen once.
 
 #include <cstdint>
+#include <vector>
 
 #include <c10/core/ScalarType.h>
 
@@ -15,6 +16,22 @@ Arithmetic const& arithmetic();  // of this processor
 // n numbers of type fp32 or bf16; rounds to nearest, ties to even.
 void load(void const* from, c10::ScalarType type, float* to, std::int64_t n);
 void store(float const* from, c10::ScalarType type, void* to, std::int64_t n);
+// The numbers at `from`: themselves in fp32, else loaded into `room`.
+inline float const* read(void const* from, c10::ScalarType type, float* room, std::int64_t n) {
+  if (type == c10::kFloat) return static_cast<float const*>(from);
+  load(from, type, room, n);
+  return room;
+}
+// Where n numbers for `to` are made: there in fp32, else in `room`, from where store() takes them.
+inline float* place(void* to, c10::ScalarType type, float* room) { return type == c10::kFloat ? static_cast<float*>(to) : room; }
+
+// Room for n numbers, of this thread, with whatever is in it; kept for the next call with the same number.
+template <int number>
+float* room(std::int64_t n) {
+  thread_local std::vector<float> kept;
+  if (static_cast<std::int64_t>(kept.size()) < n) kept.resize(static_cast<std::size_t>(n));
+  return kept.data();
+}
 
 inline Moments moments(float const* x, std::int64_t n, float eps) { return arithmetic().moments(x, n, eps); }
 // y = (x - mean) / deviation * weight + shift; shift may be null.
