@@ -15,31 +15,19 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-constexpr std::int64_t kNumbersAtATime = 2048;  // x, gradient and result of so many stay in the first cache
+constexpr std::int64_t kNumbersAtATime = 2048;  // a multiple of every vector's length
 
 at::Tensor activation_of(at::Tensor const& x) { return cuda::takes(x) ? cuda::gelu(x) : at::gelu(x); }
 
-// n numbers: slopes becomes hidden's gradient, y (if not null) the activation.
-void gelu_back_block(float const* x, float* slopes, float* y, std::int64_t n) { rows::gelu_back(x, slopes, y, n); }
-
-void gelu_back_block(at::BFloat16 const* from, at::BFloat16* slopes, at::BFloat16* y, std::int64_t n) {
-  float x[kNumbersAtATime], dy[kNumbersAtATime], out[kNumbersAtATime];
-  rows::load(from, at::kBFloat16, x, n);
-  rows::load(slopes, at::kBFloat16, dy, n);
-  rows::gelu_back(x, dy, y == nullptr ? nullptr : out, n);
-  rows::store(dy, at::kBFloat16, slopes, n);
-  if (y != nullptr) rows::store(out, at::kBFloat16, y, n);
-}
-
-template <class T>
 void gelu_back_on_cpu(at::Tensor const& hidden, at::Tensor const& g, at::Tensor const& y) {
-  auto const* const x = hidden.const_data_ptr<T>();
-  T *const slopes = g.mutable_data_ptr<T>(), *const out = y.defined() ? y.mutable_data_ptr<T>() : nullptr;
+  auto const bytes = static_cast<std::int64_t>(hidden.element_size());
+  auto const* const x = static_cast<char const*>(hidden.const_data_ptr());
+  auto *const slopes = static_cast<char*>(g.mutable_data_ptr()), *const out = y.defined() ? static_cast<char*>(y.mutable_data_ptr()) : nullptr;
   std::int64_t const count = hidden.numel(), blocks = (count + kNumbersAtATime - 1) / kNumbersAtATime;
   // By whole blocks, so that what of a vector is left over is so with any number of threads.
   at::parallel_for(0, blocks, 8, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t i = begin * kNumbersAtATime; i < std::min(end * kNumbersAtATime, count); i += kNumbersAtATime)
-      gelu_back_block(x + i, slopes + i, out == nullptr ? nullptr : out + i, std::min(kNumbersAtATime, count - i));
+    std::int64_t const first = begin * kNumbersAtATime, n = std::min(end * kNumbersAtATime, count) - first;
+    rows::gelu_back(hidden.scalar_type(), x + first * bytes, slopes + first * bytes, out == nullptr ? nullptr : out + first * bytes, n);
   });
 }
 
@@ -52,9 +40,8 @@ at::Tensor gelu_back(at::Tensor const& hidden, at::Tensor& g, bool wanted) {
   }
   g = g.contiguous();
   at::Tensor const y = wanted ? at::empty_like(hidden) : at::Tensor();
-  if (!on_cpu) cuda::gelu_back(hidden, g, y);
-  else if (hidden.scalar_type() == at::kFloat) gelu_back_on_cpu<float>(hidden, g, y);
-  else gelu_back_on_cpu<at::BFloat16>(hidden, g, y);
+  if (on_cpu) gelu_back_on_cpu(hidden, g, y);
+  else cuda::gelu_back(hidden, g, y);
   return y;
 }
 

@@ -37,4 +37,9 @@ void store(float const* from, c10::ScalarType type, void* to, std::int64_t n) {
   else if (from != to) std::memcpy(to, from, static_cast<std::size_t>(n) * sizeof(float));  // else made in its place
 }
 
+void gelu_back(c10::ScalarType type, void const* x, void* g, void* y, std::int64_t n) {
+  if (type == c10::kBFloat16) arithmetic().gelu_back_bf16(bits(x), bits(g), bits(y), n);
+  else arithmetic().gelu_back(static_cast<float const*>(x), static_cast<float*>(g), static_cast<float*>(y), n);
+}
+
 }  // namespace duoflow::model::rows

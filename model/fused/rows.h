@@ -67,8 +67,8 @@ inline void add_product_back(float const* g, float const* gate, float const* y, 
   arithmetic().add_product_back(g, gate, y, dy, dgate, n);
 }
 
-// y = x Phi(x), GELU in its exact form (Hendrycks and Gimpel 1606.08415), may be null; g *= its slope at x.
-inline void gelu_back(float const* x, float* g, float* y, std::int64_t n) { arithmetic().gelu_back(x, g, y, n); }
+// y = x Phi(x), GELU in its exact form (Hendrycks and Gimpel 1606.08415), may be null; g *= its slope at x. Of fp32 or bf16.
+void gelu_back(c10::ScalarType type, void const* x, void* g, void* y, std::int64_t n);
 
 // Row `row` of a picture's rays, model/rays.h: of a row-major pose of 4 columns and fx, fy, cx, cy; out: the row in the
 // first of six planes, which are `plane` numbers apart.

@@ -183,16 +183,21 @@ TEST_P(FusedTest, AnMlpWalksBackToWhatLearnsAlone) {
 TEST(RowsTest, GeluAndItsSlopeAreThoseOfFp64FarOutAsWell) {
   at::Tensor const x = at::cat({at::linspace(-12, 12, 4001), at::tensor({0.0F, -0.0F, -40.0F, 40.0F, -1e4F, 1e4F, 1e-30F})});
   at::Tensor g = at::ones_like(x), y = at::empty_like(x);
-  rows::gelu_back(x.const_data_ptr<float>(), g.mutable_data_ptr<float>(), y.mutable_data_ptr<float>(), x.numel());
+  rows::gelu_back(at::kFloat, x.const_data_ptr(), g.mutable_data_ptr(), y.mutable_data_ptr(), x.numel());
   at::Tensor const wide = x.to(at::kDouble), one = at::ones_like(wide);
   auto const error = [](at::Tensor const& a, at::Tensor const& b) { return ((a - b).abs() / b.abs().clamp_min(1)).max().item<double>(); };
   EXPECT_LT(error(y, at::gelu(wide)), 3e-7);
   EXPECT_LT(error(g, at::gelu_backward(one, wide)), 3e-7);
   at::Tensor const alone = at::ones_like(x);
-  rows::gelu_back(x.const_data_ptr<float>(), alone.mutable_data_ptr<float>(), nullptr, x.numel());
+  rows::gelu_back(at::kFloat, x.const_data_ptr(), alone.mutable_data_ptr(), nullptr, x.numel());
   EXPECT_LT(error(alone, g), 1e-7);
   at::Tensor const bad = at::full({20}, std::nan(""), at::kFloat);
-  rows::gelu_back(bad.const_data_ptr<float>(), g.mutable_data_ptr<float>(), y.mutable_data_ptr<float>(), 20);
+  rows::gelu_back(at::kFloat, bad.const_data_ptr(), g.mutable_data_ptr(), y.mutable_data_ptr(), 20);
+  // In bf16 the same numbers, rounded once.
+  at::Tensor const x_16 = x.to(at::kBFloat16), g_16 = at::full_like(x_16, 0.75), y_16 = at::empty_like(x_16), g_32 = at::full_like(x, 0.75), y_32 = at::empty_like(x);
+  rows::gelu_back(at::kBFloat16, x_16.const_data_ptr(), g_16.mutable_data_ptr(), y_16.mutable_data_ptr(), x.numel());
+  rows::gelu_back(at::kFloat, x_16.to(at::kFloat).const_data_ptr(), g_32.mutable_data_ptr(), y_32.mutable_data_ptr(), x.numel());
+  EXPECT_TRUE(at::equal(g_16, g_32.to(at::kBFloat16)) && at::equal(y_16, y_32.to(at::kBFloat16)));
   EXPECT_TRUE(y.narrow(0, 0, 20).isnan().all().item<bool>() && g.narrow(0, 0, 20).isnan().all().item<bool>());
 }
 

@@ -23,6 +23,7 @@ struct Arithmetic {
   void (*add_product_back)(float const*, float const*, float const*, float*, float*, std::int64_t);
   void (*add)(float const*, float*, std::int64_t);
   void (*gelu_back)(float const*, float*, float*, std::int64_t);
+  void (*gelu_back_bf16)(std::uint16_t const*, std::uint16_t*, std::uint16_t*, std::int64_t);
   void (*pluecker_rays)(float const*, float const*, std::int64_t, std::int64_t, std::int64_t, float*);
 };
 
