@@ -1,17 +1,21 @@
 """How do time and memory of a joint micro-step grow with its sizes?
 
-    python3 benchmarks/memory/growth.py [--steps 5] [--plot FILE.svg]     after cmake --build build --target activation_memory
+    python3 benchmarks/memory/growth.py [--steps 5] [--plot FILE.svg] [--data PAIRS --init STAGE1]
+        after cmake --build build --target activation_memory duoflow reader_benchmark
 
 From the small configuration (configs/quickstart_joint.yaml, here with 2 samples) one size at a time is doubled; one
 thread. The exponent p of growth ~ size^p is the slope between the two largest values in logarithms: what is linear has 1,
-attention's scores have 2 in the tokens. Standard library only.
+attention's scores have 2 in the tokens. With --data and --init (the quickstart's train_pairs and stage1) ranks and data too (jobs.py).
 """
 
 import argparse
+import itertools
 import math
 import os
 import pathlib
 import subprocess
+
+import jobs
 
 SOURCE = pathlib.Path(__file__).resolve().parents[2]
 PROGRAM = pathlib.Path(os.environ.get("DUOFLOW_BUILD", SOURCE / "build")) / "activation_memory"
@@ -49,26 +53,31 @@ def polyline(values, results, column, left, colour):
 
 
 def plot(path, rows):
-    colours = ("#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#17becf")
+    colours = ("#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#17becf", "#7f7f7f", "#e377c2")
     parts = []
-    for column, left, title in ((0, 30, "memory"), (1, 270, "time")):
+    for column, left, title in ((0, 40, "memory"), (1, 300, "time")):
         parts.append(f'<text x="{left}" y="14">{title}, against the size; both doubled a grid line</text>')
+        parts += [f'<text x="{left + 40 * i - 4}" y="233">x{4**i}</text>' for i in range(5)]
+        parts += [f'<text x="{left - 4}" y="{224 - 40 * i}" text-anchor="end">x{4**i}</text>' for i in range(5)]
         parts += [f'<path d="M{left + 20 * i} 20V220M{left} {20 * i + 20}H{left + 200}" stroke="#ddd"/>' for i in range(11)]
         parts += [polyline(values, results, column, left, colour) for (_, values, results), colour in zip(rows, colours)]
-    parts += [f'<text x="490" y="{40 + 18 * i}" fill="{colour}">{name}</text>' for i, ((name, _, _), colour) in enumerate(zip(rows, colours))]
-    path.write_text('<svg xmlns="http://www.w3.org/2000/svg" width="620" height="235" font-family="sans-serif" font-size="11">'
-                    f'<rect width="620" height="235" fill="white"/>{"".join(parts)}</svg>\n')
+    parts += [f'<text x="525" y="{40 + 18 * i}" fill="{colour}">{name}</text>' for i, ((name, _, _), colour) in enumerate(zip(rows, colours))]
+    path.write_text('<svg xmlns="http://www.w3.org/2000/svg" width="690" height="240" font-family="sans-serif" font-size="11">'
+                    f'<rect width="690" height="240" fill="white"/>{"".join(parts)}</svg>\n')
 
 
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--plot", type=pathlib.Path)
+    parser.add_argument("--data")
+    parser.add_argument("--init")
     options = parser.parse_args()
     print("| size | values | MiB | exponent | ms | exponent |\n|---|---|---|---|---|---|")
     rows = []
-    for name, (key, values) in SIZES.items():
-        results = [measure(options.steps, f"{key}={value}") for value in values]
+    made = ((name, values, [measure(options.steps, f"{key}={value}") for value in values]) for name, (key, values) in SIZES.items())
+    of_jobs = (make() for make in (lambda: jobs.ranks(options.data, options.init), jobs.shards) if options.data)
+    for name, values, results in itertools.chain(made, of_jobs):
         rows.append((name, values, results))
         mib, ms = ([result[column] for result in results] for column in (0, 1))
         print(f"| {name} | {', '.join(map(str, values))} | {', '.join(f'{x:.1f}' for x in mib)} | {exponent(values, mib):.2f} | "

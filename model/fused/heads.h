@@ -16,7 +16,8 @@ struct HeadsOf {
   double query_factor = 1;
 };
 
-// projected [B,L,nD], fp32 or bf16 -> n of {queries, keys, values}, each [B,H,L,d_head], contiguous, of its type.
+// projected [B,L,nD], fp32 or bf16 -> n of {queries, keys, values}, each [B,H,L,d_head], of its type: contiguous on
+// the CPU, for batched products; on CUDA in memory as [B,L,H,d_head], the layout in which attention then gives its result.
 std::vector<at::Tensor> split_heads(at::Tensor const& projected, std::int64_t d_head, HeadsOf const& of);
 std::vector<at::Tensor> split_heads_by_aten(at::Tensor const& projected, std::int64_t d_head, HeadsOf const& of);
 

@@ -145,7 +145,7 @@ TEST_P(FusedCudaTest, HeadsAreThoseOfFp64) {
         HeadsGradient gradients[3];
         for (std::int64_t p = 0; p < kind.parts; ++p) {
           auto const i = static_cast<std::size_t>(p);
-          out.push_back(memory.empty({samples, heads, tokens, width}, type));
+          out.push_back(memory.empty({samples, tokens, heads, width}, type).transpose(1, 2));
           outputs[i] = out.back().data_ptr();
           roots.emplace_back();
           if (p == 2 && !kind.values_get_gradient) continue;

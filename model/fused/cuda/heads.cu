@@ -69,7 +69,7 @@ __global__ void heads_forward_kernel(HeadsSizes n, HeadsIn in, T const* projecte
   T* const to = (place.part == 0   ? out.parts[0]
                  : place.part == 1 ? out.parts[1]
                                    : out.parts[2]) +
-                ((static_cast<std::int64_t>(place.sample) * n.heads + place.head) * n.tokens + place.token) * n.width;
+                (static_cast<std::int64_t>(place.row) * n.heads + place.head) * n.width;
   for_head_columns<N, kHeld>(n, [&](int column, int i) {
 #pragma unroll
     for (int k = 0; k < N; ++k) x[i][k] *= gain == nullptr ? factor : inverse * factor * gain[column + k];

@@ -31,7 +31,8 @@ struct HeadsShape {
   std::int64_t samples = 0, tokens = 0, parts = 0, heads = 0, width = 0;  // parts: 1 to 3; width: up to kLargestHead
 };
 // projected [samples, tokens, parts, heads, width]; gains[p] [width] fp32 of the first two parts, null for no norm; out[p]
-// [samples, heads, tokens, width]; inverse [samples x tokens, 2, heads] of the parts that have a gain. factor: on part 0.
+// [samples, tokens, heads, width] (attention's kernels give their result in the layout of the queries, and in this one it is
+// what the projection behind them reads); inverse [samples x tokens, 2, heads] of the parts that have a gain. factor: on part 0.
 void heads_forward(void const* projected, Number number, float const* const (&gains)[2], float factor, float eps, void* const (&out)[3],
                    float* inverse, HeadsShape const& shape, void* stream);
 // A gradient [samples, heads, tokens, width] with any strides (in elements) but 1 within a head; null data: none, zeros.

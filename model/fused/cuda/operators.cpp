@@ -89,7 +89,8 @@ struct SplitHeads : torch::autograd::Function<SplitHeads> {
     variable_list heads;
     void* places[3] = {};
     for (std::int64_t p = 0; p < parts; ++p) {
-      heads.push_back(at::empty({shape.samples, shape.heads, shape.tokens, width}, projected.options()));
+      heads.push_back(at::empty_strided({shape.samples, shape.heads, shape.tokens, width},
+                                        {shape.tokens * shape.heads * width, width, shape.heads * width, 1}, projected.options()));
       places[p] = heads.back().mutable_data_ptr();
     }
     kernels::heads_forward(projected.const_data_ptr(), number_of(projected.scalar_type()), {in(gain_0), in(gain_1)},
