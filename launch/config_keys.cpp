@@ -256,7 +256,7 @@ void add_training_keys(std::vector<ConfigKey>& keys, Config& c) {
           key("training.eval_data", t.eval_data, "their folder of pair shards, encoded as the training pairs were"),
           key("training.eval_pairs", t.eval_pairs, "how many of its pairs, spread evenly"),
           key("training.keep_best", t.keep_best,
-              "the checkpoint of the best measurement (psnr_masked) is named in checkpoints/best and never pruned"),
+              "the checkpoint of the best measurement (psnr_masked, of the trained weights, not their average) is named in checkpoints/best and never pruned"),
           key("training.init_from", t.init_from,
               "weights-only start: safetensors or .pt file, checkpoint or run folder"),
           key("training.init_weights", t.init_weights,
