@@ -5,6 +5,7 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
+#include "tests/model/loss_networks.h"
 #include "tests/model/small_model.h"
 
 namespace duoflow::model {
@@ -16,6 +17,16 @@ TEST(MetricsTest, PsnrAndSsimAgreeWithTheirDefinitions) {
   EXPECT_LT(test::relative_error(psnr_per_image(image, target), g.at("psnr")), 1e-6);
   EXPECT_LT(test::relative_error(psnr_per_image_masked(image, target, g.at("mask")), g.at("psnr_masked")), 1e-6);
   EXPECT_LT(test::relative_error(ssim_per_image(image, target), g.at("ssim")), 1e-6);
+}
+
+// tests/golden/make_skimage_values.py prints them.
+TEST(MetricsTest, AreTheValuesOfScikitImage) {
+  at::Tensor const image = test::formula_images({1, 3, 40, 52}, 0), near = test::formula_images({1, 3, 40, 52}, 0.2),
+                   far = test::formula_images({1, 3, 40, 52}, 1);
+  EXPECT_NEAR(ssim_per_image(image, near).item<double>(), 0.978129036, 1e-7);
+  EXPECT_NEAR(ssim_per_image(image, far).item<double>(), 0.519459073, 1e-7);
+  EXPECT_NEAR(psnr_per_image(image, near).item<double>(), 23.906008359, 1e-7);
+  EXPECT_NEAR(psnr_per_image(image, far).item<double>(), 10.287850703, 1e-7);
 }
 
 TEST(MetricsTest, PsnrOfAKnownDifference) {
