@@ -27,11 +27,15 @@ void by_heads(at::Tensor const& q, at::Tensor const& k, Body const& body) {
 
 // probabilities: kept there; undefined: not at all.
 at::Tensor attend_forward(at::Tensor const& q_BHKC, at::Tensor const& k_BHLC, at::Tensor const& v_BHLC, at::Tensor const& probabilities) {
-  at::Tensor const q = sequences(q_BHKC), k = sequences(k_BHLC), v = sequences(v_BHLC), out = at::empty_like(q);
+  at::Tensor const q = sequences(q_BHKC), k = sequences(k_BHLC), v = sequences(v_BHLC);
+  at::Tensor out;
   by_heads(q, k, [&](auto const& some) {
-    at::Tensor const scores = at::bmm(some(q), transposed(some(k)));
-    at::Tensor p = probabilities.defined() ? some(probabilities) : at::empty_like(scores), to = some(out);
+    at::Tensor scores = at::bmm(some(q), transposed(some(k)));
+    at::Tensor p = probabilities.defined() ? some(probabilities) : at::empty_like(scores);
     at::_softmax_out(p, scores, -1, false);
+    scores.reset();
+    if (!out.defined()) out = at::empty_like(q);
+    at::Tensor to = some(out);
     at::bmm_out(to, p, some(v));
   });
   return out.view(q_BHKC.sizes()).transpose(1, 2).flatten(2);
@@ -49,10 +53,11 @@ struct Attend : torch::autograd::Function<Attend> {
     at::Tensor const q = sequences(saved[0]), k = sequences(saved[1]), v = sequences(saved[2]), &probabilities = saved[3];
     auto const heads = saved[0].size(1);
     at::Tensor const g = gradients[0].unflatten(2, {heads, -1}).transpose(1, 2).contiguous().flatten(0, 1);
-    at::Tensor const dq = at::empty_like(q), dk = at::empty_like(k), dv = at::empty_like(v);
+    at::Tensor dq, dk, dv;
     by_heads(q, k, [&](auto const& some) {
       at::Tensor const p = some(probabilities);
       at::Tensor const d_scores = at::_softmax_backward_data(at::bmm(some(g), transposed(some(v))), p, -1, p.scalar_type());
+      if (!dq.defined()) dq = at::empty_like(q), dk = at::empty_like(k), dv = at::empty_like(v);  // not beside both tensors of scores
       at::Tensor dq_some = some(dq), dk_some = some(dk), dv_some = some(dv);
       at::bmm_out(dq_some, d_scores, some(k));
       at::bmm_out(dk_some, transposed(d_scores), some(q));
