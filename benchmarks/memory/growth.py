@@ -1,6 +1,6 @@
 """How do time and memory of a joint micro-step grow with its sizes?
 
-    python3 benchmarks/memory/growth.py [--steps 5] [--plot FILE.svg] [--data PAIRS --init STAGE1]
+    .venv/bin/python benchmarks/memory/growth.py [--steps 5] [--plot FILE.svg] [--data PAIRS --init STAGE1]
         after cmake --build build --target activation_memory duoflow reader_benchmark
 
 From the small configuration (configs/quickstart_joint.yaml, here with 2 samples) one size at a time is doubled; one
