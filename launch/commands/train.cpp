@@ -35,7 +35,12 @@ void check_options(TrainCommand const& command) {
                                   command.data.empty() ? "--data" : "--run"));
 }
 
-bool on_cpu(Config const& config) { return choose_device(config.dist.device).is_cpu(); }
+// A device that the config names is the one of the run, which this machine (where an estimate is made before a job waits in a
+// queue) need not have.
+bool on_cpu(Config const& config) {
+  auto const& device = config.dist.device;
+  return device == "cpu" || (device != "cuda" && choose_device(device).is_cpu());
+}
 
 int print_estimate(TrainCommand const& command, dist::Runtime& runtime, Config const& config) {
   int const ranks = command.ranks > 0 ? command.ranks : runtime.size();
@@ -83,7 +88,8 @@ Command add_train(CLI::App& root) {
                   "time so many of the first steps stage by stage, count and trace one: RUN/profile/ (rank 0)")
       ->check(CLI::PositiveNumber);
   app->add_flag("--estimate", arguments->estimate,
-                "print the memory that a rank would take with this config, and end; needs neither --data nor --run");
+                "print the memory that a rank would take with this config, and end; needs neither --data nor --run, nor, with "
+                "dist.device=cuda, a GPU");
   app->add_option("--ranks", arguments->ranks, "with --estimate: of so many ranks (default: those that are started)")
       ->check(CLI::PositiveNumber);
   app->add_option("--resume", arguments->train.resume,

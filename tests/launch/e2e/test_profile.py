@@ -73,6 +73,17 @@ class ProfileTest(RefusalTest):
         self.assertGreater(whole, 500)
         self.assertAlmostEqual(moments("--ranks", 8, "dist.zero=1"), whole / 8, delta=0.1)
 
+    def test_an_estimate_for_a_gpu_needs_none(self):
+        # 3072 latents and 1024 patches: scores of 12 heads would be by far the most of what a block keeps.
+        def activations(device):
+            said = launch(0, "train", "--estimate", "--config", SOURCE / "configs" / "lvsm_256.yaml", f"dist.device={device}").out
+            self.assertIn(f"rank(s) on {device};", said)
+            return float(re.search(r"^activations +([\d.]+)", said, re.MULTILINE)[1]), said
+
+        (on_gpu, said), (on_cpu, _) = activations("cuda"), activations("cpu")
+        self.assertRegex(said, r"(?m)^ +GPU +host$")
+        self.assertLess(on_gpu, on_cpu / 2)
+
     def test_what_train_cannot_do_without_is_named(self):
         config = SOURCE / "configs" / "quickstart_joint.yaml"
         self.refuse(["train", "--config", config, "--run", self.folder / "none"], 2, "train needs --data", ranks=0)
