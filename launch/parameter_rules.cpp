@@ -25,7 +25,7 @@ std::string nearest(std::string pattern, model::SceneModel const& model) {
   std::erase_if(pattern, [](char c) { return c == '*' || c == '?'; });
   std::string best;
   auto least = std::numeric_limits<std::size_t>::max();
-  for (auto const& [name, tensor, part, trainable] : model.parameters()) {
+  for (auto const& [name, tensor, part, trainable, matrix] : model.parameters()) {
     auto const length = std::min(pattern.size(), name.size());
     auto const distance =
         std::min({model::edit_distance(pattern, name), model::edit_distance(pattern, name.substr(0, length)),

@@ -25,6 +25,14 @@ bool trains(Config const& config, model::Part part) {
   return part == model::Part::reconstructor ? config.latents == "online" : renders_at_all(config);
 }
 
+std::set<model::Part> running_parts(Config const& config) {
+  if (config.objective == "reconstruction") return {model::Part::reconstructor, model::Part::renderer};
+  std::set<model::Part> parts = {model::Part::editor};
+  if (config.latents == "online") parts.insert(model::Part::reconstructor);
+  if (renders_at_all(config)) parts.insert(model::Part::renderer);
+  return parts;
+}
+
 bool renders_at_all(Config const& config) {
   return config.flow.render_loss_weight > 0 && !loss_options(config).render.empty();
 }

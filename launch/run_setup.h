@@ -1,6 +1,7 @@
 #pragma once
 // What a run starts with: which parts train, the model with its weights, the flat buffer of what trains.
 
+#include <set>
 #include <string>
 
 #include "dist/communicator.h"
@@ -14,6 +15,8 @@
 namespace duoflow::launch {
 
 bool trains(Config const& config, model::Part part);
+// The parts that a step runs, whether they train or not: cached latents need no reconstructor.
+std::set<model::Part> running_parts(Config const& config);
 // Joint: whether the render loss is ever computed (it has a weight and an image term).
 bool renders_at_all(Config const& config);
 model::JointLossOptions loss_options(Config const& config, model::LossNetworks const& networks = {});

@@ -69,7 +69,7 @@ void Update::abandon() {
 // Once the parameters are there, before the first use in a step. What trains is rounded by the optimizer.
 void Update::round_weights() {
   RECORD_USER_SCOPE("weights to bf16");
-  model_.round_weights(rounded_);
+  model_.round_weights(rounded_, running_parts(config_));
 }
 
 // Parameters that get a gradient in this step: up to the cut (the renderer's), and behind it.

@@ -182,13 +182,18 @@ void SceneModel::to(at::Device device) {
   for (Slot& slot : impl_->slots) slot.tensor->set_data(slot.tensor->detach().to(device));
 }
 
-void SceneModel::round_weights(std::map<std::string, at::Tensor> const& kept) {
+void SceneModel::round_weights(std::map<std::string, at::Tensor> const& kept, std::set<Part> const& parts) {
   if (impl_->options.compute == ComputeType::fp32) return;
   at::NoGradGuard const no_grad;
   impl_->roundings.resize(impl_->slots.size());
   for (std::size_t i = 0; i < impl_->slots.size(); ++i) {
     Slot const& slot = impl_->slots[i];
     if (slot.matrix == nullptr) continue;
+    if (!parts.contains(slot.part)) {
+      slot.matrix->rounded = at::Tensor();
+      impl_->roundings[i] = {};
+      continue;
+    }
     if (auto const found = kept.find(slot.name); found != kept.end()) {
       slot.matrix->rounded = found->second;
       continue;
@@ -213,7 +218,7 @@ void SceneModel::forget_rounded_weights() {
 
 std::vector<ModelParameter> SceneModel::parameters() const {
   std::vector<ModelParameter> all;
-  for (Slot const& slot : impl_->slots) all.push_back({slot.name, *slot.tensor, slot.part, slot.trainable});
+  for (Slot const& slot : impl_->slots) all.push_back({slot.name, *slot.tensor, slot.part, slot.trainable, slot.matrix != nullptr});
   return all;
 }
 

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -24,6 +25,7 @@ struct ModelParameter {
   at::Tensor tensor;
   Part part = Part::editor;
   bool trainable = true;  // false: a buffer (latent_mean, latent_std, noise_scale_ema)
+  bool matrix = false;    // a factor of matrix products: what round_weights rounds
 };
 
 class SceneModel {
@@ -46,8 +48,10 @@ class SceneModel {
 
   // With bf16 products: from here on they read roundings of their weights that are made now, instead of rounding at every
   // use. To be called again after every change of the weights, or forgotten before it. `kept`, by state-dict key: roundings
-  // that somebody else keeps up to date, read where they are. Numbers are the same either way.
-  void round_weights(std::map<std::string, at::Tensor> const& kept = {});
+  // that somebody else keeps up to date, read where they are. Of other parts than `parts` none are kept: they round at every
+  // use. Numbers are the same either way.
+  void round_weights(std::map<std::string, at::Tensor> const& kept = {},
+                     std::set<Part> const& parts = {Part::reconstructor, Part::editor, Part::renderer});
   void forget_rounded_weights();
 
   struct LoadReport {

@@ -105,6 +105,24 @@ TEST(RoundedWeightsTest, OfAFrozenPartFollowALoad) {
   EXPECT_TRUE(at::equal(render(), exact));
 }
 
+TEST(RoundedWeightsTest, OfPartsThatAreNotGivenAreMadeAtEveryUse) {
+  SceneModel model = small_model(with(ComputeType::bf16, AttentionPath::matmul));
+  auto const render = [&] { return run(model).out.at("render").detach(); };
+  auto const scale = [&](std::string const& name) {
+    at::NoGradGuard const no_grad;
+    for (auto const& p : model.parameters())
+      if (p.name == name) p.tensor.mul_(2);
+  };
+  model.round_weights();
+  model.round_weights({}, {Part::reconstructor, Part::editor});
+  at::Tensor const before = render();
+  scale("transformer_decoder.0.attn.fc.weight");
+  at::Tensor const after = render();
+  EXPECT_FALSE(at::equal(after, before));
+  scale("transformer_editor.0.attn.fc.weight");
+  EXPECT_TRUE(at::equal(render(), after)) << "the editor's stand";
+}
+
 TEST(RecomputeTest, GivesTheSameBitsAsPlainBlocks) {
   for (auto const compute : {ComputeType::fp32, ComputeType::bf16}) {
     expect_close(run(with(compute, AttentionPath::matmul, true)), run(with(compute, AttentionPath::matmul)), 0, 0);
