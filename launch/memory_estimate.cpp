@@ -9,26 +9,32 @@
 #include "launch/run_setup.h"
 #include "launch/training_data.h"
 #include "model/activation_bytes.h"
+#include "model/fused/cuda/operators.h"
 
 namespace duoflow::launch {
 namespace {
 
-constexpr double kFloat = 4, kMiB = 1 << 20;
+constexpr double kFloat = 4, kBfloat16 = 2, kMiB = 1 << 20;
 constexpr double kProgram = 128 * kMiB;  // resident before a model is there, on the CPU (measured: benchmarks/results/memory.md)
 
 struct Counts {
   double all = 0, trainable = 0;
+  double rounded = 0;  // kept in bf16 beside the fp32 ones: the optimizer's, which are all that train, and the model's of the rest
 };
 
 Counts count_parameters(Config const& config) {
   auto model = model::SceneModel::shapes_only(config.model);
   mark_trainable(model, config);
   Counts counts;
+  auto const running = running_parts(config);
   for (auto const& parameter : model.parameters()) {
     auto const n = static_cast<double>(parameter.tensor.numel());
     counts.all += n;
-    if (parameter.trainable && parameter.tensor.requires_grad()) counts.trainable += n;
+    bool const learns = parameter.trainable && parameter.tensor.requires_grad();
+    if (learns) counts.trainable += n;
+    if (learns || (parameter.matrix && running.contains(parameter.part))) counts.rounded += n;
   }
+  if (config.model.compute == model::ComputeType::fp32) counts.rounded = 0;
   return counts;
 }
 
@@ -56,15 +62,16 @@ double bytes_on_device(Config const& config) {
   return targets + light + (config.latents == "online" ? inputs : 2 * kFloat * number(m.n_latent_vectors * m.d));
 }
 
-double activations(Config const& config, std::int64_t samples, bool on_cpu) {
+double activations(Config const& config, std::int64_t samples, bool on_cpu, bool fused) {
   auto const& t = config.training;
-  model::ActivationShape shape{samples, t.num_target_views, t.render_view_chunk, true, trains(config, model::Part::renderer), on_cpu};
+  model::ActivationShape shape{samples, t.num_target_views, t.render_view_chunk, true, trains(config, model::Part::renderer), on_cpu, fused};
   if (config.objective == "joint" && config.latents == "cached") {
     if (!renders_at_all(config)) shape.views = 0;
     return model::activation_bytes(config.model, shape).peak();
   }
   // An encoder of pictures is a stack of plain blocks over their tokens and the latents, as a renderer of one view is.
-  auto const reconstructor = model::reconstructor_bytes(config.model, samples, t.num_input_views, trains(config, model::Part::reconstructor), on_cpu);
+  bool const encoder_trains = trains(config, model::Part::reconstructor);
+  double const reconstructor = encoder_trains ? model::reconstructor_bytes(config.model, shape, t.num_input_views) : 0;
   if (config.objective == "reconstruction") shape.editor_trains = false;
   auto bytes = model::activation_bytes(config.model, shape);
   if (config.objective == "reconstruction") bytes.editor = 0;
@@ -105,14 +112,16 @@ MemoryEstimate estimate_memory(Config const& config, int ranks, bool on_cpu) {
   result.trainable = static_cast<std::int64_t>(count.trainable);
   result.ranks = ranks;
   result.on_cpu = on_cpu;
+  result.fused = on_cpu || model::cuda::has_kernels();
   result.parts = {
       {"parameters, fp32", kFloat * count.all, 0},
+      {"weights in bf16 beside them", kBfloat16 * count.rounded, 0},
       {"gradients, fp32", kFloat * count.trainable, 0},
       {"moments, fp32", 2 * kFloat * count.trainable / shards, 0},
       {"average (training.ema_decay)", averages * kFloat * count.trainable / shards, 0},
       {"exchange of gradients", scratch * count.trainable, 0},
       {"batches", bytes_on_device(config) * samples * (on_cpu ? held : held + 1), 0},
-      {"activations", activations(config, plan.micro_batch, on_cpu), 0},
+      {"activations", activations(config, plan.micro_batch, on_cpu, result.fused), 0},
       {"slots of the reader (data)", 0, bytes_read(config) * samples * (2 * micro_steps + 2)},
       {"checkpoint being written", 0,
        config.training.checkpoint_async ? kFloat * count.trainable * (3 + averages) / ranks : 0},
@@ -136,7 +145,8 @@ std::string described(MemoryEstimate const& estimate) {
   std::string const not_counted = estimate.on_cpu
                                       ? "not counted: networks of LPIPS and VGG19, what the allocator keeps for reuse"
                                       : "not counted: CUDA's own context, networks of LPIPS and VGG19, what the allocator keeps for reuse";
-  return head + rows + not_counted + "\n" +
+  std::string const plain = estimate.fused ? "" : "counted: ATen's operators, this program has no CUDA kernels; with them blocks keep less\n";
+  return head + rows + not_counted + "\n" + plain +
          "less: training.batch_size_per_gpu lower with training.global_batch_size set (same results), "
          "training.grad_checkpoint_every=1, training.render_view_chunk=1, dist.zero=1";
 }

@@ -20,7 +20,7 @@ struct MemoryPart {
 struct MemoryEstimate {
   std::int64_t parameters = 0, trainable = 0;
   int ranks = 1;
-  bool on_cpu = true;
+  bool on_cpu = true, fused = true;  // fused: by the operators of model/fused, on a GPU if this program has their kernels
   std::vector<MemoryPart> parts;
   double device_bytes() const;
   double host_bytes() const;

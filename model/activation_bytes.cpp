@@ -18,10 +18,10 @@ struct Widths {
   bool by_matmul = false, fused = false;  // fused: model/fused, which keeps what it was given and recomputes the rest
 };
 
-Widths widths_of(ModelOptions const& o, bool on_cpu) {
+Widths widths_of(ModelOptions const& o, ActivationShape const& shape) {
   bool const bf16 = o.compute == ComputeType::bf16;
-  bool const by_matmul = o.attention == AttentionPath::automatic ? bf16 && on_cpu : o.attention == AttentionPath::matmul;
-  return {static_cast<double>(o.d), static_cast<double>(o.d / o.d_head), bf16 ? 2.0 : kFloat, by_matmul, on_cpu};
+  bool const by_matmul = o.attention == AttentionPath::automatic ? bf16 && shape.on_cpu : o.attention == AttentionPath::matmul;
+  return {static_cast<double>(o.d), static_cast<double>(o.d / o.d_head), bf16 ? 2.0 : kFloat, by_matmul, shape.fused};
 }
 
 // Between the norm and what the attention adds to the residual.
@@ -52,8 +52,6 @@ double stream_bytes(Widths const& w, BlockShape const& b) {
   return b.sequences * w.d * (b.tokens * per_token + b.keep * per_kept);
 }
 
-double cast_weights(Widths const& w) { return w.value < kFloat ? 12 * w.d * w.d * w.value : 0; }
-
 // Of a block that runs forward and back by itself: the products of the MLP or the scores, with their gradients.
 double working_bytes(Widths const& w, BlockShape const& b) {
   double const mlp = b.sequences * b.keep * kMlpRatio * w.d * w.value;
@@ -74,7 +72,7 @@ Kept blocks_bytes(ModelOptions const& o, Widths const& w, BlockShape block, std:
     BlockShape b = block;
     b.keep = i + 1 == layers ? all_tokens : block.tokens;
     double const inside_attention = attention_bytes(o, w, b), inside_mlp = mlp_bytes(w, b);
-    double const whole = inside_attention + inside_mlp + stream_bytes(w, b) + cast_weights(w);
+    double const whole = inside_attention + inside_mlp + stream_bytes(w, b);
     if (o.recompute_every == 0) {
       kept.saved += whole;
     } else if (o.recompute_part == RecomputePart::block) {
@@ -94,7 +92,7 @@ Kept blocks_bytes(ModelOptions const& o, Widths const& w, BlockShape block, std:
 }  // namespace
 
 ActivationBytes activation_bytes(ModelOptions const& o, ActivationShape const& shape) {
-  auto const w = widths_of(o, shape.on_cpu);
+  auto const w = widths_of(o, shape);
   auto const number = [](std::int64_t n) { return static_cast<double>(n); };
   double const patches = number(o.image_size / o.patch_size), light = number(o.env_height / o.patch_size);
   double const latents = number(o.n_latent_vectors), samples = number(shape.samples);
@@ -115,12 +113,11 @@ ActivationBytes activation_bytes(ModelOptions const& o, ActivationShape const& s
   return result;
 }
 
-double reconstructor_bytes(ModelOptions const& o, std::int64_t samples, std::int64_t input_views, bool trains, bool on_cpu) {
-  if (!trains) return 0;
-  auto const w = widths_of(o, on_cpu);
+double reconstructor_bytes(ModelOptions const& o, ActivationShape const& shape, std::int64_t input_views) {
+  auto const w = widths_of(o, shape);
   auto const number = [](std::int64_t n) { return static_cast<double>(n); };
   double const patches = number(o.image_size / o.patch_size), latents = number(o.n_latent_vectors);
-  BlockShape const encoding{number(samples), latents + number(input_views) * patches * patches, latents, false, true};
+  BlockShape const encoding{number(shape.samples), latents + number(input_views) * patches * patches, latents, false, true};
   auto const kept = blocks_bytes(o, w, encoding, o.encoder_n_layer);
   return kept.saved + kept.again + working_bytes(w, encoding);
 }

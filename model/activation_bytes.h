@@ -1,5 +1,5 @@
 #pragma once
-// What the tensors of one joint micro-step take at most beside the model, its gradients and the batch: predicted from
+// What the tensors of one joint micro-step take at most beside the model (with its weights in bf16), its gradients and the batch: predicted from
 // sizes alone, before anything runs. A model of what model/transformer.cpp keeps for its backward, term by term; the
 // tests hold it against the allocator's count (tests/launch/activation_memory_test.cpp).
 
@@ -14,6 +14,7 @@ struct ActivationShape {
   std::int64_t view_chunk = 0;          // rendered at once; 0: all
   bool editor_trains = true, renderer_trains = false;
   bool on_cpu = true;  // decides AttentionPath::automatic
+  bool fused = true;   // by the operators of model/fused, else by ATen's
 };
 
 // Bytes kept for the backward, and what comes on top while the largest piece is walked back.
@@ -25,7 +26,7 @@ struct ActivationBytes {
 };
 ActivationBytes activation_bytes(ModelOptions const& options, ActivationShape const& shape);
 
-// Kept by a reconstructor of so many input views, and its transient part; 0 where it does not train.
-double reconstructor_bytes(ModelOptions const& options, std::int64_t samples, std::int64_t input_views, bool trains, bool on_cpu);
+// Kept by a reconstructor of so many input views that trains, and its transient part. shape: of the step that it is in.
+double reconstructor_bytes(ModelOptions const& options, ActivationShape const& shape, std::int64_t input_views);
 
 }  // namespace duoflow::model

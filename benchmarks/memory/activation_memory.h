@@ -55,6 +55,7 @@ class OneJointStep {
         step_(model_, loss_options(config), *weighting_) {
     for (auto const& parameter : model_.parameters())
       if (parameter.tensor.requires_grad()) parameter.tensor.mutable_grad() = at::zeros_like(parameter.tensor);
+    model_.round_weights({}, running_parts(config));  // training has them too, before its first micro-step
   }
 
   void run() {

@@ -234,9 +234,7 @@ struct MeanSquareError : torch::autograd::Function<MeanSquareError> {
 
 }  // namespace
 
-namespace {
-
-bool wanted() {
+bool has_kernels() {
   static bool const off = [] {
     char const* const word = std::getenv("DUOFLOW_CUDA_KERNELS");
     return word != nullptr && std::string_view(word) == "0";
@@ -244,10 +242,8 @@ bool wanted() {
   return !off;
 }
 
-}  // namespace
-
 bool takes(at::Tensor const& tensor) {
-  return tensor.is_cuda() && wanted() && (tensor.scalar_type() == at::kFloat || tensor.scalar_type() == at::kBFloat16);
+  return tensor.is_cuda() && has_kernels() && (tensor.scalar_type() == at::kFloat || tensor.scalar_type() == at::kBFloat16);
 }
 
 at::Tensor norm(at::Tensor const& x, at::Tensor const& weight, at::Tensor const& shift, double eps, at::ScalarType type) {

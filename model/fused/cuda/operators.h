@@ -11,8 +11,10 @@
 
 namespace duoflow::model::cuda {
 
-// Whether the kernels of this program take such a tensor: on a CUDA device, fp32 or bf16. None where the environment has
-// DUOFLOW_CUDA_KERNELS=0.
+// Whether this program has kernels, for whatever GPU: it was built with them and the environment has not DUOFLOW_CUDA_KERNELS=0.
+bool has_kernels();
+
+// Whether the kernels of this program take such a tensor: on a CUDA device, fp32 or bf16.
 bool takes(at::Tensor const& tensor);
 
 // As their namesakes in model/fused, of which x, or the projection, is taken.
