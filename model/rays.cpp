@@ -4,6 +4,7 @@
 #include <ATen/Parallel.h>
 
 #include "model/fused/rows.h"
+#include "model/fused/shown.h"
 
 #include "model/fused/cuda/operators.h"
 
@@ -14,6 +15,7 @@ at::Tensor rays_in_one_pass(at::Tensor const& c2w, at::Tensor const& fxfycxcy, s
   at::Tensor const pose = c2w.to(at::kFloat).contiguous(), intrinsic = fxfycxcy.to(at::kFloat).contiguous();
   at::Tensor const rays = at::empty({pose.size(0), pose.size(1), 6, height, width}, pose.options());
   std::int64_t const numbers = pose.size(2) * pose.size(3);
+  Shown const shown("duoflow::pluecker_rays", [&] { return Moves{{pose, intrinsic}, {rays}}; });
   at::parallel_for(0, pose.size(0) * pose.size(1) * height, 16, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t i = begin; i < end; ++i)
       rows::pluecker_rays(pose.const_data_ptr<float>() + i / height * numbers, intrinsic.const_data_ptr<float>() + i / height * 4, i % height, width,

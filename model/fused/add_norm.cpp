@@ -11,6 +11,7 @@
 #include "model/fused/norm.h"
 #include "model/fused/row_blocks.h"
 #include "model/fused/rows.h"
+#include "model/fused/shown.h"
 
 namespace duoflow::model {
 namespace {
@@ -38,6 +39,7 @@ struct AddNorm : torch::autograd::Function<AddNorm> {
     std::int64_t const tokens = y.size(1), width = y.size(2);
     at::Tensor const sum = at::empty(y.sizes(), x.options()), out = at::empty(y.sizes(), x.options().dtype(type));
     at::Tensor const moments = at::empty({y.size(0) * tokens, 2}, x.options());
+    Shown const shown("duoflow::add_norm", [&] { return Moves{{in, gate, y, weight, shift}, {sum, out, moments}}; });
     for_row_blocks(y.size(0), tokens, 0, nullptr, [&](std::int64_t sample, std::int64_t first, std::int64_t end, float*) {
       float* const room = rows::room<1>(width);
       for (std::int64_t token = first; token < end; ++token) {
@@ -77,6 +79,9 @@ struct AddNorm : torch::autograd::Function<AddNorm> {
     // The blocks of norm and of gated_add, whose sums these then are to the bit.
     std::int64_t const groups = gate.defined() || weight.dim() == 3 ? samples : 1, rows_of_group = samples * tokens / groups;
     at::Tensor const totals = at::empty({groups, 3, width}, sum.options());  // of weight, shift, gate
+    Shown const shown("duoflow::add_norm_backward", [&] {
+      return Moves{{d_sum, d_out, sum, weight, moments, gate, y}, {dx, dy, weight_sums || gate_sums ? totals : at::Tensor()}};
+    });
     for_row_blocks(groups, rows_of_group, 3 * width, weight_sums || gate_sums ? totals.mutable_data_ptr<float>() : nullptr,
                    [&](std::int64_t group, std::int64_t first, std::int64_t end, float* block) {
       float *const room = rows::room<1>(width), *const room_of_dy = rows::room<2>(width);

@@ -9,6 +9,7 @@
 #include "model/fused/cuda/operators.h"
 #include "model/fused/row_blocks.h"
 #include "model/fused/rows.h"
+#include "model/fused/shown.h"
 
 namespace duoflow::model {
 namespace {
@@ -26,6 +27,7 @@ struct GatedAdd : torch::autograd::Function<GatedAdd> {
     at::Tensor const y = y_in.contiguous(), out = at::empty(y.sizes(), x.options());
     std::int64_t const tokens = y.size(1), width = y.size(2);
     at::Tensor const in = x.stride(2) == 1 ? x : x.contiguous();  // the first tokens of a longer sequence are read in place
+    Shown const shown("duoflow::gated_add", [&] { return Moves{{in, gate, y}, {out}}; });
     for_row_blocks(y.size(0), tokens, 0, nullptr, [&](std::int64_t sample, std::int64_t first, std::int64_t end, float*) {
       float* const room = rows::room<1>(width);
       for (std::int64_t token = first; token < end; ++token) {
@@ -48,6 +50,9 @@ struct GatedAdd : torch::autograd::Function<GatedAdd> {
     at::Tensor const &gate = saved[0], &y = saved[1], g = gradients[0].contiguous();
     std::int64_t const tokens = y.size(1), width = y.size(2);
     at::Tensor const dy = at::empty_like(y), dgate = at::empty_like(gate);
+    Shown const shown("duoflow::gated_add_backward", [&] {
+      return Moves{{g, gate, y}, {dy, context->needs_input_grad(1) ? dgate : at::Tensor()}};
+    });
     for_row_blocks(y.size(0), tokens, width, context->needs_input_grad(1) ? dgate.mutable_data_ptr<float>() : nullptr,
                    [&](std::int64_t sample, std::int64_t first, std::int64_t end, float* sum) {
                      float *const room = rows::room<1>(width), *const room_of_dy = rows::room<2>(width);

@@ -10,6 +10,7 @@
 #include "model/fused/cuda/operators.h"
 #include "model/fused/row_blocks.h"
 #include "model/fused/rows.h"
+#include "model/fused/shown.h"
 
 namespace duoflow::model {
 namespace {
@@ -63,6 +64,11 @@ struct SplitHeads : torch::autograd::Function<SplitHeads> {
     variable_list out;
     for (std::int64_t p = 0; p < parts; ++p) out.push_back(at::empty({s.samples, s.heads, s.tokens, s.width}, projected.options()));
     at::Tensor const* const gains[] = {&gain_0, &gain_1};
+    Shown const shown("duoflow::split_heads", [&] {
+      Moves moves{{projected, gain_0, gain_1}, out};
+      if (gain_0.defined() || gain_1.defined()) moves.written.push_back(inverse);
+      return moves;
+    });
     for_row_blocks(1, s.samples * s.tokens, 0, nullptr, [&](std::int64_t, std::int64_t first, std::int64_t end, float*) {
       float *const in = rows::room<1>(s.part()), *const result = rows::room<2>(s.part());
       for (std::int64_t row = first; row < end; ++row)
@@ -101,6 +107,12 @@ struct SplitHeads : torch::autograd::Function<SplitHeads> {
     at::Tensor const dprojected = at::empty_like(projected), totals = at::zeros({2, s.width}, inverse.options());
     for (at::Tensor& gradient : gradients)
       if (gradient.defined()) gradient = gradient.contiguous();
+    Shown const shown("duoflow::split_heads_backward", [&] {
+      Moves moves{gradients, {dprojected, sums ? totals : at::Tensor()}};
+      moves.read.insert(moves.read.end(), {*gains[0], *gains[1]});
+      if (gains[0]->defined() || gains[1]->defined()) moves.read.insert(moves.read.end(), {projected, inverse});
+      return moves;
+    });
     for_row_blocks(1, s.samples * s.tokens, 2 * s.width, sums ? totals.mutable_data_ptr<float>() : nullptr,
                    [&](std::int64_t, std::int64_t first, std::int64_t end, float* sum) {
       float *const in = rows::room<1>(s.part()), *const dy = rows::room<2>(s.part()), *const dx = rows::room<3>(s.part());

@@ -8,6 +8,7 @@
 
 #include "model/fused/cuda/operators.h"
 #include "model/fused/rows.h"
+#include "model/fused/shown.h"
 
 namespace duoflow::model {
 namespace {
@@ -40,6 +41,7 @@ at::Tensor gelu_back(at::Tensor const& hidden, at::Tensor& g, bool wanted) {
   }
   g = g.contiguous();
   at::Tensor const y = wanted ? at::empty_like(hidden) : at::Tensor();
+  Shown const shown("duoflow::gelu_backward", [&] { return Moves{{hidden, g}, {g, y}}; });
   if (on_cpu) gelu_back_on_cpu(hidden, g, y);
   else cuda::gelu_back(hidden, g, y);
   return y;

@@ -9,6 +9,7 @@
 #include "model/fused/cuda/operators.h"
 #include "model/fused/row_blocks.h"
 #include "model/fused/rows.h"
+#include "model/fused/shown.h"
 
 namespace duoflow::model {
 namespace {
@@ -40,6 +41,7 @@ struct Norm : torch::autograd::Function<Norm> {
     Groups const g(x, per_sample);
     at::Tensor const y = at::empty(x.sizes(), x.options().dtype(type)), moments = at::empty({g.groups * g.rows, 2}, x.options());
     auto* const kept = moments.mutable_data_ptr<float>();
+    Shown const shown("duoflow::norm", [&] { return Moves{{x, weight, shift}, {y, moments}}; });
     for_row_blocks(g.groups, g.rows, 0, nullptr, [&](std::int64_t group, std::int64_t first, std::int64_t end, float*) {
       float* const room = rows::room<1>(g.width);
       auto const* const w = floats(weight) + group * g.width;
@@ -67,6 +69,7 @@ struct Norm : torch::autograd::Function<Norm> {
     bool const shifted = context->saved_data["shifted"].toBool();
     bool const sums = context->saved_data["weighted"].toBool() && (context->needs_input_grad(1) || (shifted && context->needs_input_grad(2)));
     at::Tensor const dx = at::empty_like(x), totals = at::empty({g.groups, 2, g.width}, x.options());
+    Shown const shown("duoflow::norm_backward", [&] { return Moves{{x, weight, moments, dy}, {dx, sums ? totals : at::Tensor()}}; });
     for_row_blocks(g.groups, g.rows, 2 * g.width, sums ? totals.mutable_data_ptr<float>() : nullptr,
                    [&](std::int64_t group, std::int64_t first, std::int64_t end, float* sum) {
                      float* const room = rows::room<1>(g.width);

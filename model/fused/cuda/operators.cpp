@@ -10,6 +10,7 @@
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "model/fused/cuda/launch.h"
+#include "model/fused/shown.h"
 
 namespace duoflow::model::cuda {
 namespace {
@@ -51,6 +52,7 @@ struct Norm : torch::autograd::Function<Norm> {
     at::Tensor const x = x_in.contiguous(), weight = contiguous(weight_in), shift = contiguous(shift_in);
     kernels::NormRows const rows = rows_of(x, weight);
     at::Tensor const y = at::empty(x.sizes(), x.options().dtype(type)), moments = at::empty({rows.groups * rows.rows, 2}, x.options());
+    Shown const shown("duoflow::norm", [&] { return Moves{{x, weight, shift}, {y, moments}}; });
     kernels::norm_forward(in(x), in(weight), in(shift), static_cast<float>(eps), y.mutable_data_ptr(), number_of(type), out(moments), rows,
                           stream);
     context->save_for_backward({x, weight, moments});
@@ -68,6 +70,7 @@ struct Norm : torch::autograd::Function<Norm> {
     kernels::NormRows const rows = rows_of(x, weight);
     at::Tensor const dx = at::empty_like(x), totals = at::empty({rows.groups, sums, rows.width}, x.options());
     at::Tensor const partials = workspace(kernels::norm_workspace(rows, sums), x);
+    Shown const shown("duoflow::norm_backward", [&] { return Moves{{x, weight, moments, dy}, {dx, totals}}; });
     kernels::norm_backward(in(x), in(weight), in(moments), dy.const_data_ptr(), number_of(dy.scalar_type()), out(dx), sums, out(totals),
                            out(partials), rows, stream);
     auto const total = [&](std::int64_t i) { return i < sums ? totals.select(1, i).reshape(weight.sizes()) : at::Tensor(); };
@@ -93,6 +96,11 @@ struct SplitHeads : torch::autograd::Function<SplitHeads> {
                                         {shape.tokens * shape.heads * width, width, shape.heads * width, 1}, projected.options()));
       places[p] = heads.back().mutable_data_ptr();
     }
+    Shown const shown("duoflow::split_heads", [&] {
+      Moves moves{{projected, gain_0, gain_1}, heads};
+      if (gain_0.defined() || gain_1.defined()) moves.written.push_back(inverse);
+      return moves;
+    });
     kernels::heads_forward(projected.const_data_ptr(), number_of(projected.scalar_type()), {in(gain_0), in(gain_1)},
                            static_cast<float>(factor), static_cast<float>(eps), places, out(inverse), shape, stream);
     context->save_for_backward({projected, gain_0, gain_1, inverse});
@@ -122,6 +130,12 @@ struct SplitHeads : torch::autograd::Function<SplitHeads> {
     at::Tensor const dprojected = at::empty_like(projected);
     at::Tensor const totals = sums ? at::empty({2, width}, inverse.options()) : at::Tensor();
     at::Tensor const partials = sums ? workspace(kernels::heads_workspace(shape), inverse) : at::Tensor();
+    Shown const shown("duoflow::split_heads_backward", [&] {
+      Moves moves{gradients, {dprojected, totals}};
+      moves.read.insert(moves.read.end(), {gain_0, gain_1});
+      if (gain_0.defined() || gain_1.defined()) moves.read.insert(moves.read.end(), {projected, inverse});
+      return moves;
+    });
     kernels::heads_backward(projected.const_data_ptr(), number_of(projected.scalar_type()), {in(gain_0), in(gain_1)},
                             static_cast<float>(context->saved_data["factor"].toDouble()), in(inverse), given, dprojected.mutable_data_ptr(),
                             out(totals), out(partials), shape, stream);
@@ -135,6 +149,7 @@ struct GatedAdd : torch::autograd::Function<GatedAdd> {
     On const stream(x_in);
     at::Tensor const x = x_in.stride(2) == 1 ? x_in : x_in.contiguous();  // the first tokens of a longer sequence are read in place
     at::Tensor const gate = contiguous(gate_in), y = y_in.contiguous(), sum = at::empty(y.sizes(), x.options());
+    Shown const shown("duoflow::gated_add", [&] { return Moves{{x, gate, y}, {sum}}; });
     kernels::gated_add_forward(in(x), in(gate), y.const_data_ptr(), number_of(y.scalar_type()), out(sum),
                                {y.size(0), y.size(1), y.size(2), x.stride(0), x.stride(1)}, stream);
     if (gate.defined()) context->save_for_backward({gate, y});
@@ -152,6 +167,7 @@ struct GatedAdd : torch::autograd::Function<GatedAdd> {
     bool const sums = context->needs_input_grad(1);
     at::Tensor const dgate = sums ? at::empty_like(gate) : at::Tensor();
     at::Tensor const partials = sums ? workspace(kernels::gated_add_workspace(shape), gate) : at::Tensor();
+    Shown const shown("duoflow::gated_add_backward", [&] { return Moves{{g, gate, y}, {dy, dgate}}; });
     kernels::gated_add_backward(in(g), in(gate), y.const_data_ptr(), number_of(y.scalar_type()), dy.mutable_data_ptr(), out(dgate),
                                 out(partials), shape, stream);
     return {g, dgate, dy};
@@ -174,6 +190,7 @@ struct AddNorm : torch::autograd::Function<AddNorm> {
     kernels::AddNormShape shape = shape_of(y, gate, weight);
     shape.rows.x_sample = x.stride(0);
     shape.rows.x_token = x.stride(1);
+    Shown const shown("duoflow::add_norm", [&] { return Moves{{x, gate, y, weight, shift}, {sum, normalized, moments}}; });
     kernels::add_norm_forward(in(x), in(gate), y.const_data_ptr(), number_of(type), in(weight), in(shift), static_cast<float>(eps),
                               out(sum), normalized.mutable_data_ptr(), out(moments), shape, stream);
     context->save_for_backward({gate, gate.defined() ? y : at::Tensor(), sum, weight, moments});
@@ -201,6 +218,9 @@ struct AddNorm : torch::autograd::Function<AddNorm> {
     at::Tensor const partials = workspace(kernels::add_norm_workspace(shape, sums), sum);
     bool const same = !gate.defined() && type == at::kFloat;  // then dy is dx
     at::Tensor const dy = same ? dx : at::empty(sum.sizes(), sum.options().dtype(type));
+    Shown const shown("duoflow::add_norm_backward", [&] {
+      return Moves{{d_sum, d_out, sum, weight, moments, gate, y}, {dx, same ? at::Tensor() : dy, totals}};
+    });
     kernels::add_norm_backward({in(sum), in(weight), in(moments), in(gate), gate.defined() ? y.const_data_ptr() : nullptr}, in(d_sum),
                                d_out.const_data_ptr(), number_of(type), out(dx), same ? nullptr : dy.mutable_data_ptr(), sums, out(totals),
                                out(partials), shape, stream);
@@ -219,6 +239,7 @@ struct MeanSquareError : torch::autograd::Function<MeanSquareError> {
     at::Tensor const image = image_in.contiguous(), target = target_in.contiguous(), errors = at::empty({image.size(0)}, image.options());
     std::int64_t const samples = image.size(0), count = image.numel() / std::max<std::int64_t>(samples, 1);
     at::Tensor const partials = workspace(kernels::mean_square_error_workspace(samples, count), image);
+    Shown const shown("duoflow::mean_square_error", [&] { return Moves{{image, target}, {errors}}; });
     kernels::mean_square_error_forward(in(image), in(target), samples, count, out(errors), out(partials), stream);
     context->save_for_backward({image, target});
     return errors;
@@ -227,6 +248,7 @@ struct MeanSquareError : torch::autograd::Function<MeanSquareError> {
     auto const saved = context->get_saved_variables();
     at::Tensor const &image = saved[0], &target = saved[1], g = gradients[0].contiguous(), dimage = at::empty_like(image);
     On const stream(image);
+    Shown const shown("duoflow::mean_square_error_backward", [&] { return Moves{{image, target, g}, {dimage}}; });
     kernels::mean_square_error_backward(in(image), in(target), in(g), image.size(0), image.numel() / image.size(0), out(dimage), stream);
     return {dimage, {}};
   }
@@ -265,6 +287,7 @@ SumAndNorm add_norm(at::Tensor const& x, at::Tensor const& gate, at::Tensor cons
 at::Tensor gelu(at::Tensor const& x_in) {
   On const stream(x_in);
   at::Tensor const x = x_in.contiguous(), y = at::empty_like(x);
+  Shown const shown("duoflow::gelu", [&] { return Moves{{x}, {y}}; });
   kernels::gelu_forward(x.const_data_ptr(), number_of(x.scalar_type()), y.mutable_data_ptr(), x.numel(), stream);
   return y;
 }
@@ -281,6 +304,7 @@ at::Tensor pluecker_rays(at::Tensor const& c2w_in, at::Tensor const& fxfycxcy_in
   On const stream(c2w_in);
   at::Tensor const c2w = c2w_in.contiguous(), fxfycxcy = fxfycxcy_in.contiguous();
   at::Tensor const rays = at::empty({c2w.size(0), c2w.size(1), 6, height, width}, c2w.options());
+  Shown const shown("duoflow::pluecker_rays", [&] { return Moves{{c2w, fxfycxcy}, {rays}}; });
   kernels::pluecker_rays(in(c2w), in(fxfycxcy), c2w.size(0) * c2w.size(1), height, width, out(rays), stream);
   return rays;
 }
