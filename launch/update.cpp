@@ -164,6 +164,7 @@ std::vector<MicroBatch> Update::velocity_alone(Used const& used, StepSource& sou
   round_weights();
   for (std::int64_t k = 0; k < plan_.micro_steps; ++k) {
     if (k + 1 == plan_.micro_steps) reducer_.arm(used.behind_cut);
+    RECORD_USER_SCOPE("velocity loss again");  // or rather before: the step's own pass is as if this had not been
     joint_step_.run_velocity_alone(held[static_cast<std::size_t>(k)].first, plan_.global_batch);
     shard_done(k, used.behind_cut);
   }

@@ -87,8 +87,8 @@ struct JointStep::BeforeCut {
   at::Tensor v_pred;
 };
 
-JointStep::BeforeCut JointStep::before_cut(JointBatch const& batch, at::Tensor const& x1, bool with_graph) const {
-  RECORD_USER_SCOPE("editor forward");
+JointStep::BeforeCut JointStep::before_cut(JointBatch const& batch, at::Tensor const& x1, bool with_graph, char const* stage) const {
+  RECORD_USER_SCOPE(stage);
   at::Tensor const x0 = encode_source(batch, with_graph);
   at::AutoGradMode const grad(with_graph);
   at::Tensor const source = model_.to_flow_space(x0);
@@ -132,7 +132,7 @@ AtCut JointStep::run_to_cut(JointBatch const& batch, std::int64_t step, std::int
                             std::function<void(at::Tensor const& sums)> const& contribute) {
   AtCut at_cut;
   at_cut.x1 = encode_target(batch);
-  BeforeCut const before = before_cut(batch, at_cut.x1, keep_graph);
+  BeforeCut const before = before_cut(batch, at_cut.x1, keep_graph, "editor forward");
   at_cut.x0 = before.x0.detach();
   at_cut.x_t = before.point.x_t.detach();
   at_cut.v_pred = before.v_pred.detach();
@@ -217,7 +217,7 @@ GradientSquares JointStep::bare_squares(AtCut const& at_cut) const {
 }
 
 void JointStep::run_velocity_alone(JointBatch const& batch, std::int64_t global_batch) {
-  BeforeCut const before = before_cut(batch, encode_target(batch), true);
+  BeforeCut const before = before_cut(batch, encode_target(batch), true, "editor forward");
   RECORD_USER_SCOPE("editor backward");
   at::Tensor const target = before.point.target;
   at::Tensor const g =
@@ -242,7 +242,7 @@ void JointStep::run_from_cut(JointBatch const& batch, AtCut const& at_cut, LossW
   at::Tensor v_pred = at_cut.v_pred_graph;
   PathPoint point{at_cut.x_t_graph, at_cut.target_graph};
   if (!v_pred.defined()) {
-    BeforeCut const again = before_cut(batch, at_cut.x1, true);
+    BeforeCut const again = before_cut(batch, at_cut.x1, true, "editor forward again");
     v_pred = again.v_pred;
     point = again.point;
   }

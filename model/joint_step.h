@@ -136,7 +136,7 @@ class JointStep {
 
  private:
   struct BeforeCut;
-  BeforeCut before_cut(JointBatch const& batch, at::Tensor const& x1, bool with_graph) const;
+  BeforeCut before_cut(JointBatch const& batch, at::Tensor const& x1, bool with_graph, char const* stage) const;
   at::Tensor encode_source(JointBatch const& batch, bool with_graph) const;
   at::Tensor encode_target(JointBatch const& batch) const;
   bool path_trains_reconstructor(JointBatch const& batch) const;

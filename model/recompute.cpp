@@ -5,6 +5,7 @@
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/core/ivalue.h>
+#include <ATen/record_function.h>
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/autograd/custom_function.h>
 
@@ -37,7 +38,11 @@ struct Recompute : torch::autograd::Function<Recompute> {
     variable_list found;
     {
       at::AutoGradMode const with_graph(true);
-      found = torch::autograd::grad(variable_list{function(inputs)}, wanted, output_gradient, /*retain_graph=*/c10::nullopt,
+      at::Tensor const output = [&] {
+        RECORD_USER_SCOPE("blocks again");
+        return function(inputs);
+      }();
+      found = torch::autograd::grad(variable_list{output}, wanted, output_gradient, /*retain_graph=*/c10::nullopt,
                                     /*create_graph=*/false, /*allow_unused=*/true);
     }
     variable_list gradients{at::Tensor()};  // the holder has none

@@ -59,6 +59,7 @@ struct StepProfile::State {
   bool is_counted() const { return done == kWarmUp + timed; }
   bool is_traced() const { return done == kWarmUp + timed + 1; }
   std::string table() const;
+  std::string operators() const;
 };
 
 StepProfile::StepProfile(std::string folder, std::int64_t steps, c10::Device device, model::ComputeType compute)
@@ -98,6 +99,7 @@ std::string StepProfile::end_step() {
     tracing::disableProfiler()->save(s.folder + "/trace.json");
     finished = s.table();
     dist::write_text_file(s.folder + "/table.txt", finished);
+    dist::write_text_file(s.folder + "/operators.txt", s.operators());
   }
   if (s.is_counted()) s.counts->stop();
   s.observer.reset();
@@ -107,18 +109,37 @@ std::string StepProfile::end_step() {
 
 std::string StepProfile::State::table() const {
   double const rate = product_rate(device, compute), step = timeline.step_ms();
-  std::string text = fmt::format("{} steps of {:.2f} ms (rank 0; by the host's clock {:.2f}); one large product: {:.1f} GFLOP/s\n",
-                                 timeline.steps(), step, timeline.host_ms(), 1e-9 * rate);
-  text += fmt::format("{:<24} {:>9} {:>7} {:>9} {:>9} {:>8} {:>9} {:>9}\n", "stage", "ms", "share", "GFLOP", "GFLOP/s", "of large",
-                      "MB moved", "operators");
+  std::string text = fmt::format("{} steps of {:.2f} ms (rank 0; by the host's clock {:.2f}); peak: {:.1f} GFLOP/s, of one large {} product here\n",
+                                 timeline.steps(), step, timeline.host_ms(), 1e-9 * rate,
+                                 compute == model::ComputeType::bf16 ? "bf16" : "fp32");
+  text += "of peak: of all that ran; MFU: without what is run again (stages named so, the scores in a backward of attention)\n";
+  text += fmt::format("{:<24} {:>9} {:>7} {:>9} {:>9} {:>8} {:>7} {:>9} {:>9}\n", "stage", "ms", "share", "GFLOP", "GFLOP/s", "of peak",
+                      "MFU", "MB moved", "operators");
   auto const row = [&](std::string const& name, double ms, StageCounts const& c) {
-    double const per_second = ms > 0 ? c.flops / (1e-3 * ms) : 0;
-    text += fmt::format("{:<24} {:>9.3f} {:>6.1f}% {:>9.3f} {:>9.1f} {:>7.1f}% {:>9.1f} {:>9}\n", name, ms, 100 * ms / step, 1e-9 * c.flops,
-                        1e-9 * per_second, 100 * per_second / rate, 1e-6 * c.bytes, c.operators);
+    auto const per_second = [ms](double flops) { return ms > 0 ? flops / (1e-3 * ms) : 0; };
+    text += fmt::format("{:<24} {:>9.3f} {:>6.1f}% {:>9.3f} {:>9.1f} {:>7.1f}% {:>6.1f}% {:>9.1f} {:>9}\n", name, ms, 100 * ms / step,
+                        1e-9 * c.flops, 1e-9 * per_second(c.flops), 100 * per_second(c.flops) / rate, 100 * per_second(c.useful) / rate,
+                        1e-6 * c.bytes, c.operators);
   };
   for (auto const& stage : timeline.stages()) row(stage, timeline.ms(stage), counts->of(stage));
   row("other", timeline.ms("other"), counts->of("other"));
   row("sum", step, counts->sum());
+  return text;
+}
+
+// Those that move or compute nothing (views, what calls others) are left out.
+std::string StepProfile::State::operators() const {
+  std::string text = fmt::format("{:<24} {:<48} {:>6} {:>10} {:>10}\n", "stage", "operator", "calls", "GFLOP", "MB moved");
+  auto stages = timeline.stages();
+  stages.push_back("other");
+  for (auto const& stage : stages) {
+    auto const by_name = counts->operators_of(stage);
+    std::vector<std::pair<std::string, StageCounts>> rows(by_name.begin(), by_name.end());
+    std::erase_if(rows, [](auto const& one) { return one.second.bytes == 0 && one.second.flops == 0; });
+    std::stable_sort(rows.begin(), rows.end(), [](auto const& a, auto const& b) { return a.second.bytes > b.second.bytes; });
+    for (auto const& [name, c] : rows)
+      text += fmt::format("{:<24} {:<48} {:>6} {:>10.4f} {:>10.4f}\n", stage, name, c.operators, 1e-9 * c.flops, 1e-6 * c.bytes);
+  }
   return text;
 }
 

@@ -16,6 +16,7 @@ constexpr char const* kOther = "other";
 // RecordFunction's callbacks are plain functions.
 StageTimeline* observed = nullptr;
 std::atomic<char const*> innermost{kOther};
+std::atomic<bool> inside_again{false};
 
 std::unique_ptr<at::ObserverContext> on_enter(at::RecordFunction const& scope) {
   observed->enter(scope.name());
@@ -30,6 +31,8 @@ void on_leave(at::RecordFunction const&, at::ObserverContext*) {
 }  // namespace
 
 char const* StageTimeline::current() { return innermost.load(std::memory_order_relaxed); }
+
+bool StageTimeline::again() { return inside_again.load(std::memory_order_relaxed); }
 
 void StageTimeline::begin_step() {
   marks_.clear();
@@ -56,6 +59,7 @@ void StageTimeline::mark() {
   auto& name = names[stage];
   if (!name) name = std::make_unique<std::string>(stage);
   innermost = name->c_str();
+  inside_again = std::any_of(open_.begin(), open_.end(), [](std::string const& scope) { return scope.ends_with(" again"); });
   Mark next{std::chrono::steady_clock::now(), std::nullopt, stage};
   if (!device_.is_cpu()) {
     next.device.emplace(device_.type(), c10::EventFlag::BACKEND_DEFAULT);
@@ -97,6 +101,7 @@ StageObserver::StageObserver(StageTimeline& timeline) {
 StageObserver::~StageObserver() {
   at::removeCallback(handle_);
   innermost = kOther;
+  inside_again = false;
   observed = nullptr;
 }
 

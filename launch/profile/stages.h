@@ -28,6 +28,8 @@ class StageTimeline {
   void leave();
   // The innermost open scope. Any thread.
   static char const* current();
+  // Whether a scope is open whose name ends in " again": what is done there was done before in the step. Any thread.
+  static bool again();
 
   std::vector<std::string> const& stages() const { return order_; }  // as they first came, "other" last
   double ms(std::string const& stage) const;                         // mean over the steps

@@ -23,10 +23,17 @@ def block_flops(tokens, kept, width):
 
 class ProfileTest(RefusalTest):
     def table(self, run):
-        """{stage: (ms, GFLOP, MB, operators)}"""
-        rows = re.findall(r"^(\S.*?) +([\d.]+) +[\d.]+% +([\d.]+) +[\d.]+ +[\d.]+% +([\d.]+) +(\d+)$", (run / "profile" / "table.txt").read_text(),
-                          re.MULTILINE)
-        return {name: (float(ms), float(flops), float(bytes_), int(operators)) for name, ms, flops, bytes_, operators in rows}
+        """{stage: (ms, GFLOP, MB, operators)}; self.peak in GFLOP/s, self.of_peak and self.mfu in percent, by stage."""
+        text = (run / "profile" / "table.txt").read_text()
+        self.peak = float(re.search(r"peak: ([\d.]+) GFLOP/s, of one large (?:fp32|bf16) product here", text)[1])
+        rows = re.findall(r"^(\S.*?) +([\d.]+) +[\d.]+% +([\d.]+) +[\d.]+ +([\d.]+)% +([\d.]+)% +([\d.]+) +(\d+)$", text, re.MULTILINE)
+        self.of_peak, self.mfu = ({row[0]: float(row[column]) for row in rows} for column in (3, 4))
+        return {name: (float(ms), float(flops), float(bytes_), int(operators)) for name, ms, flops, _, _, bytes_, operators in rows}
+
+    def operators(self, run, stage):
+        """{operator: (calls, MB)}"""
+        rows = re.findall(rf"^{stage} +(\S+) +(\d+) +[\d.]+ +([\d.]+)$", (run / "profile" / "operators.txt").read_text(), re.MULTILINE)
+        return {name: (int(calls), float(bytes_)) for name, calls, bytes_ in rows}
 
     def test_the_stages_sum_to_the_step_and_their_counts_are_those_of_the_sizes(self):
         run = self.folder / "profiled"
@@ -47,8 +54,37 @@ class ProfileTest(RefusalTest):
         conditions = SAMPLES // 2 * (2 * 2 * WIDTH**2 + 2 * 2 * WIDTH * 6 * WIDTH) + light * (2 * 9 * PATCH**2 * WIDTH + 2 * 2 * WIDTH**2)
         head = SAMPLES // 2 * LATENTS * 2 * WIDTH**2
         self.assertAlmostEqual(parts["editor forward"][1], 1e-9 * (blocks + conditions + head), delta=6e-4)
+        # Our own operators, which no dispatcher sees: fp32 beside the products here, one block of the renderer.
+        def operator(name):
+            calls, bytes_ = self.operators(run, "renderer forward")[f"duoflow::{name}"]
+            return calls, 1e6 * bytes_
+
+        whole, kept = 4 * sequences * (LATENTS + PATCHES) * WIDTH, 4 * sequences * PATCHES * WIDTH
+        for name, bytes_ in (("gated_add", 3 * kept), ("add_norm", 4 * kept + 4 * (WIDTH + 2 * sequences * PATCHES))):
+            self.assertEqual(operator(name)[0], 1)
+            self.assertAlmostEqual(operator(name)[1], bytes_, delta=51)
+        calls, bytes_ = operator("split_heads")  # of queries, and of keys and values; the last with the inverse deviations of two heads
+        self.assertEqual(calls, 2)
+        gains, inverse = 4 * 2 * 16, 4 * 2 * 2 * sequences * (LATENTS + 2 * PATCHES)
+        self.assertAlmostEqual(bytes_, 2 * kept + 4 * whole + gains + inverse, delta=51)
+        for name, (ms, flops, _, _) in table.items():
+            of_peak = 100 * flops / (1e-3 * ms) / self.peak if ms else 0
+            self.assertAlmostEqual(self.of_peak[name], of_peak, delta=0.06 + of_peak * (6e-4 / max(ms, 1e-3) + 6e-4 / max(flops, 1e-3)))
+            self.assertEqual(self.mfu[name], self.of_peak[name], name)  # nothing runs again
         names = {event.get("name") for event in json.loads((run / "profile" / "trace.json").read_text())["traceEvents"]}
-        self.assertTrue({"editor forward", "optimizer", "aten::mm"} <= names, sorted(map(str, names))[:50])
+        self.assertTrue({"editor forward", "optimizer", "aten::mm", "duoflow::add_norm"} <= names, sorted(map(str, names))[:50])
+
+    def test_what_runs_again_is_not_in_the_mfu(self):
+        run = self.folder / "again"
+        launch(1, *train_arguments("joint", run, "training.train_steps=9", "training.grad_checkpoint_every=1"), "--profile", 3)
+        table = self.table(run)
+        self.assertGreater(table["blocks again"][1], 0)
+        self.assertGreater(self.of_peak["blocks again"], 0)
+        self.assertEqual(self.mfu["blocks again"], 0)
+        ms, flops = table["sum"][:2]
+        useful = 100 * (flops - table["blocks again"][1]) / (1e-3 * ms) / self.peak
+        self.assertLess(self.mfu["sum"], self.of_peak["sum"])
+        self.assertAlmostEqual(self.mfu["sum"], useful, delta=0.06 + 0.01 * useful)
 
     def test_profiling_changes_no_number_of_the_run(self):
         runs = {}
