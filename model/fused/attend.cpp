@@ -30,10 +30,9 @@ at::Tensor attend_forward(at::Tensor const& q_BHKC, at::Tensor const& k_BHLC, at
   at::Tensor const q = sequences(q_BHKC), k = sequences(k_BHLC), v = sequences(v_BHLC);
   at::Tensor out;
   by_heads(q, k, [&](auto const& some) {
-    at::Tensor scores = at::bmm(some(q), transposed(some(k)));
-    at::Tensor p = probabilities.defined() ? some(probabilities) : at::empty_like(scores);
-    at::_softmax_out(p, scores, -1, false);
-    scores.reset();
+    at::Tensor p = probabilities.defined() ? some(probabilities) : at::empty({some(q).size(0), q.size(1), k.size(1)}, q.options());
+    at::bmm_out(p, some(q), transposed(some(k)));
+    at::_softmax_out(p, p, -1, false);  // a row is read before it is written, here and in the backward
     if (!out.defined()) out = at::empty_like(q);
     at::Tensor to = some(out);
     at::bmm_out(to, p, some(v));
@@ -56,8 +55,9 @@ struct Attend : torch::autograd::Function<Attend> {
     at::Tensor dq, dk, dv;
     by_heads(q, k, [&](auto const& some) {
       at::Tensor const p = some(probabilities);
-      at::Tensor const d_scores = at::_softmax_backward_data(at::bmm(some(g), transposed(some(v))), p, -1, p.scalar_type());
-      if (!dq.defined()) dq = at::empty_like(q), dk = at::empty_like(k), dv = at::empty_like(v);  // not beside both tensors of scores
+      at::Tensor d_scores = at::bmm(some(g), transposed(some(v)));
+      at::_softmax_backward_data_out(d_scores, d_scores, p, -1, p.scalar_type());
+      if (!dq.defined()) dq = at::empty_like(q), dk = at::empty_like(k), dv = at::empty_like(v);
       at::Tensor dq_some = some(dq), dk_some = some(dk), dv_some = some(dv);
       at::bmm_out(dq_some, d_scores, some(k));
       at::bmm_out(dk_some, transposed(d_scores), some(q));
