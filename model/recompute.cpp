@@ -6,8 +6,10 @@
 #include <ATen/core/grad_mode.h>
 #include <ATen/core/ivalue.h>
 #include <ATen/record_function.h>
-#include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/autograd/custom_function.h>
+#include <torch/csrc/autograd/engine.h>
+#include <torch/csrc/autograd/functions/basic_ops.h>
+#include <torch/csrc/autograd/variable.h>
 
 namespace duoflow::model {
 namespace {
@@ -19,6 +21,18 @@ struct FunctionHolder : torch::CustomClassHolder {
   explicit FunctionHolder(TensorFunction f) : function(std::move(f)) {}
   TensorFunction function;
 };
+
+// torch::autograd::grad from an edge; undefined of a leaf that nothing was made of.
+variable_list gradients_of(torch::autograd::Edge const& output, variable_list const& output_gradient, variable_list const& leaves) {
+  torch::autograd::edge_list ends;
+  for (at::Tensor const& leaf : leaves) {
+    auto end = torch::autograd::impl::try_get_grad_accumulator(leaf);
+    if (end == nullptr) end = std::make_shared<torch::autograd::Identity>();
+    ends.emplace_back(std::move(end), 0);
+  }
+  return torch::autograd::Engine::get_default_engine().execute({output}, output_gradient, /*keep_graph=*/false, /*create_graph=*/false,
+                                                               /*accumulate_grad=*/false, ends);
+}
 
 struct Recompute : torch::autograd::Function<Recompute> {
   static at::Tensor forward(AutogradContext* context, c10::intrusive_ptr<FunctionHolder> const& holder, at::TensorList inputs) {
@@ -35,16 +49,13 @@ struct Recompute : torch::autograd::Function<Recompute> {
       inputs.push_back(saved.detach().set_requires_grad(saved.requires_grad()));
       if (saved.requires_grad()) wanted.push_back(inputs.back());
     }
-    variable_list found;
-    {
-      at::AutoGradMode const with_graph(true);
-      at::Tensor const output = [&] {
-        RECORD_USER_SCOPE("blocks again");
-        return function(inputs);
-      }();
-      found = torch::autograd::grad(variable_list{output}, wanted, output_gradient, /*retain_graph=*/c10::nullopt,
-                                    /*create_graph=*/false, /*allow_unused=*/true);
-    }
+    at::AutoGradMode const with_graph(true);
+    // The output's edge alone: its numbers are no longer needed.
+    torch::autograd::Edge const output = [&] {
+      RECORD_USER_SCOPE("blocks again");
+      return torch::autograd::impl::gradient_edge(function(inputs));
+    }();
+    variable_list const found = gradients_of(output, output_gradient, wanted);
     variable_list gradients{at::Tensor()};  // the holder has none
     std::size_t next = 0;
     for (at::Tensor const& input : inputs) gradients.push_back(input.requires_grad() ? found[next++] : at::Tensor());
