@@ -70,7 +70,9 @@ class ProfileTest(RefusalTest):
         for name, (ms, flops, _, _) in table.items():
             of_peak = 100 * flops / (1e-3 * ms) / self.peak if ms else 0
             self.assertAlmostEqual(self.of_peak[name], of_peak, delta=0.06 + of_peak * (6e-4 / max(ms, 1e-3) + 6e-4 / max(flops, 1e-3)))
-            self.assertEqual(self.mfu[name], self.of_peak[name], name)  # nothing runs again
+            # No block runs again; of attention's backward, by a kernel that keeps no scores, one product in five.
+            least = 0.8 * self.of_peak[name] - 0.1 if name.endswith("backward") or name == "sum" else self.of_peak[name]
+            self.assertTrue(least <= self.mfu[name] <= self.of_peak[name], f"{name}: {self.mfu[name]} of {self.of_peak[name]}")
         names = {event.get("name") for event in json.loads((run / "profile" / "trace.json").read_text())["traceEvents"]}
         self.assertTrue({"editor forward", "optimizer", "aten::mm", "duoflow::add_norm"} <= names, sorted(map(str, names))[:50])
 
@@ -84,7 +86,7 @@ class ProfileTest(RefusalTest):
         ms, flops = table["sum"][:2]
         useful = 100 * (flops - table["blocks again"][1]) / (1e-3 * ms) / self.peak
         self.assertLess(self.mfu["sum"], self.of_peak["sum"])
-        self.assertAlmostEqual(self.mfu["sum"], useful, delta=0.06 + 0.01 * useful)
+        self.assertAlmostEqual(self.mfu["sum"], useful, delta=0.1 + 0.03 * useful)  # attention's backward makes a little again too
 
     def test_profiling_changes_no_number_of_the_run(self):
         runs = {}
