@@ -21,7 +21,7 @@ std::string views(int count) { return "training.num_target_views=" + std::to_str
 
 TEST(ActivationMemoryTest, RecomputingBlocksTakesTwoFifthsOfKeepingAll) {
   double const all = peak({}), recomputed = peak({kRecompute});
-  EXPECT_GT(all / recomputed, 2.4) << all << " and " << recomputed;
+  EXPECT_GT(all / recomputed, 2.5) << all << " and " << recomputed;
 }
 
 TEST(ActivationMemoryTest, RecomputingOnePartOfTheBlocksTakesLessThanKeepingIt) {
