@@ -1,21 +1,24 @@
-"""What both programs are given: pairs made by duoflow, an effective config, weights, and duoflow's first steps on a batch."""
+"""What both programs are given: pairs made by duoflow, an effective config, weights, and duoflow's first steps on a batch. And how
+they are started."""
 
+import contextlib
 import json
 import os
 import pathlib
 import shutil
 import subprocess
+import sys
 import tempfile
 
-import safetensors.torch
 import torch
 import yaml
 
 import agreement
 import networks  # also puts the twin on the path
 import pairs
+import tensor_file
 import training
-from make_model import random_weights
+import twin
 
 SOURCE = pathlib.Path(__file__).resolve().parents[2]
 PROGRAM = pathlib.Path(os.environ.get("DUOFLOW_BINARY", SOURCE / "build" / "duoflow"))
@@ -45,10 +48,13 @@ def duoflow(*arguments):
     return run(PROGRAM, *arguments)
 
 
-def given(config, overrides, key):
-    """The value that the file or an override gives to a key."""
+def given(config, overrides, key, otherwise=None):
+    """The value that the file or an override gives to a key; `otherwise` where neither does, if it is not None."""
     words = [word.split("=", 1)[1] for word in overrides if word.startswith(f"{key}=")]
-    return yaml.safe_load(words[-1]) if words else training.value_at(yaml.safe_load(pathlib.Path(config).read_text()), key)
+    if words:
+        return yaml.safe_load(words[-1])
+    values = yaml.safe_load(pathlib.Path(config).read_text())
+    return training.value_at(values, key, otherwise)
 
 
 def make_pairs(folder, config, overrides, samples):
@@ -78,17 +84,17 @@ def latest_model(run_folder):
     step = (run_folder / "checkpoints" / "latest").read_text().strip()
     found = {}
     for path in (run_folder / "checkpoints" / step).glob("model-*.safetensors"):
-        found |= safetensors.torch.load_file(path)
+        found |= tensor_file.load(path)
     return found
 
 
 def write_weights(path, config, stage1, pair_folder):
     """The reconstructor and renderer that made the pairs, their latent statistics, and an editor drawn at random: at its
     initial values most of its gradients are zero."""
-    editor = random_weights(networks.Networks(training.model_options(config)), torch.Generator().manual_seed(5))
+    editor = twin.random_weights(networks.Networks(training.model_options(config)), torch.Generator().manual_seed(5))
     fixed = latest_model(stage1) | pairs.latent_statistics(pair_folder)
     weights = {key: value if key.startswith(training.TRAINED) else fixed[key] for key, value in editor.items()}
-    safetensors.torch.save_file({key: value.contiguous() for key, value in weights.items()}, path)
+    tensor_file.save(weights, path)
 
 
 def write_reference(path, config_file, weights, pair_folder):
@@ -97,23 +103,65 @@ def write_reference(path, config_file, weights, pair_folder):
     batch = pairs.read_batch(pair_folder, config["training"]["global_batch_size"], config["training"]["num_target_views"],
                              training.model_options(config).env_height)
     batch_file = path.with_suffix(".batch")
-    safetensors.torch.save_file(batch, batch_file)
+    tensor_file.save(batch, batch_file)
     duoflow("step", "--config", config_file, "--weights", weights, "--batch", batch_file, "--out", path, "--steps", agreement.STEPS)
     batch_file.unlink()
 
 
-def mpirun(ranks, *command, environment=None):
+def launch_line(ranks, *command):
     """Both programs start alike. (torchrun would give every rank a session of its own, which Linux schedules apart.)"""
-    return run("mpirun", "--quiet", "--oversubscribe", "--bind-to", "none", "-n", ranks, *command, environment=environment)
+    return ["mpirun", "--quiet", "--oversubscribe", "--bind-to", "none", "-n", ranks, *command] if ranks > 1 else command
+
+
+PEER = sys.executable, SOURCE / "benchmarks" / "peer" / "peer.py"
+
+
+def compiled_in(folder):
+    """Where torch.compile keeps what it has compiled."""
+    return {"TORCHINDUCTOR_CACHE_DIR": str(folder)} if folder else {}
 
 
 def peer(ranks, *arguments, cache=None):
-    """What the peer printed, as a dict. cache: where torch.compile keeps what it has compiled."""
-    program = SOURCE / ".venv" / "bin" / "python", SOURCE / "benchmarks" / "peer" / "peer.py"
-    environment = {"TORCHINDUCTOR_CACHE_DIR": str(cache)} if cache else {}
+    """What the peer printed, as a dict."""
     with tempfile.TemporaryDirectory(prefix="duoflow-peer-") as folder:
-        out = mpirun(ranks, *program, *arguments, "--rendezvous", f"{folder}/ranks", environment=environment)
+        out = run(*launch_line(ranks, *PEER, *arguments, "--rendezvous", f"{folder}/ranks"), environment=compiled_in(cache))
     return json.loads(out.splitlines()[-1])
+
+
+class StayingPeer:
+    """One that waits between turns, with what it has compiled; of one rank. Ends with the block."""
+
+    def __init__(self, *arguments, cache=None):
+        self.command = [str(word) for word in (*PEER, *arguments, "--stay")]
+        self.errors = tempfile.TemporaryFile("w+")
+        self.process = subprocess.Popen(self.command, env=ENVIRONMENT | compiled_in(cache), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                        stderr=self.errors, text=True)
+        try:
+            self.started = self.answer()
+        except ProgramFailed:
+            self.close()
+            raise
+
+    def answer(self):
+        for line in self.process.stdout:
+            if line.startswith("{"):
+                return json.loads(line)
+        self.errors.seek(0)
+        raise ProgramFailed(self.command, subprocess.CompletedProcess(self.command, self.process.wait(), "", self.errors.read()))
+
+    def turn(self):
+        with contextlib.suppress(BrokenPipeError):  # answer() says what became of it
+            self.process.stdin.write("go\n")
+            self.process.stdin.flush()
+        return self.answer()
+
+    def close(self):
+        self.process.kill()
+        self.process.wait()
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.close()
+        self.process.stdout.close()
+        self.errors.close()
 
 
 def processor():

@@ -1,30 +1,42 @@
-"""A batch of cached pairs from duoflow's pair shards, as the tensors that `duoflow step` reads (DESIGN section 9)."""
+"""A batch of cached pairs from duoflow's pair shards, as the tensors that `duoflow step` reads (DESIGN section 9). The numbers
+come from where the folder's manifest says that they lie: no HDF5 is needed."""
 
 import json
 import math
 import pathlib
 
-import h5py
-import numpy as np
 import torch
 import torch.nn.functional as F
 
 import networks  # also puts the twin on the path
+import tensor_file
 import twin
 
+TYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16, "i64": torch.int64, "u8": torch.uint8}
 
-def open_shard(folder):
-    """The folder's first shard: any of them has the shapes of all."""
-    name = json.loads((pathlib.Path(folder) / "manifest.json").read_text())["shards"][0]["file"]
-    shard = h5py.File(pathlib.Path(folder) / name)
-    if shard["latents"].dtype not in (np.float16, np.float32):
-        raise SystemExit(f"{folder}/{name}: the latents are {shard['latents'].dtype} (h5py has no such numbers), encode with --dtype f32")
-    return shard
+
+class Shard:
+    """The folder's first: any of them has the shapes of all."""
+
+    def __init__(self, folder):
+        described = json.loads((pathlib.Path(folder) / "manifest.json").read_text())["shards"][0]
+        self.path, self.datasets, self.attributes = pathlib.Path(folder) / described["file"], described["datasets"], described["attributes"]
+
+    def shape(self, name):
+        return self.datasets[name]["shape"]
+
+    def row(self, name, number):
+        dataset = self.datasets[name]
+        if not dataset["raw"]:
+            raise SystemExit(f"{self.path}: {name} is not plain bytes in the file, write it again with `duoflow repack`")
+        dtype, shape = TYPES[dataset["dtype"]], dataset["shape"][1:]
+        with open(self.path, "rb") as file:
+            return tensor_file.read_array(file, dataset["offset"] + number * math.prod(shape) * dtype.itemsize, dtype, shape)
 
 
 def latent_statistics(folder):
-    with open_shard(folder) as shard:
-        return {f"latent_{name}": torch.tensor(shard.attrs[f"latent_{name}"], dtype=torch.float32) for name in ("mean", "std")}
+    attributes = Shard(folder).attributes
+    return {f"latent_{name}": torch.tensor(attributes[f"latent_{name}"], dtype=torch.float32) for name in ("mean", "std")}
 
 
 def light_maps(env, height):
@@ -40,19 +52,18 @@ def light_maps(env, height):
 
 def read_batch(folder, samples, targets, env_height):
     """`samples` pairs spread over the shard, each with its first `targets` views; t from 0.05 to 0.95."""
-    with open_shard(folder) as shard:
-        count = len(shard["pairs"])
-        if samples > count or targets > shard["target_images"].shape[1]:
-            raise SystemExit(f"{folder}: {count} pairs of {shard['target_images'].shape[1]} views (the batch is of {samples} pairs, "
-                             f"{targets} views), encode more, or ask for fewer")
-        rows = [shard["pairs"][i * count // samples] for i in range(samples)]
-        of_target = lambda name: torch.tensor(np.stack([shard[name][row[1], :targets] for row in rows]))
-        batch = {f"x{end}": torch.tensor(np.stack([shard["latents"][row[end]] for row in rows])).float() for end in (0, 1)}
-        batch["t"] = torch.linspace(0.05, 0.95, samples)
-        batch["target_image"] = of_target("target_images").movedim(-1, -3).float().div(255).contiguous()
-        batch |= {f"target_{name}": of_target(f"target_{name}") for name in ("c2w", "fxfycxcy")}
-        lights = [shard["env"][shard["env_row"][row[1]]] for row in rows]
-        return batch | light_maps(torch.tensor(np.stack(lights)), env_height)
+    shard = Shard(folder)
+    count, views = shard.shape("pairs")[0], shard.shape("target_images")[1]
+    if samples > count or targets > views:
+        raise SystemExit(f"{folder}: {count} pairs of {views} views (the batch is of {samples} pairs, {targets} views), encode more, or ask for fewer")
+    ends = [shard.row("pairs", i * count // samples).tolist() for i in range(samples)]
+    of_target = lambda name: torch.stack([shard.row(name, end[1])[:targets] for end in ends])
+    batch = {f"x{which}": torch.stack([shard.row("latents", end[which]) for end in ends]).float() for which in (0, 1)}
+    batch["t"] = torch.linspace(0.05, 0.95, samples)
+    batch["target_image"] = of_target("target_images").movedim(-1, -3).float().div(255).contiguous()
+    batch |= {f"target_{name}": of_target(f"target_{name}") for name in ("c2w", "fxfycxcy")}
+    lights = [shard.row("env", int(shard.row("env_row", end[1]))) for end in ends]
+    return batch | light_maps(torch.stack(lights), env_height)
 
 
 def held_in_memory(batch, rank, ranks, device):

@@ -10,8 +10,8 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch.nn.parallel import DistributedDataParallel
 
-import make_step
-import networks
+import networks  # also puts the twin on the path
+import twin
 
 # What the peer does is the step with these values; anything else is another step. Keys of the effective config.
 ONLY = {
@@ -27,10 +27,12 @@ ONLY = {
 TRAINED = ("transformer_editor.", "editor_", "env_tokenizer.", "time_embedder.", "light_embedder.")  # prefixes of the editor's keys
 
 
-def value_at(config, key):
+def value_at(config, key, otherwise=None):
     """The value of a dotted key; an effective config (RUN/config.yaml of a duoflow run) has all of them."""
     for word in key.split("."):
         if not isinstance(config, dict) or word not in config:
+            if otherwise is not None:
+                return otherwise
             raise SystemExit(f"peer: the config has no {key} (the peer knows no defaults), write it out or take the config.yaml of a duoflow run")
         config = config[word]
     return config
@@ -47,7 +49,7 @@ def check_config(config, ranks):
 
 
 def model_options(config):
-    return dataclasses.replace(make_step.options(config), use_qk_norm=value_at(config, "model.transformer.use_qk_norm"))
+    return dataclasses.replace(twin.options(config), use_qk_norm=value_at(config, "model.transformer.use_qk_norm"))
 
 
 class Losses(torch.nn.Module):

@@ -16,24 +16,6 @@ import twin
 HERE = pathlib.Path(__file__).parent
 
 
-def random_weights(model, generator):
-    """Nothing zero, one or negligible: a wrong gain or a forgotten bias must show."""
-    weights = {}
-    for key, value in model.state_dict().items():
-        noise = torch.randn(value.shape, generator=generator)
-        if key.startswith("latent_"):
-            weights[key] = 0.3 * noise if key == "latent_mean" else 0.5 + noise.abs()
-        elif value.dim() == 0:
-            weights[key] = 0.5 + noise.abs()
-        elif value.dim() == 1 and key.endswith("weight"):
-            weights[key] = 1 + 0.2 * noise
-        elif "latent" in key:
-            weights[key] = noise
-        else:
-            weights[key] = noise * (0.1 if value.dim() == 1 else 0.7 / value.shape[1] ** 0.5)
-    return weights
-
-
 def inputs(o, generator):
     uniform = lambda *shape: torch.rand(shape, generator=generator)
     normal = lambda *shape: torch.randn(shape, generator=generator)
@@ -71,7 +53,7 @@ def run(o, weights, batch):
 def main():
     generator = torch.Generator().manual_seed(20)
     ours = twin.Options()
-    weights = random_weights(twin.Twin(ours), generator)
+    weights = twin.random_weights(twin.Twin(ours), generator)
     batch = inputs(ours, generator)
     # One entry: safetensors writes several in random order, and the files would differ from run to run.
     metadata = {"made_by": f"tests/golden/make_model.py, format 1, torch {torch.__version__}"}

@@ -17,7 +17,6 @@ import torch.nn.functional as F
 import yaml
 
 import twin
-from make_model import random_weights
 
 HERE = pathlib.Path(__file__).parent
 STEPS = 10
@@ -25,20 +24,6 @@ STEPS = 10
 
 def read_config(name):
     return yaml.safe_load((HERE / f"step_{name}.yaml").read_text())
-
-
-def options(config):
-    transformer = config["model"]["transformer"]
-    editor = transformer["editor"]
-    sizes = {key: transformer[key] for key in ("d", "d_head", "encoder_n_layer", "decoder_n_layer", "n_latent_vectors")}
-    choices = {key: editor[key] for key in (*twin.REFERENCE, "kind", "latent_scale", "residual_scale") if key in editor}
-    return twin.Options(
-        **sizes,
-        **choices,
-        editor_n_layer=editor["n_layer"],
-        patch_size=config["model"]["image_tokenizer"]["patch_size"],
-        env_height=config["model"]["env_tokenizer"]["image_size"],
-    )
 
 
 def make_batch(o, size, generator):
@@ -164,7 +149,7 @@ def train(model, batch, ends, objective, training):
 
 def run(name, ends, weights, batch):
     config = read_config(name)
-    model = twin.Twin(options(config))
+    model = twin.Twin(twin.options(config))
     model.load_state_dict({key: weights[key] for key in model.state_dict()})
     values = one_step(copy.deepcopy(model), batch, ends, Objective(config))
     values |= train(model, batch, ends, Objective(config), config["training"])
@@ -183,8 +168,8 @@ def save(name, tensors):
 def main():
     torch.set_num_threads(1)
     generator = torch.Generator().manual_seed(21)
-    o = options(read_config("duoflow"))
-    weights = random_weights(twin.Twin(o), generator)
+    o = twin.options(read_config("duoflow"))
+    weights = twin.random_weights(twin.Twin(o), generator)
     batch = make_batch(o, read_config("duoflow")["model"]["image_tokenizer"]["image_size"], generator)
     save("weights", weights)
     save("batch", batch)

@@ -39,6 +39,21 @@ class Options:
 REFERENCE = dict(time_scale=1.0, velocity_head=False, light_in_adaln=False, normalize_latents=False)
 
 
+def options(config):
+    """Of a config's model section."""
+    transformer = config["model"]["transformer"]
+    editor = transformer["editor"]
+    sizes = {key: transformer[key] for key in ("d", "d_head", "encoder_n_layer", "decoder_n_layer", "n_latent_vectors")}
+    choices = {key: editor[key] for key in (*REFERENCE, "kind", "latent_scale", "residual_scale") if key in editor}
+    return Options(
+        **sizes,
+        **choices,
+        editor_n_layer=editor["n_layer"],
+        patch_size=config["model"]["image_tokenizer"]["patch_size"],
+        env_height=config["model"]["env_tokenizer"]["image_size"],
+    )
+
+
 class HeadNorm(nn.Module):
     def __init__(self, width):
         super().__init__()
@@ -230,6 +245,24 @@ def pluecker(c2w, fxfycxcy, h, w):
     d = F.normalize(torch.einsum("bvij,bvjhw->bvihw", c2w[..., :3, :3], local), dim=2)
     o = c2w[..., :3, 3, None, None].expand_as(d)
     return torch.cat([torch.linalg.cross(o, d, dim=2), d], dim=2).float()
+
+
+def random_weights(model, generator):
+    """Nothing zero, one or negligible: a wrong gain or a forgotten bias must show."""
+    weights = {}
+    for key, value in model.state_dict().items():
+        noise = torch.randn(value.shape, generator=generator)
+        if key.startswith("latent_"):
+            weights[key] = 0.3 * noise if key == "latent_mean" else 0.5 + noise.abs()
+        elif value.dim() == 0:
+            weights[key] = 0.5 + noise.abs()
+        elif value.dim() == 1 and key.endswith("weight"):
+            weights[key] = 1 + 0.2 * noise
+        elif "latent" in key:
+            weights[key] = noise
+        else:
+            weights[key] = noise * (0.1 if value.dim() == 1 else 0.7 / value.shape[1] ** 0.5)
+    return weights
 
 
 def joint_chain(model, batch):

@@ -19,7 +19,6 @@ sys.path.insert(0, str(SOURCE / "tests" / "golden"))
 
 import make_step  # noqa: E402
 import twin  # noqa: E402
-from make_model import random_weights  # noqa: E402
 
 torch.set_num_threads(1)
 EDITOR = ("env_tokenizer.", "transformer_editor.", "time_embedder.", "editor_residual_head.")
@@ -54,9 +53,9 @@ class Run:
         self.config, self.objective = values, objective
         self.training = values["training"]
         self.skips_renderer = self.training.get("skip_renderer", False)
-        o = make_step.options(values)
+        o = twin.options(values)
         self.model = twin.Twin(o)
-        self.model.load_state_dict(random_weights(self.model, generator) | {"latent_mean": torch.zeros(o.d), "latent_std": torch.ones(o.d)})
+        self.model.load_state_dict(twin.random_weights(self.model, generator) | {"latent_mean": torch.zeros(o.d), "latent_std": torch.ones(o.d)})
         self.batch = make_step.make_batch(o, values["model"]["image_tokenizer"]["image_size"], generator)
         del self.batch["x0"], self.batch["x1"]
         self.batch["noise"] = torch.randn(2, o.n_latent_vectors, o.d, generator=generator)
