@@ -10,7 +10,8 @@ instead of scaled_dot_product_attention) and -kept (no work on tokens of the las
 thread a rank, the same global batch in one micro-step of every rank: training.global_batch_size, without it
 training.batch_size_per_gpu of the largest number of ranks. --quick: quickstart, bf16, two ranks, eager and eager-matmul, few
 steps; --steps and --repeats can still be given. --attention: the peer's; by default what peer.py says. --stay, for one rank:
-each variant is one process that waits between its turns, so torch.compile works once. --agreement: no times. --pairs, --stage1:
+each variant is one process that waits between its turns, so torch.compile works once; one that is not ready within
+--start-limit seconds is left out. --agreement: no times. --pairs, --stage1:
 pairs that are there, and the run that encoded them, instead of new ones. With --device cuda name the GPU build in
 DUOFLOW_BINARY. Exit code 1: a program failed, or the peer's steps are not duoflow's; the other variants are still timed.
 
@@ -19,6 +20,7 @@ log line. The peer holds its batch in memory, made ready, and logs nothing.
 """
 
 import argparse
+import hashlib
 import json
 import os
 import pathlib
@@ -49,6 +51,7 @@ def parse(words):
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--stay", action="store_true")
+    parser.add_argument("--start-limit", type=float, default=1200)
     parser.add_argument("--agreement", action="store_true")
     parser.add_argument("--attention", choices=attention.NAMES)
     parser.add_argument("--pairs", type=pathlib.Path)
@@ -79,6 +82,8 @@ class Case:
         self.overrides = [*SIZES.get(arguments.config, []), *arguments.overrides]
         config = QUICKSTART if named else pathlib.Path(arguments.config)
         shape = "-".join(word.rsplit(".", 1)[-1].replace("/", "_") for word in arguments.overrides)
+        if len(shape) > 100:  # a name of a folder has 255 bytes
+            shape = hashlib.sha256(shape.encode()).hexdigest()[:16]
         self.folder = arguments.work / "-".join(filter(None, (config.stem if not named else arguments.config, shape)))
         self.pairs = arguments.pairs or self.folder / "pairs"
         self.stage1 = arguments.stage1 or self.folder / "stage1"
@@ -130,7 +135,7 @@ class Case:
         differences from duoflow, attention)."""
         command, cache = self.peer_arguments(ranks, variant), self.arguments.work.resolve() / "compiled"
         if self.arguments.stay:
-            staying = inputs.StayingPeer(*command, cache=cache)
+            staying = inputs.StayingPeer(*command, cache=cache, start_limit_s=self.arguments.start_limit)
             self.staying.append(staying)
         turn = staying.turn if self.arguments.stay else lambda: inputs.peer(ranks, *command, cache=cache)
 

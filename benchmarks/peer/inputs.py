@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 
 import torch
 import yaml
@@ -31,8 +32,9 @@ SAME = ["dist.threads=1", "training.allowed_gradnorm_factor=0"]  # random weight
 
 
 class ProgramFailed(Exception):
-    def __init__(self, command, done):
-        super().__init__(f"exit code {done.returncode}: {' '.join(command)}\n{done.stdout[-1000:]}{done.stderr[-2000:]}")
+    def __init__(self, command, done, why=""):
+        self.done = done
+        super().__init__(f"{why}exit code {done.returncode}: {' '.join(command)}\n{done.stdout[-1000:]}{done.stderr[-2000:]}")
 
 
 def run(*command, timeout=1200, environment=None):
@@ -129,18 +131,24 @@ def peer(ranks, *arguments, cache=None):
 
 
 class StayingPeer:
-    """One that waits between turns, with what it has compiled; of one rank. Ends with the block."""
+    """One that waits between turns, with what it has compiled; of one rank. ProgramFailed where it is not ready in time."""
 
-    def __init__(self, *arguments, cache=None):
+    def __init__(self, *arguments, cache=None, start_limit_s=1200):
         self.command = [str(word) for word in (*PEER, *arguments, "--stay")]
         self.errors = tempfile.TemporaryFile("w+")
         self.process = subprocess.Popen(self.command, env=ENVIRONMENT | compiled_in(cache), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                         stderr=self.errors, text=True)
+        late = threading.Timer(start_limit_s, self.process.kill)
+        late.start()
         try:
-            self.started = self.answer()
-        except ProgramFailed:
+            self.answer()
+        except ProgramFailed as failure:
             self.close()
+            if late.finished.is_set():
+                raise ProgramFailed(self.command, failure.done, f"not ready after {start_limit_s} s: ") from failure
             raise
+        finally:
+            late.cancel()
 
     def answer(self):
         for line in self.process.stdout:
