@@ -12,7 +12,7 @@
 #   --batches  samples per step to time, in turn (default "2 4"); one that does not fit the memory ends with the message a user gets
 #   --variants what the PyTorch peer is (default eager,compile; names of benchmarks/peer/compare.py)
 #   --peak     bf16 TFLOP/s of the GPU that MFU refers to (default: the data sheet's, by name: A100 312, H100 and H200 989)
-#   --limit    seconds for everything (default 570): parts that come too late are not measured, which is said
+#   --limit    seconds for everything (default 570; 2280 with --cpu): parts that come too late are not measured, which is said
 #   --work     folder for data and runs (default: a new one under /tmp, removed at the end); what a former call made there is used again
 #   --results  file written (default: gpu-results.txt here, gpu-dry-run.txt with --cpu)
 #   --scenes   only make the scenes of such a run, in this folder: launch/bundle.sh packs them as benchmarks/scenes, where a run finds
@@ -21,7 +21,7 @@
 set -uo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 command_line="benchmarks/gpu.sh $*"
-device=cuda parts='' steps=20 batches='2 4' variants=eager,compile peak='' limit=570 work='' results='' scenes=''
+device=cuda parts='' steps=20 batches='2 4' variants=eager,compile peak='' limit='' work='' results='' scenes=''
 usage() { sed -n '/^# Usage/,/^# About/p' "${BASH_SOURCE[0]}" | sed 's/^# //'; }
 while [[ $# -gt 0 ]]; do
   case $1 in
@@ -67,6 +67,17 @@ fi
 python=python3
 if [[ -x $here/.venv/bin/python ]]; then python=$here/.venv/bin/python; fi
 "$python" -c 'import torch' || { echo "gpu.sh: error: $python has no torch. Install torch 2.11 for it" >&2; exit 2; }
+if [[ $device == cuda ]]; then
+  "$python" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' ||
+    { echo "gpu.sh: error: torch sees no CUDA device. Run it where there is one, or try the path with --cpu" >&2; exit 2; }
+fi
+if [[ -z $peak ]]; then
+  case $(nvidia-smi --query-gpu=name --format=csv,noheader 2>/dev/null) in
+    *H100*|*H200*) peak=989 ;;
+    *A100*) peak=312 ;;
+    *) peak=0 ;;
+  esac
+fi
 if [[ -z $work ]]; then work=$(mktemp -d); trap 'rm -rf "$work"' EXIT; fi
 mkdir -p "$work"
 if [[ -z $results ]]; then results=gpu-results.txt; [[ $device == cuda ]] || results=gpu-dry-run.txt; fi
@@ -79,13 +90,16 @@ done
 
 # ---- parts --------------------------------------------------------------------------------------------------------------
 started=$SECONDS
+slack=1  # of the parts' times: none on a GPU, whose time is dear
+if [[ $device == cpu ]]; then slack=4; fi
+[[ -n $limit ]] || limit=$((570 * slack))
 all_end=$((started + limit)) part_end=$all_end
 failed=()
 say() { printf '\n== [%3d s] %s\n' "$((SECONDS - started))" "$*"; }
 part() {  # part NAME SECONDS TITLE FUNCTION: goes on after a failure, which is said
   if [[ -n $parts && " $parts " != *" $1 "* ]]; then return; fi
   say "$3"
-  part_end=$((SECONDS + $2 < all_end ? SECONDS + $2 : all_end))
+  part_end=$((SECONDS + $2 * slack < all_end ? SECONDS + $2 * slack : all_end))
   if [[ $((part_end - SECONDS)) -lt 3 ]]; then
     echo "  NOT MEASURED: no time is left of --limit $limit; again with --parts $1"
     failed+=("$1")
@@ -138,8 +152,8 @@ machine() {
   echo "  CPU: $(sed -n 's/^model name\s*: //p' /proc/cpuinfo | head -n1), $(nproc) threads"
   if command -v nvidia-smi >/dev/null; then nvidia-smi --query-gpu=name,memory.total,driver_version --format=csv,noheader | sed 's/^/  GPU: /'
   else echo "  GPU: none (no nvidia-smi)"; fi
-  "$python" -c 'import torch; print("  Python torch", torch.__version__, "CUDA", torch.version.cuda)'
-  "$duoflow" doctor | sed 's/^/  /'
+  limited "$python" -c 'import torch; print("  Python torch", torch.__version__, "CUDA", torch.version.cuda)'
+  limited "$duoflow" doctor | sed 's/^/  /'
 }
 
 cuda_tests() {
@@ -161,8 +175,11 @@ kernels() {  # times of the fused operators against the memory bound, of attenti
   local program
   for program in "$here/gpu_kernels" "$here/build-gpu/benchmarks/gpu_kernels/gpu_kernels"; do
     if [[ -x $program ]]; then
-      limited "$program"
-      return
+      limited "$program" >"$work/kernels.log" 2>&1
+      local code=$?
+      cat "$work/kernels.log"
+      kernel_shares "$work/kernels.log"
+      return $code
     fi
   done
   echo "  no gpu_kernels here: bundle the GPU build"
@@ -175,21 +192,27 @@ small_run() {  # three steps on the CPU, which others are compared with: the vel
     run_joint small-cpu small-pairs small-stage1 "${small[@]}" training.train_steps=3 training.batch_size_per_gpu=2 dist.device=cpu
 }
 
+kernel_shares() {  # the column that ends in %, of memory-bound kernels alone
+  awk '{ for (i = 1; i <= NF; ++i) if ($i ~ /^[0-9.]+%$/) { share = $i + 0; ++all; if (share >= 80) ++reach; if (all == 1 || share < least) least = share } }
+    END { if (all) printf "  claim: %d of %d kernels reach 80 %% of the memory bound, the lowest %.1f %%\n", reach, all, least
+          else print "  claim: no kernel was measured" }' "$1"
+}
+
 agreement() {
   small_run && quiet export "$duoflow" export "$work/small-cpu" "$work/weights.safetensors" &&
     tensors batch "$work/batch.safetensors" "${small_scenes[@]}" || return 1
   local name settings
   for name in cpu-fp32 device-fp32 cpu-bf16 device-bf16; do
     settings=(dist.device=cpu)
-    [[ $name != device-* ]] || settings=(dist.device=$device)
+    [[ $name != device-* ]] || settings=("dist.device=$device")
     [[ $name != *-bf16 ]] || settings+=(training.use_amp=true)
     quiet "step-$name" "$duoflow" step --config "$config" --weights "$work/weights.safetensors" --batch "$work/batch.safetensors" \
       --out "$work/$name.safetensors" "${small[@]}" "${settings[@]}" || return 1
   done
   echo " fp32, CPU against $device (allowed: 1e-3)"
   tensors compare "$work/device-fp32.safetensors" "$work/cpu-fp32.safetensors" 1e-3 || return 1
-  echo " bf16, CPU against $device (allowed: 1e-1)"
-  tensors compare "$work/device-bf16.safetensors" "$work/cpu-bf16.safetensors" 1e-1 || return 1
+  echo " bf16, CPU against $device (allowed: 2e-1)"
+  tensors compare "$work/device-bf16.safetensors" "$work/cpu-bf16.safetensors" 2e-1 || return 1
   echo " for scale: bf16 against fp32 on the CPU"
   tensors compare "$work/cpu-bf16.safetensors" "$work/cpu-fp32.safetensors" | tail -n 1
 }
@@ -239,13 +262,6 @@ run_timed() {
 }
 
 timed_training() {  # each batch with everything kept for the backward, and with the blocks run again as lvsm_256.yaml says
-  if [[ -z $peak ]]; then
-    case $(nvidia-smi --query-gpu=name --format=csv,noheader 2>/dev/null) in
-      *H100*|*H200*) peak=989 ;;
-      *A100*) peak=312 ;;
-      *) peak=0 ;;
-    esac
-  fi
   tensors matmul || return 1
   timed_pairs || return 1
   local batch recompute code=0 measured=0
@@ -293,7 +309,7 @@ captured_run() {  # captured_run BATCH-RECOMPUTE: whether it was captured, its t
   fi
   echo "  losses with and without (allowed: 2e-2)"
   report losses "$work/captured-$1" "$work/timed-$1" 2e-2 | tail -n 1 || return 1
-  report timing "$work/captured-$1" "$warm_up" "${peak:-0}" && report ratio "$work/captured-$1" "$work/timed-$1" "$warm_up"
+  report timing "$work/captured-$1" "$warm_up" "$peak" && report ratio "$work/captured-$1" "$work/timed-$1" "$warm_up"
 }
 
 compare() {  # compare LOG SETTINGS..: benchmarks/peer/compare.py on the timed or small pairs; its output
@@ -317,7 +333,7 @@ peer_comparison() {  # one step of both programs from the same weights on the sa
   [[ $device == cuda ]] || counts=(--repeats 2 --steps 2 --warm-up 1)
   for recompute in 0 1; do
     echo " bf16, $(basename "$config"), batch_size_per_gpu=$batch training.grad_checkpoint_every=$recompute"
-    compare "peer-$recompute" --stay --start-limit 180 --variants "$variants" --pairs "$work/timed-pairs" --stage1 "$work/timed-stage1" "${counts[@]}" \
+    compare "peer-$recompute" --stay --start-limit $((180 * slack)) --variants "$variants" --pairs "$work/timed-pairs" --stage1 "$work/timed-stage1" "${counts[@]}" \
       ${timed[@]+"${timed[@]}"} training.batch_size_per_gpu=$batch training.grad_checkpoint_every=$recompute training.warmup=0 &&
       { echo "  claim: PyTorch's time / duoflow's: see the table (aim: at least 1.2 of eager, 1.05 of compile)"; return 0; }
     does_not_fit "$work/peer-$recompute.log" || break

@@ -2,8 +2,9 @@
 # Packs the program and the shared libraries that a bare machine lacks, so that it runs where only LibTorch 2.11 (Python's
 # torch with its CUDA libraries, or an unpacked LibTorch) is installed: no Debian packages, no compiler.
 #   launch/bundle.sh [--demo] [--synth] [BUILD_FOLDER]      default: build-gpu if it has the program, else build
-# Along go configs/ and benchmarks/gpu.sh, what one GPU can show, with its scenes: those of a dry run on the CPU, and of a GPU build the
-# large ones and the CUDA tests. With --demo the weights in demo/ too.
+# Along go configs/ and benchmarks/gpu.sh, what one GPU can show, with the PyTorch step that it compares with (and PyYAML, which that
+# reads the config by) and its scenes: those of a dry run on the CPU, and of a GPU build the large ones and the CUDA tests. With --demo
+# the weights in demo/ too.
 # Embree and assimp, 54 MiB that only `duoflow synth` opens, are left out: there, install the packages libembree3-3 and libassimp5, or
 # pack them here with --synth.
 # Makes BUILD_FOLDER/duoflow-bundle.tar.gz and runs what it unpacks to. There: tar xzf duoflow-bundle.tar.gz, then
@@ -94,8 +95,20 @@ for file in "$bundle/bin/mpirun" "$bundle"/lib/openmpi/*.so; do
   done <<<"$loaded"
 done
 
-mkdir "$bundle/benchmarks"
-cp benchmarks/gpu.sh benchmarks/gpu_report.py "$bundle/benchmarks"
+mkdir -p "$bundle/benchmarks/peer" "$bundle/tests/golden"
+cp benchmarks/gpu.sh benchmarks/gpu_report.py benchmarks/gpu_tensors.py "$bundle/benchmarks"
+cp benchmarks/peer/*.py "$bundle/benchmarks/peer"
+cp tests/golden/twin.py "$bundle/tests/golden"
+python=python3
+if [[ -x .venv/bin/python ]]; then python=.venv/bin/python; fi
+if yaml=$("$python" -c 'import os, yaml; print(os.path.dirname(yaml.__file__))' 2>/dev/null); then
+  mkdir -p "$bundle/benchmarks/packages/yaml"
+  cp "$yaml"/*.py "$bundle/benchmarks/packages/yaml"  # without its compiled part, which it can do without
+  cp "$yaml/../"[Pp]y[Yy][Aa][Mm][Ll]-*.dist-info/licenses/LICENSE "$bundle/benchmarks/packages/yaml" 2>/dev/null ||
+    cp "$yaml/../"[Pp]y[Yy][Aa][Mm][Ll]-*.dist-info/LICENSE "$bundle/benchmarks/packages/yaml" 2>/dev/null || true
+else
+  printf 'bundle: note: %s has no PyYAML (launch/setup.sh --full installs it): benchmarks/gpu.sh compares with PyTorch only where one is\n' "$python"
+fi
 DUOFLOW=$build/duoflow quiet benchmarks/gpu.sh --cpu --scenes "$bundle/benchmarks/scenes"
 if grep -q '^DUOFLOW_CUDA:BOOL=ON' "$build/CMakeCache.txt"; then
   DUOFLOW=$build/duoflow quiet benchmarks/gpu.sh --scenes "$bundle/benchmarks/scenes"

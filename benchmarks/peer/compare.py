@@ -213,8 +213,7 @@ class Turns:
 def compare(case, arguments):
     """Prints it all; whether every variant ran."""
     batch = case.config["training"]["global_batch_size"]
-    where = f"one GPU ({inputs.torch.cuda.get_device_name()}), " if arguments.device == "cuda" else ""
-    print(f"{where}{inputs.processor()}, {os.cpu_count()} cores, Python {platform.python_version()}, torch {inputs.torch.__version__}; "
+    print(f"{arguments.device}, {inputs.processor()}, {os.cpu_count()} cores, Python {platform.python_version()}, torch {inputs.torch.__version__}; "
           f"{' '.join([arguments.config, *arguments.overrides])} in {arguments.precision}, {batch} samples a step, one thread a rank; "
           + ("agreement only\n" if arguments.agreement else
              f"{arguments.repeats} turns of {arguments.steps} steps; load before {os.getloadavg()[0]:.1f}\n"))
