@@ -10,10 +10,10 @@ GLOBAL_BATCH = 12
 
 def setUpModule():
     needs_program()
-    global agreement, inputs, peer, safetensors, training, yaml
+    global agreement, inputs, pairs, peer, safetensors, tensor_file, training, yaml
     sys.path.insert(0, str(SOURCE / "benchmarks" / "peer"))
     try:
-        import agreement, inputs, peer, safetensors.torch, training, yaml
+        import agreement, inputs, pairs, peer, safetensors.torch, tensor_file, training, yaml
     except ImportError as error:
         raise unittest.SkipTest(f"{error}: launch/setup.sh --full installs Python's torch") from error
     inputs.torch.set_num_threads(1)
@@ -72,6 +72,47 @@ class PeerTest(EndToEndTest):
         result = self.run_here(self.arguments("bf16"), "eager-matmul")
         self.assert_timed(result, "bf16")
         self.assertGreater(result["differences"][2], agreement.TOLERANCE["cpu"]["fp32"][2])
+
+    def test_the_shard_that_it_reads_is_the_one_that_h5py_reads(self):
+        import h5py
+
+        shard = pairs.Shard(self.pairs)
+        with h5py.File(shard.path) as file:
+            for name in ("pairs", "latents", "target_images", "target_c2w", "target_fxfycxcy", "env", "env_row"):
+                self.assertEqual(list(file[name].shape), shard.shape(name))
+                for row in (0, len(file[name]) - 1):
+                    if file[name].dtype.kind != "V":  # bf16, which h5py does not know
+                        self.assertEqual(file[name][row].tolist(), shard.row(name, row).tolist(), name)
+
+    def test_its_safetensors_are_those_of_the_package(self):
+        torch = inputs.torch
+        tensors = {"a": torch.arange(6.0).view(2, 3), "none": torch.empty(0, 4), "one": torch.tensor(7), "half": torch.arange(3).bfloat16(),
+                   "turned": torch.arange(6.0).view(2, 3).t(), "odd": torch.arange(3, dtype=torch.uint8), "last": torch.tensor([1.5])}
+        path = self.folder / "own.safetensors"
+        tensor_file.save(tensors, path)
+        for found in (safetensors.torch.load_file(path), tensor_file.load(path)):
+            self.assertEqual(found.keys(), tensors.keys())
+            for name, tensor in tensors.items():
+                self.assertEqual(found[name].dtype, tensor.dtype)
+                self.assertTrue(torch.equal(found[name], tensor), name)
+        path.write_bytes(path.read_bytes()[:-1])
+        with self.assertRaisesRegex(SystemExit, "ends before byte"):
+            tensor_file.load(path)
+
+    def test_a_peer_that_stays_times_every_turn(self):
+        staying = inputs.StayingPeer(*self.arguments(), "--attention", "measured")
+        self.addCleanup(staying.close)
+        for _ in range(2):
+            self.assert_timed(staying.turn())
+
+    def test_a_peer_that_stays_and_disagrees_says_so(self):
+        wrong = self.changed(self.weights, "latent_std", lambda tensor: tensor[..., 0].mul_(1.1))
+        with self.assertRaisesRegex(inputs.ProgramFailed, "not the same step"):
+            inputs.StayingPeer(*self.arguments(weights=wrong))
+
+    def test_an_attention_that_cannot_run_is_refused(self):
+        with self.assertRaisesRegex(SystemExit, "attention by cudnn cannot run"):
+            self.run_here([*self.arguments(), "--attention", "cudnn"])
 
     def test_two_ranks_take_the_steps_of_one_program(self):
         self.assert_timed(inputs.peer(2, *self.arguments(ranks=2)))
