@@ -80,6 +80,29 @@ class GpuScriptTest(EndToEndTest):
     def test_a_part_that_is_not_there_is_a_mistake(self):
         self.run_script("--parts", "peers", code=2)
 
+    def function(self, name, *words):
+        """(exit code, what it said) of one of the script's functions as it is on a GPU."""
+        source = f'eval "$(sed -n "/^{name}()/,/^}}/p" {shlex.quote(str(SCRIPT))})"; report() {{ echo report "$@"; }}'
+        command = f"set -uo pipefail; {source}; device=cuda work={shlex.quote(str(self.folder))} warm_up=5 peak=989; {shlex.join([name, *map(str, words)])}"
+        done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60)
+        return done.returncode, done.stdout + done.stderr
+
+    def test_a_graph_counts_only_where_a_step_was_captured(self):
+        log = self.folder / "captured-2-0.log"
+        log.write_text("warning: training.cuda_graph: the step could not be captured (no reason); the run goes on without, set it to false\n")
+        code, said = self.function("captured_run", "2-0")
+        self.assertEqual(code, 1, said)
+        self.assertIn("no graph was timed", said)
+        log.write_text("info: training.cuda_graph: step 4 is captured, it and later ones are replayed; of the host's time\n")
+        code, said = self.function("captured_run", "2-0")
+        self.assertEqual(code, 0, said)
+        self.assertRegex(said, r"report losses .*captured-2-0 .*timed-2-0 2e-2")
+
+    def test_the_share_of_kernels_at_the_memory_bound_is_counted(self):
+        log = self.folder / "kernels.log"
+        log.write_text("  kernel   ms   MB   GB/s   bound   ATen ms\n  gelu   0.1   100.0   3000   85.2%   0.2\n  norm   0.1   100.0   2500    72.0%   0.2\n")
+        self.assertIn("claim: 1 of 2 kernels reach 80 % of the memory bound, the lowest 72.0 %", self.function("kernel_shares", log)[1])
+
     def test_flops_are_those_that_the_program_counts(self):
         sys.path.insert(0, str(SOURCE / "benchmarks"))
         import gpu_report
