@@ -111,7 +111,7 @@ def ratio(run_a, run_b, skip="10"):
           f"{statistics.median(step_times(run_b, skip)) / statistics.median(step_times(run_a, skip)):.3f}")
 
 
-STAGE = re.compile(r"(\S.*?) +([\d.]+) +[\d.]+% +([\d.]+) +[\d.]+ +[\d.]+% +([\d.]+) +(\d+)")
+STAGE = re.compile(r"(\S.*?) +([\d.]+) +[\d.]+% +([\d.]+) +[\d.]+ +[\d.]+% +[\d.]+% +([\d.]+) +(\d+)")
 EXPOSED = {"data": ("data", "batch to device"), "communication": ("exposed communication", "statistics"),
            "logging and all else between the stages": ("other",)}
 

@@ -125,6 +125,25 @@ std::vector<float> world_to_norm(Normalisation const& normalisation) {
   return out;
 }
 
+std::string world_to_norm_problem(float const* m) {
+  if (!std::all_of(m, m + 16, [](float x) { return std::isfinite(x); })) return "a number is not finite";
+  if (m[12] != 0 || m[13] != 0 || m[14] != 0 || m[15] != 1) return fmt::format("its last row is {} {} {} {} (0 0 0 1 needed)", m[12], m[13], m[14], m[15]);
+  auto const dot = [&](int a, int b) {
+    double sum = 0;
+    for (int column = 0; column < 3; ++column) sum += static_cast<double>(m[4 * a + column]) * m[4 * b + column];
+    return sum;
+  };
+  double const square = (dot(0, 0) + dot(1, 1) + dot(2, 2)) / 3;
+  double off = 0;
+  for (int a = 0; a < 3; ++a)
+    for (int b = 0; b <= a; ++b) off = std::max(off, std::abs(dot(a, b) - (a == b ? square : 0)));
+  if (!(square > 0) || off > 1e-3 * square) return "it is no rotation times one scale";
+  double const determinant = m[0] * (static_cast<double>(m[5]) * m[10] - static_cast<double>(m[6]) * m[9]) -
+                             m[1] * (static_cast<double>(m[4]) * m[10] - static_cast<double>(m[6]) * m[8]) +
+                             m[2] * (static_cast<double>(m[4]) * m[9] - static_cast<double>(m[5]) * m[8]);
+  return determinant > 0 ? "" : "it mirrors (its determinant is negative)";
+}
+
 Normalisation from_world_to_norm(float const* world_to_norm) {
   double squares = 0;  // of a scaled rotation: 3 s^2
   for (std::size_t row = 0; row < 3; ++row) {

@@ -26,6 +26,8 @@ std::vector<float> apply(Normalisation const& normalisation, std::vector<float> 
 // 4x4 acting on points: scale * (rigid * p).
 std::vector<float> world_to_norm(Normalisation const& normalisation);
 Normalisation from_world_to_norm(float const* world_to_norm);
+// "" or why these 16 numbers are no such matrix: finite, the last row 0 0 0 1, a rotation times one positive scale (within 1e-3).
+std::string world_to_norm_problem(float const* world_to_norm);
 
 // "" when c2w (16 floats) is a rigid motion with det +1 and fxfycxcy is a camera inside a height x width picture, else why not.
 std::string camera_problem(float const* c2w, float const* fxfycxcy, long height, long width);

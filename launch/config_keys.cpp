@@ -278,7 +278,7 @@ void add_training_keys(std::vector<ConfigKey>& keys, Config& c) {
               "joint, reconstructor trainable: acts when the latents' deviation falls below this share of the first "
               "step's; 0: off"),
           key("training.collapse_action", t.collapse_action, "warn, or stop: the run ends with an error"),
-          key("training.max_hours", t.max_hours, "checkpoint and stop with code 75 after this time; 0: off"),
+          key("training.max_hours", t.max_hours, "checkpoint and stop with code 75 so that both are done by then, going by the last step and checkpoint; 0: off"),
       });
 }
 

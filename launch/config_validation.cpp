@@ -34,6 +34,8 @@ void require(bool holds, char const* key, T const& value, char const* rule) {
         fmt::format("{} = {} (violated: {}); change it in the config or on the command line", key, value, rule));
 }
 
+constexpr double kLongestTimeout_s = 1e7;  // four months, in milliseconds still a number of 64 bits
+
 void validate_model(Config const& c) {
   auto const& m = c.model;
   require(m.d > 0 && m.d_head > 0 && m.d % m.d_head == 0, "model.transformer.d", m.d, "a positive multiple of d_head");
@@ -130,7 +132,7 @@ void validate_training(Config const& c) {
   require(t.batch_size_per_gpu > 0, "training.batch_size_per_gpu", t.batch_size_per_gpu, "> 0");
   require(t.grad_accum_steps > 0, "training.grad_accum_steps", t.grad_accum_steps, "> 0");
   require(t.global_batch_size >= 0, "training.global_batch_size", t.global_batch_size, ">= 0");
-  require(t.lr >= 0, "training.lr", t.lr, ">= 0");
+  require(t.lr >= 0 && std::isfinite(t.lr), "training.lr", t.lr, "a finite number >= 0");
   require(t.beta1 >= 0 && t.beta1 < 1, "training.beta1", t.beta1, "in [0, 1)");
   require(t.beta2 >= 0 && t.beta2 < 1, "training.beta2", t.beta2, "in [0, 1)");
   require(t.train_steps >= 0, "training.train_steps", t.train_steps, ">= 0");
@@ -159,7 +161,7 @@ void validate_training(Config const& c) {
                                   "no multiple of training.checkpoint_every = {}; change one of them",
                                   t.eval_every, t.checkpoint_every));
   require(t.keep_every >= 0, "training.keep_every", t.keep_every, ">= 0");
-  require(t.weight_decay >= 0, "training.weight_decay", t.weight_decay, ">= 0");
+  require(t.weight_decay >= 0 && std::isfinite(t.weight_decay), "training.weight_decay", t.weight_decay, "a finite number >= 0");
   require(t.allowed_gradnorm_factor >= 0, "training.allowed_gradnorm_factor", t.allowed_gradnorm_factor,
           ">= 0; 0: any norm");
   require(t.max_skips_in_a_row > 0, "training.max_skips_in_a_row", t.max_skips_in_a_row, "> 0");
@@ -294,8 +296,8 @@ void validate(Config& c) {
   require(c.dist.bucket_mib > 0, "dist.bucket_mib", c.dist.bucket_mib, "> 0");
   require(c.dist.first_bucket_mib > 0, "dist.first_bucket_mib", c.dist.first_bucket_mib, "> 0");
   require(c.dist.threads >= 0, "dist.threads", c.dist.threads, ">= 0");
-  require(c.dist.timeout_s > 0, "dist.timeout_s", c.dist.timeout_s, "> 0");
-  require(c.dist.step_timeout_s >= 0, "dist.step_timeout_s", c.dist.step_timeout_s, ">= 0");
+  require(c.dist.timeout_s > 0 && c.dist.timeout_s <= kLongestTimeout_s, "dist.timeout_s", c.dist.timeout_s, "> 0, at most 1e7");
+  require(c.dist.step_timeout_s >= 0 && c.dist.step_timeout_s <= kLongestTimeout_s, "dist.step_timeout_s", c.dist.step_timeout_s, ">= 0, at most 1e7");
   require_one_of("dist.device", c.dist.device, {"auto", "cpu", "cuda"});
 }
 

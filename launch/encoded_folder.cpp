@@ -55,7 +55,7 @@ void remove_unfinished(std::string const& directory) {
   std::vector<fs::path> unfinished;
   for (auto const& entry : fs::directory_iterator(directory)) {
     auto const name = entry.path().filename().string();
-    if (name.starts_with("pairs-") && name.find(".tmp-") != std::string::npos) unfinished.push_back(entry.path());
+    if (name.starts_with("pairs-") && name.find(".h5.tmp-") != std::string::npos) unfinished.push_back(entry.path());
   }
   for (auto const& path : unfinished) fs::remove(path);
 }
@@ -69,7 +69,12 @@ EncodedFolder::EncodedFolder(std::string const& directory, std::string const& pr
     throw data::DataError(
         fmt::format("{} holds scene shards (they would be lost), name another folder for --out", directory));
   auto const known = known_shards(directory, index);
-  if (!overwrite) require_one_producer(known, producer);
+  if (!overwrite) {
+    require_one_producer(known, producer);
+    data::require_own_shards(directory, data::ShardKind::pair, [&](data::Attributes const& made) {
+      return made.note.starts_with(kNote) && made.producer == producer;
+    });
+  }
   for (auto const& [shard, receipt] : known) data::write_receipt(shard, receipt);
   data::begin_folder(directory);
   remove_unfinished(directory);

@@ -15,6 +15,7 @@
 #include "data/error.h"
 #include "dist/checkpoint/checkpoint.h"
 #include "dist/error.h"
+#include "dist/versions.h"
 #include "launch/model_setup.h"
 
 namespace duoflow::launch {
@@ -118,7 +119,9 @@ RunIdentity run_identity(std::string const& host, Config const& config, TrainArg
                        fmt::format("{} (build {})", DUOFLOW_VERSION, build_id),
                        choose_device(config.dist.device).str(),
                        arguments.run,
-                       {{"--resume", arguments.resume}}};
+                       {{"--resume", arguments.resume}},
+                       dist::hardware(choose_device(config.dist.device).is_cuda()),
+                       config.dist.reproducible};
   Config copy = config;
   for (auto const& key : config_keys(copy)) identity.config.emplace_back(key.name, key.get());
   return identity;
@@ -134,6 +137,11 @@ void agree_on_run(dist::Communicator const& communicator, RunIdentity const& min
     throw ConfigError(
         fmt::format("the ranks compute on different devices: {}; set dist.device=cpu, or start only on "
                     "hosts with a device that can be used",
+                    found));
+  if (auto const found = difference(communicator, hosts, mine.processor); mine.reproducible && !found.empty())
+    throw ConfigError(
+        fmt::format("dist.reproducible with ranks on different processors: {} (their sums differ in last bits); take hosts of one kind, or set "
+                    "ATEN_CPU_CAPABILITY alike on all",
                     found));
   agree_on_config(communicator, hosts, mine.config);
   agree_on_folder(communicator, hosts, mine.run, patience_s);

@@ -20,10 +20,12 @@ struct RunIdentity {
   std::string device;                                       // "cpu", "cuda"
   std::string run;                                          // the run folder
   std::vector<std::pair<std::string, std::string>> config;  // key, value: the effective config, and --resume
+  std::string processor{};                                  // dist::hardware()
+  bool reproducible = false;
 };
 RunIdentity run_identity(std::string const& host, Config const& config, TrainArguments const& arguments);
 
-// Collective. Another version or build is dist::PeerError; another device or configuration, or a run folder that rank 0
+// Collective. Another version or build is dist::PeerError; another device or configuration, another processor in reproducible mode, or a run folder that rank 0
 // writes and another rank does not see within `patience_s`, is ConfigError. Makes the run folder.
 void agree_on_run(dist::Communicator const& communicator, RunIdentity const& mine, double patience_s);
 

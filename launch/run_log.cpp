@@ -155,17 +155,17 @@ void RunLog::evaluation(std::int64_t step, Validation::Score const& score) {
                        score.psnr_masked, score.psnr));
 }
 
-double RunLog::best_evaluation() const {
-  double best = -std::numeric_limits<double>::infinity();
-  if (!state_ || !state_->evaluations) return best;
+std::map<std::int64_t, double> RunLog::evaluations() const {
+  std::map<std::int64_t, double> scores;
+  if (!state_ || !state_->evaluations) return scores;
   std::ifstream file(state_->run + "/evaluation.jsonl");
   for (std::string line; std::getline(file, line);) {
     auto json = nlohmann::json::parse(line, nullptr, false);
-    if (!json.is_object()) continue;  // cut short by a crash
+    if (!json.is_object() || !json["step"].is_number_integer()) continue;  // cut short by a crash
     auto const& value = json["psnr_masked"].is_null() ? json["psnr"] : json["psnr_masked"];
-    if (value.is_number()) best = std::max(best, value.get<double>());
+    if (value.is_number()) scores[json["step"].get<std::int64_t>()] = value.get<double>();
   }
-  return best;
+  return scores;
 }
 
 void RunLog::checkpoint(dist::SaveOutcome const& outcome) {

@@ -3,6 +3,7 @@
 // progress line. Rank 0 writes; on other ranks every call does nothing.
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -33,8 +34,8 @@ class RunLog {
   void checkpoint(dist::SaveOutcome const& outcome);  // it is complete
   // A measurement on held-out pairs: a line of RUN/evaluation.jsonl.
   void evaluation(std::int64_t step, Validation::Score const& score);
-  // The best of its lines up to the step that the run goes on from; minus infinity when there is none.
-  double best_evaluation() const;
+  // Step and score of its lines up to the step that the run goes on from.
+  std::map<std::int64_t, double> evaluations() const;
   // Rank 0's mean step split ("": none) over so many steps; the peak resident memory of the rank that took most; which
   // of the ranks (on these hosts) the others wait for.
   void cost(std::string const& split, std::int64_t steps, double peak_mib, std::vector<std::string> const& hosts);

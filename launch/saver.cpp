@@ -66,6 +66,14 @@ void Saver::settle(dist::SaveOutcome const& outcome, bool last) {
     log_warning(outcome.failure + "; training goes on without it (training.checkpoint_failure=continue)");
 }
 
+void Saver::measured_before(std::map<std::int64_t, double> const& scores) {
+  if (!config_.keep_best || rank_ != 0) return;
+  std::int64_t best = -1;
+  for (auto const& [step, score] : scores)
+    if (dist::has_checkpoint(directory_, step) && score > best_score_) best = step, best_score_ = score;
+  if (best >= 0 && best != dist::marked_best(directory_)) mark_best(best);
+}
+
 void Saver::measured(std::int64_t step, double score) {
   if (!config_.keep_best || !(score > best_score_) || newest_ != step) return;
   best_score_ = score;

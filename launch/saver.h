@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <limits>
+#include <map>
 #include <string>
 #include <utility>
 #include <vector>
@@ -35,7 +36,9 @@ class Saver {
 
   // The measurement of a step whose checkpoint is there or under way: the best one's is kept (training.keep_best).
   void measured(std::int64_t step, double score);
-  void best_so_far(double score) { best_score_ = score; }
+  // Those of the steps before a resume (rank 0's; the others have none). Only what is still there can be the best: a kill may have
+  // come before its mark, or it was pruned while it had none.
+  void measured_before(std::map<std::int64_t, double> const& scores);
 
   // What has become complete since the last call.
   std::vector<dist::SaveOutcome> take_completed() { return std::exchange(completed_, {}); }

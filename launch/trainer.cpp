@@ -138,7 +138,7 @@ class Trainer : private StepSource {
       held_before_;                     // batches of this step and the last: a copy may still read their memory
   at::Tensor picture_, target_;         // the last micro-step's, for images/
   std::optional<StepNumbers> pending_;  // waits for the next step's statistics
-  double data_wait_ms_ = 0, last_step_ms_ = 0, last_data_wait_ms_ = 0, last_comm_wait_ms_ = 0;
+  double data_wait_ms_ = 0, last_step_ms_ = 0, last_save_ms_ = 0, last_data_wait_ms_ = 0, last_comm_wait_ms_ = 0;
   StepTimes times_;
   Saver saver_;
   StopFile stop_file_;
@@ -186,11 +186,11 @@ void Trainer::open(TrainArguments const& arguments) {
                          config_.objective == "joint",
                          config_.training.lpips_loss_weight > 0,
                          config_.training.perceptual_loss_weight > 0};
+  check_room();  // before anything of a run that may not begin is written
   log_ = std::make_unique<RunLog>(arguments.run, config_, communicator_.rank(), line, counters_.step);
   if (config_.training.eval_every > 0 && config_.objective == "joint")
     validation_ = std::make_unique<Validation>(config_, model_, device_);
-  saver_.best_so_far(log_->best_evaluation());
-  check_room();
+  saver_.measured_before(log_->evaluations());
   log_->start(data_->samples(), plan_.global_batch, update_.buffer().size(), device_.str());
   if (!data_->order().empty() && communicator_.rank() == 0) log_info(data_->order());
   auto const attention = choose_attention(communicator_, config_, attention_shape(config_, plan_.micro_batch), device_);
@@ -283,9 +283,10 @@ at::Tensor Trainer::first_sample_of(data::Batch const& batch) const {
 }
 
 at::Tensor Trainer::flags() {
+  // This step, the one before all ranks know (flags travel with a step), and the last checkpoint come before the limit.
   double const max_ms = config_.training.max_hours * 3.6e6;
   StepFlags const flags{runtime_.stop_requested() || stop_file_.there(),
-                        max_ms > 0 && ms_since(started_) > max_ms,
+                        max_ms > 0 && ms_since(started_) + 2 * last_step_ms_ + last_save_ms_ > max_ms,
                         last_step_ms_,
                         last_data_wait_ms_,
                         last_comm_wait_ms_,
@@ -339,12 +340,14 @@ void Trainer::read_record(bool latest) {
   saver_.watch(numbers->statistics);
   log_checkpoints();
   pending_ = std::move(numbers);
-  if (counters_.skips_in_a_row >= config_.training.max_skips_in_a_row)
+  if (counters_.skips_in_a_row >= config_.training.max_skips_in_a_row) {
+    log_->step(*pending_, pending_->statistics);  // the last line too: with its own late values, there are no others
     throw std::runtime_error(fmt::format(
         "{} updates in a row were skipped, the last at step {} (losses or gradients are not finite or far out of "
         "bounds: "
         "training has diverged or the data are bad); lower training.lr, or resume from an earlier checkpoint",
         counters_.skips_in_a_row, pending_->step));
+  }
 }
 
 // On every rank: the numbers are the same on all, and so is where the guard ends the run.
@@ -373,7 +376,10 @@ void Trainer::save(bool last) {
 }
 
 void Trainer::log_checkpoints() {
-  for (auto const& outcome : saver_.take_completed()) log_->checkpoint(outcome);
+  for (auto const& outcome : saver_.take_completed()) {
+    last_save_ms_ = outcome.durable_ms;
+    log_->checkpoint(outcome);
+  }
 }
 
 // Collective.

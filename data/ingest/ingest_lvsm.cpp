@@ -232,6 +232,7 @@ void write_shards(std::vector<ShardPlan> const& plans, ShardFormat const& format
   if (options.worker == 0 && options.before_writing) { options.before_writing(); }
   fs::create_directories(options.out);
   if (options.worker == 0) {
+    require_own_shards(options.out, ShardKind::scene, [](Attributes const& made) { return made.note.starts_with(kIngestNote); });
     require_space(plans, format, options.out);
     begin_folder(options.out);
     remove_leftovers(options.out);

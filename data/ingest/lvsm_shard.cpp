@@ -210,7 +210,7 @@ std::uint64_t shard_bytes(std::span<LvsmScene const> scenes, ShardFormat const& 
 
 void write_lvsm_shard(std::string const& path, std::span<LvsmScene const> scenes, ShardFormat const& format, ShardSources const& sources) {
   Attributes attributes;
-  attributes.note = fmt::format("LVSM scene folders, pictures of {0} x {0} over white, light maps {3} of {1} x {2}", format.size, format.env_height,
+  attributes.note = std::string(kIngestNote) + fmt::format(", pictures of {0} x {0} over white, light maps {3} of {1} x {2}", format.size, format.env_height,
                                 format.env_width, format.env_sources ? "from their sources" : "per frame");
   try {
     ShardWriter writer(path, ShardKind::scene, datasets(scenes, format), attributes);

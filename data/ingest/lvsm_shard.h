@@ -5,10 +5,13 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <string_view>
 
 #include "data/ingest/lvsm_scene.h"
 
 namespace duoflow::data {
+
+inline constexpr std::string_view kIngestNote = "LVSM scene folders";  // how the note of every shard of ingest begins
 
 struct ShardFormat {
   std::int64_t size = 0;                       // square pictures

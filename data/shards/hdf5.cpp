@@ -86,7 +86,7 @@ std::vector<std::filesystem::path> other_files(hid_t creation, std::filesystem::
       off_t offset = 0;
       hsize_t bytes = 0;
       check(H5Pget_external(creation, i, name.size() - 1, name.data(), &offset, &bytes), "H5Pget_external", where);
-      files.emplace_back(name.data());
+      files.push_back(folder / name.data());
     }
   if (H5Pget_layout(creation) != H5D_VIRTUAL) return files;
   std::size_t count = 0;
@@ -192,6 +192,7 @@ Handle open_dataset(hid_t file, std::string const& name, std::string const& path
   auto const where = path + ":" + name;
   Handle const access(check(H5Pcreate(H5P_DATASET_ACCESS), "H5Pcreate", "memory"), &H5Pclose);
   check(H5Pset_elink_cb(access.get(), &refuse_link, nullptr), "H5Pset_elink_cb", where);
+  check(H5Pset_efile_prefix(access.get(), "${ORIGIN}"), "H5Pset_efile_prefix", where);  // beside the file, not where the program runs
   Handle dataset(check(H5Dopen2(file, name.c_str(), access.get()), "H5Dopen2", where), &H5Dclose);
   Handle const creation(check(H5Dget_create_plist(dataset.get()), "H5Dget_create_plist", where), &H5Pclose);
   std::error_code ignored;
@@ -252,12 +253,22 @@ void write_attribute(hid_t object, char const* name, std::vector<float> const& n
   write_raw_attribute(object, name, H5T_IEEE_F32LE, space.get(), numbers.data());
 }
 
+namespace {
+
+std::string file_of(hid_t object) {
+  std::array<char, 4096> name{};
+  return H5Fget_name(object, name.data(), name.size() - 1) > 0 ? name.data() : "a file";
+}
+
+}  // namespace
+
 std::optional<std::string> read_text_attribute(hid_t object, char const* name) {
   auto const held = lock();
   auto const attribute = find_attribute(object, name);
   if (!attribute.open()) return std::nullopt;
   Handle const type(check(H5Aget_type(attribute.get()), "H5Aget_type", name), &H5Tclose);
-  if (H5Tget_class(type.get()) != H5T_STRING) throw DataError(fmt::format("attribute {} is not text, make the shard again", name));
+  if (H5Tget_class(type.get()) != H5T_STRING)
+    throw DataError(fmt::format("{}: attribute {} is not text, make the shard again", file_of(object), name));
   if (values_of(attribute.get(), name) != 1 || H5Tget_size(type.get()) > kMostAttributeBytes)
     throw DataError(fmt::format("attribute {} is not one text of at most {} bytes, make the shard again", name, kMostAttributeBytes));
   if (H5Tis_variable_str(type.get()) > 0) {

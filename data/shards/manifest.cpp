@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <map>
 #include <optional>
 #include <set>
 #include <stdexcept>
@@ -18,6 +19,7 @@
 #include "data/file.h"
 #include "data/parallel.h"
 #include "data/shards/shard_layout.h"
+#include "data/shards/shard_receipt.h"
 #include "data/shards/shard_scan.h"
 #include "data/shards/shard_writer.h"
 #include "text/json.h"
@@ -268,6 +270,43 @@ ShardInfo survey_shard(std::string const& directory, ShardKind kind, std::string
     throw DataError(fmt::format("cannot read {} ({}), check the disk", path, error.what()));
   }
   return shard;
+}
+
+namespace {
+
+// Of the shards of a folder whose manifest can be read and is of this kind; else of none.
+std::map<std::string, Attributes> attributes_in_manifest(std::string const& directory, ShardKind kind) {
+  std::map<std::string, Attributes> found;
+  try {
+    auto const manifest = read_manifest(directory);
+    if (manifest.kind == kind)
+      for (auto const& shard : manifest.shards) found.emplace(shard.file, shard.attributes);
+  } catch (DataError const&) {  // none, or damaged: what the shards say themselves
+  }
+  return found;
+}
+
+}  // namespace
+
+void require_own_shards(std::string const& directory, ShardKind kind, std::function<bool(Attributes const&)> const& is_own) {
+  if (!fs::exists(directory)) return;
+  auto const listed = attributes_in_manifest(directory, kind);
+  for (auto const one : {ShardKind::scene, ShardKind::pair})
+    for (auto const& path : shards_in(directory, one)) {
+      if (one == kind && read_receipt(path.string())) continue;  // of work that was interrupted
+      std::string why;
+      try {
+        auto const known = listed.find(path.filename().string());
+        auto const layout = known == listed.end() ? read_layout(path.string()) : ShardLayout{kind, known->second, {}};
+        auto const& note = layout.attributes.note;
+        if (layout.kind != kind) why = fmt::format("holds {} samples", to_string(layout.kind));
+        else if (!is_own(layout.attributes)) why = fmt::format("was made by something else{}", note.empty() ? "" : " (" + note + ")");
+      } catch (DataError const& error) {
+        why = fmt::format("cannot be read: {}", error.what());
+      }
+      if (!why.empty())
+        throw DataError(fmt::format("{} {} (it would be lost); name another folder, or move it away", path.string(), why));
+    }
 }
 
 void begin_folder(std::string const& directory) {

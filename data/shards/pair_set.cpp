@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <iterator>
 #include <utility>
 
@@ -24,6 +25,10 @@ class PooledStatistics {
     if (mean.size() != deviation.size() || (!mean.empty() && mean.size() != size))
       throw DataError(fmt::format("{}: latent_mean has {} numbers and latent_std {} ({} needed, or none), encode again", path, mean.size(),
                                   deviation.size(), dim));
+    auto const wrong = std::find_if(deviation.begin(), deviation.end(), [](double x) { return !(x > 0) || !std::isfinite(x); });
+    if (wrong != deviation.end() || !std::all_of(mean.begin(), mean.end(), [](double x) { return std::isfinite(x); }))
+      throw DataError(fmt::format("{}: latent_mean or latent_std has a number that is none of its kind (a mean is finite, a deviation > 0{}), encode again",
+                                  path, wrong != deviation.end() ? fmt::format("; one is {}", *wrong) : ""));
     if (!shards_.empty() && mean.empty() != shards_.front().statistics.mean.empty())
       throw DataError(fmt::format("{} {} latent statistics (the shards before it differ), encode again", path,
                                   mean.empty() ? "has no" : "has"));
@@ -98,6 +103,8 @@ void read_pairs(Tables const& tables, std::int64_t shard, PairSet& set) {
     auto const x0 = pairs[i], x1 = pairs[i + 1];
     if (x0 < 0 || x0 >= rows || x1 < 0 || x1 >= rows)
       throw DataError(fmt::format("{}: pair {} joins rows {} and {} (the shard has {}), encode again", tables.path(shard), i / 2, x0, x1, rows));
+    if (x0 == x1)
+      throw DataError(fmt::format("{}: pair {} joins row {} to itself (nothing is edited), encode again", tables.path(shard), i / 2, x0));
     auto const& from = set.rows[static_cast<std::size_t>(x0)];
     auto const& to = set.rows[static_cast<std::size_t>(x1)];
     if (from.object != to.object || from.view_set != to.view_set)

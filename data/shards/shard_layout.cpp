@@ -178,7 +178,12 @@ void LibraryRows::read_numbers(std::string const& name, std::vector<std::int64_t
   auto const recognised = h5::recognise(stored.get());
   h5::Handle own;
   if (recognised) own = h5::type_of(recognised->dtype);
-  auto const type = recognised && !recognised->host_layout ? own.get() : stored.get();
+  bool const integers = !recognised && H5Tget_class(stored.get()) == H5T_INTEGER;  // bf16 in disguise: their bits
+  if (integers) {
+    own = h5::Handle(h5::check(H5Tcopy(stored.get()), "H5Tcopy", where), &H5Tclose);
+    h5::check(H5Tset_order(own.get(), H5T_ORDER_LE), "H5Tset_order", where);
+  }
+  auto const type = integers || (recognised && !recognised->host_layout) ? own.get() : stored.get();
   h5::check(H5Dread(dataset.get(), type, memory.get(), space.get(), H5P_DEFAULT, destination), "H5Dread", where);
 }
 

@@ -6,6 +6,9 @@
 #include <string>
 #include <vector>
 
+#include <functional>
+#include <string>
+
 #include "data/shards/shard_schema.h"
 
 namespace duoflow::data {
@@ -27,6 +30,10 @@ class ShardWriter {
   struct State;
   std::unique_ptr<State> state_;
 };
+
+// Before a command writes into `directory`, or replaces what is there: every shard in it (scenes-*.h5, pairs-*.h5) must be of this
+// kind and made by the command, as `is_own` says of its attributes, else DataError: it would be lost. An absent folder is none.
+void require_own_shards(std::string const& directory, ShardKind kind, std::function<bool(Attributes const&)> const& is_own);
 
 // Makes DIR, or takes a finished data set's manifest away from it: what is being rewritten must not pass for whole.
 void begin_folder(std::string const& directory);

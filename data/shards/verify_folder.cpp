@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <filesystem>
 #include <functional>
 #include <memory>
@@ -149,6 +150,11 @@ void check_pairs(ShardIndex const& index, RawReader const& reader, Problems& pro
   for (auto const& row : set.rows) {
     reader.read(row.shard, "target_c2w", row.row, c2w.data());
     reader.read(row.shard, "target_fxfycxcy", row.row, fxfycxcy.data());
+    std::array<float, 16> world_to_norm{};
+    reader.read(row.shard, "world_to_norm", row.row, world_to_norm.data());
+    if (auto const problem = world_to_norm_problem(world_to_norm.data()); !problem.empty())
+      problems.push_back(fmt::format("{}/{}: dataset world_to_norm row {} ({} under {}): {}", index.directory(),
+                                     index.shards()[static_cast<std::size_t>(row.shard)].file, row.row, row.object, row.light, problem));
     for (std::int64_t view = 0; view < set.targets; ++view) {
       auto const problem =
           camera_problem(&c2w[static_cast<std::size_t>(16 * view)], &fxfycxcy[static_cast<std::size_t>(4 * view)], set.height, set.width);

@@ -28,6 +28,7 @@ void check_folder(SynthOptions const& options) {
   if (std::filesystem::exists(std::filesystem::path(options.out) / "manifest.json")) {
     throw DataError(fmt::format("{} already holds a finished data set (manifest.json), name another folder or remove it first", options.out));
   }
+  require_own_shards(options.out, ShardKind::scene, [](Attributes const& made) { return made.producer == "duoflow synth"; });
 }
 
 std::vector<ImageF> make_lights(SynthOptions const& options) {

@@ -29,8 +29,8 @@ PlainType plain_type(hid_t dataset, hid_t type) {
     }
   }
   if (H5Tequal(type, H5T_IEEE_F64LE) > 0) return PlainType::f64;
-  bool const marked =
-      H5Tequal(type, H5T_STD_U16LE) > 0 && h5::read_text_attribute(dataset, "dtype").value_or("") == "bfloat16";
+  bool const marked =  // its bits, in whatever order and called signed or not
+      H5Tget_class(type) == H5T_INTEGER && H5Tget_size(type) == 2 && h5::read_text_attribute(dataset, "dtype").value_or("") == "bfloat16";
   return marked ? PlainType::bf16 : PlainType::other;
 }
 

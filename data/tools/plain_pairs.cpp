@@ -169,7 +169,10 @@ std::vector<float> PlainPairs::intrinsics(std::int64_t row) const {
 
 std::vector<float> PlainPairs::world_to_norm(std::int64_t row) const {
   if (!has("world_to_norm")) return {1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1};
-  return finite("world_to_norm", row);
+  auto matrix = finite("world_to_norm", row);
+  if (auto const problem = world_to_norm_problem(matrix.data()); !problem.empty())
+    throw DataError(fmt::format("{} row {}: {}, correct it", at("world_to_norm").where, row, problem));
+  return matrix;
 }
 
 std::vector<std::uint16_t> PlainPairs::env(std::int64_t row) const {

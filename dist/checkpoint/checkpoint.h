@@ -88,7 +88,10 @@ std::string newest_valid_checkpoint(Communicator const& communicator, std::strin
 // file `best` or `latest` names, else the newest
 // valid checkpoint of the run folder `path` or of its checkpoints/ folder. Not collective. Throws CheckpointError.
 std::string resolve_checkpoint(std::string const& path);
-// Makes `best` name the checkpoint of `step`, the newest one written, and prunes: the former best may be too old by itself.
+// The step whose checkpoint `best` names; -1: none that is there. Whether there is a checkpoint of `step` (nothing is verified).
+std::int64_t marked_best(std::string const& directory);
+bool has_checkpoint(std::string const& directory, std::int64_t step);
+// Makes `best` name the checkpoint of `step`, and prunes: the former best may be too old by itself.
 // One rank calls, while nothing is written. Throws CheckpointError.
 void set_best_checkpoint(CheckpointWriterOptions const& options, std::int64_t step);
 // Moves the checkpoints of RUN/checkpoints beyond step `after` (-1: all) to RUN/checkpoints.old-N, so that none of a

@@ -98,10 +98,10 @@ std::string newest_valid_checkpoint(Communicator const& communicator, std::strin
 
 std::string resolve_checkpoint(std::string const& path) {
   if (path_exists(manifest_path(path))) return path;
-  if (path.ends_with(kBest) || path.ends_with(kLatest)) {
+  auto const file = std::filesystem::path(path).filename();
+  if ((file == kBest || file == kLatest) && std::filesystem::is_regular_file(path)) {
     auto const parent = parent_folder(path);
-    if (auto const named = parent + "/" + read_pointer(parent, path.ends_with(kBest) ? kBest : kLatest); path_exists(manifest_path(named)))
-      return named;
+    if (auto const named = parent + "/" + read_pointer(parent, file); path_exists(manifest_path(named))) return named;
   }
   std::string const inner = path + "/checkpoints";
   std::string const directory = path_exists(inner) ? inner : path;
@@ -112,6 +112,16 @@ std::string resolve_checkpoint(std::string const& path) {
                                       path, manifest_path(path), directory, list_rejected(rejected)));
   }
   return folder;
+}
+
+std::int64_t marked_best(std::string const& directory) {
+  auto const name = pointer_or_none(directory, kBest);
+  bool const there = !name.empty() && path_exists(manifest_path(directory + "/" + name));
+  return there ? step_of_folder_name(name).value_or(-1) : -1;
+}
+
+bool has_checkpoint(std::string const& directory, std::int64_t step) {
+  return path_exists(manifest_path(directory + "/" + step_folder_name(step)));
 }
 
 void set_best_checkpoint(CheckpointWriterOptions const& options, std::int64_t step) {

@@ -168,6 +168,10 @@ TEST(ConfigTest, TextThatIsNoMappingOrNoYamlIsAnError) {
 
 TEST(ConfigTest, ValuesOutsideTheirRangeAreErrors) {
   std::vector<std::string> const bad = {"training.perceptual_loss_weight=-0.5",
+                                        "training.lr=.inf",
+                                        "training.weight_decay=.inf",
+                                        "dist.timeout_s=.inf",
+                                        "dist.step_timeout_s=.inf",
                                         "training.ema_decay=1",
                                         "training.ema_decay=-0.1",
                                         "training.init_weights=best",

@@ -76,6 +76,23 @@ TEST(RunAgreementTest, AnotherDeviceIsAConfigError) {
   EXPECT_NE(message_if_rank_2<ConfigError>(folder.path(), [](RunIdentity& mine) { mine.device = "cuda"; }), "");
 }
 
+TEST(RunAgreementTest, AnotherProcessorIsAConfigErrorOnlyWhereBitsArePromised) {
+  ScratchFolder const folder;
+  auto const run = folder.path().string();
+  auto const with = [&](bool reproducible) {
+    return message<ConfigError>([&](dist::Communicator const& group) {
+      auto mine = identity(group.rank(), run);
+      mine.reproducible = reproducible;
+      mine.processor = group.rank() == 2 ? "X (AVX2)" : "X (AVX512)";
+      agree_on_run(group, mine, 0.3);
+    });
+  };
+  EXPECT_EQ(with(false), "");
+  auto const found = with(true);
+  EXPECT_NE(found.find("X (AVX512)"), std::string::npos) << found;
+  EXPECT_NE(found.find("X (AVX2) on rank 2"), std::string::npos) << found;
+}
+
 TEST(RunAgreementTest, ARunFolderThatARankDoesNotSeeNamesItsHost) {
   ScratchFolder const folder;
   auto const run = (folder.path() / "run").string(), other = (folder.path() / "other").string();

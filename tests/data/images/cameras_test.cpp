@@ -86,6 +86,14 @@ TEST(CamerasTest, WorldToNormMovesCameraCentresToTheNormalisedOnes) {
 TEST(CamerasTest, WorldToNormHoldsTheWholeNormalisation) {
   auto const c2w = views(4);
   auto const normalisation = normalise_over(c2w);
+  auto matrix = world_to_norm(normalisation);
+  EXPECT_EQ(world_to_norm_problem(matrix.data()), "");
+  for (std::size_t i = 0; i < 4; ++i) matrix[i] = -matrix[i];
+  EXPECT_EQ(world_to_norm_problem(matrix.data()), "it mirrors (its determinant is negative)");
+  matrix = std::vector<float>(16, 3.0F);
+  EXPECT_NE(world_to_norm_problem(matrix.data()).find("its last row is 3 3 3 3"), std::string::npos);
+  matrix[12] = matrix[13] = matrix[14] = 0, matrix[15] = 1;
+  EXPECT_EQ(world_to_norm_problem(matrix.data()), "it is no rotation times one scale");
   auto const back = from_world_to_norm(world_to_norm(normalisation).data());
   EXPECT_NEAR(back.scale, normalisation.scale, 1e-7);
   expect_near({back.rigid, back.rigid + 16}, {normalisation.rigid, normalisation.rigid + 16}, 1e-6);

@@ -108,6 +108,13 @@ class BadCheckpointTest(RefusalTest):
         deeper = self.arguments(self.folder / "deeper", 2, f"training.init_from={whole}", "model.transformer.decoder_n_layer=2")
         self.refuse(deeper, 3, "8 tensors of the model are missing", "nearest is transformer_decoder.0.", ranks=0)
 
+    def test_a_run_may_be_called_best(self):
+        import shutil
+
+        for name in ("runbest", "best"):
+            shutil.copytree(samples() / "stage1", self.folder / "named" / name)
+            launch(0, "export", self.folder / "named" / name, self.folder / f"{name}.safetensors")
+
     def test_pairs_of_another_encoder(self):
         fresh = ['training.init_from=""', "training.seed=1"]
         self.refuse(self.arguments(self.folder / "fresh", 2, *fresh), 3, "producer", "data.allow_other_producer")

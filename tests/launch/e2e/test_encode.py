@@ -91,6 +91,26 @@ class EncodeTest(RefusalTest):
         self.assertEqual(contents(out), contents(unfinished))
         self.assertNotEqual(contents(out), contents(samples() / "pairs"))
 
+    def test_what_it_did_not_make_is_not_written_over(self):
+        out = self.copy_of("pairs")
+        other = self.folder / "other"
+        launch(0, *train_arguments("reconstruction", other, "training.train_steps=1", "training.seed=5", data=samples() / "scenes"))
+        for damaged in (lambda path: path.write_bytes(path.read_bytes()[:-5]), lambda path: path.unlink()):
+            damaged(out / "manifest.json")
+            before = contents(out)
+            self.refuse(self.arguments(out, checkpoint=other), 3, "pairs-0000", "was made by something else", ranks=0)
+            self.assertEqual({name: data for name, data in contents(out).items() if name != "writer.lock"}, before)
+        launch(0, *self.arguments(out))  # its own reconstructor's: gone on with
+        self.assertEqual(contents(out), contents(samples() / "pairs"))
+        strangers = self.folder / "strangers"
+        strangers.mkdir()
+        for name in ("pairs-mine.h5", "pairs-notes.tmp-x"):
+            (strangers / name).write_bytes(b"not a shard")
+        self.refuse(self.arguments(strangers), 3, "pairs-mine.h5", "cannot be read", ranks=0)
+        (strangers / "pairs-mine.h5").unlink()
+        launch(0, *self.arguments(strangers))
+        self.assertEqual((strangers / "pairs-notes.tmp-x").read_bytes(), b"not a shard")
+
     def test_scenes_are_not_written_over(self):
         data = self.copy_of("scenes")
         before = contents(data)

@@ -4,6 +4,7 @@ import fcntl
 import hashlib
 import json
 import shlex
+import shutil
 import subprocess
 import tarfile
 import unittest
@@ -11,7 +12,7 @@ import unittest
 import numpy as np
 from PIL import Image
 
-from common import PROGRAM, Job, needs_program
+from common import PROGRAM, Job, needs_program, samples
 from lvsm_scenes import ingest_arguments, make_lvsm_scenes
 from refusal import RefusalTest
 
@@ -64,6 +65,14 @@ class IngestTest(RefusalTest):
         self.assertEqual(done.returncode, 3, done.stderr)
         self.assertIn("are missing", done.stderr)
         self.assertEqual(list(self.out.glob("*")) if self.out.exists() else [], [])
+
+    def test_a_data_set_of_another_command_is_not_written_over(self):
+        for name in "scenes", "pairs":
+            taken = self.folder / f"taken-{name}"
+            shutil.copytree(samples() / name, taken)
+            before = hashes(taken)
+            self.refuse(ingest_arguments(self.scenes, taken), 3, f"{name}-0000", "it would be lost", ranks=0)
+            self.assertEqual(hashes(taken), before)
 
     def test_a_tar_and_its_folder_give_the_same_bytes(self):
         self.launch(0, *ingest_arguments(self.scenes, self.out))

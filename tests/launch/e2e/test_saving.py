@@ -138,6 +138,9 @@ class SavingTest(EndToEndTest):
             rows = list(csv.DictReader(file))
         spread = [rows[(2 * i + 1) * len(rows) // 12] for i in range(6)]
         mean = sum(float(row["psnr_masked"]) for row in spread) / 6
+        (measured / "checkpoints" / "best").unlink()  # as if killed before the mark: the next start makes it
+        launch(RANKS, *self.arguments(measured, *options, "training.eval_every=4", f"training.eval_data={pairs}", "training.eval_pairs=6", "training.keep_best=true"))
+        self.assertEqual((measured / "checkpoints" / "best").read_text(), f"step_{best:09d}\n")
         self.assertAlmostEqual(mean, [line["psnr_masked"] for line in lines if line["step"] == best][0], places=3)
 
     def test_measurements_that_cannot_be_made_are_refused(self):
