@@ -28,7 +28,6 @@ Saver::Saver(dist::Communicator const& communicator, std::string const& director
 
 void Saver::resumed_at(std::int64_t step) {
   newest_ = step;
-  if (rank_ == 0) dist::finish_interrupted_write(writer_options(directory_, config_), step);
 }
 
 void Saver::save(std::int64_t step, std::function<dist::CheckpointState()> const& state, bool last) {
@@ -66,8 +65,14 @@ void Saver::settle(dist::SaveOutcome const& outcome, bool last) {
     log_warning(outcome.failure + "; training goes on without it (training.checkpoint_failure=continue)");
 }
 
-void Saver::measured_before(std::map<std::int64_t, double> const& scores) {
-  if (!config_.keep_best || rank_ != 0) return;
+void Saver::go_on(std::map<std::int64_t, double> const& scores) {
+  if (rank_ != 0) return;
+  if (config_.keep_best) find_best(scores);
+  if (newest_ >= 0) dist::finish_interrupted_write(writer_options(directory_, config_), newest_);  // prunes: what is best is known
+}
+
+// Only what is still there can be the best: a kill may have come before its mark, or it was pruned while it had none.
+void Saver::find_best(std::map<std::int64_t, double> const& scores) {
   std::int64_t best = -1;
   for (auto const& [step, score] : scores)
     if (dist::has_checkpoint(directory_, step) && score > best_score_) best = step, best_score_ = score;

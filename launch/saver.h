@@ -20,8 +20,7 @@ class Saver {
   Saver(dist::Communicator const& communicator, std::string const& directory, TrainingConfig const& config,
         bool pin_memory);
 
-  // The step that the run goes on from has its checkpoint in `directory` already; what an interrupted write left of it undone is
-  // done now. Throws CheckpointError.
+  // The step that the run goes on from has its checkpoint in `directory` already.
   void resumed_at(std::int64_t step);
 
   // The state of this step to disk, unless it is there. Collective. Without `last` it is only begun where
@@ -36,15 +35,16 @@ class Saver {
 
   // The measurement of a step whose checkpoint is there or under way: the best one's is kept (training.keep_best).
   void measured(std::int64_t step, double score);
-  // Those of the steps before a resume (rank 0's; the others have none). Only what is still there can be the best: a kill may have
-  // come before its mark, or it was pruned while it had none.
-  void measured_before(std::map<std::int64_t, double> const& scores);
+  // Before the first step, with the measurements of the steps before a resume (rank 0's; the others have none): what a killed
+  // process has left to do is done, `best` included. Throws CheckpointError.
+  void go_on(std::map<std::int64_t, double> const& scores);
 
   // What has become complete since the last call.
   std::vector<dist::SaveOutcome> take_completed() { return std::exchange(completed_, {}); }
 
  private:
   void settle(dist::SaveOutcome const& outcome, bool last);
+  void find_best(std::map<std::int64_t, double> const& scores);
   void mark_best(std::int64_t step);
 
   TrainingConfig const& config_;

@@ -190,7 +190,7 @@ void Trainer::open(TrainArguments const& arguments) {
   log_ = std::make_unique<RunLog>(arguments.run, config_, communicator_.rank(), line, counters_.step);
   if (config_.training.eval_every > 0 && config_.objective == "joint")
     validation_ = std::make_unique<Validation>(config_, model_, device_);
-  saver_.measured_before(log_->evaluations());
+  saver_.go_on(log_->evaluations());
   log_->start(data_->samples(), plan_.global_batch, update_.buffer().size(), device_.str());
   if (!data_->order().empty() && communicator_.rank() == 0) log_info(data_->order());
   auto const attention = choose_attention(communicator_, config_, attention_shape(config_, plan_.micro_batch), device_);
