@@ -1,5 +1,9 @@
 #include "dist/key_store.h"
 
+#include <chrono>
+#include <future>
+#include <thread>
+
 #include <fmt/format.h>
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
@@ -43,6 +47,28 @@ c10d::TCPStoreOptions options(int port, double timeout_s) {
   return result;
 }
 
+using Store = c10::intrusive_ptr<c10d::TCPStore>;
+
+// TCPStore waits without end for the first answer of whoever has taken its connection, which may be a program that knows nothing
+// of stores. So it waits in a thread of its own, which outlives this call only where the process is about to end.
+Store connected_store(std::string const& host, int port, double timeout_s, std::string const& address) {
+  auto const made = std::make_shared<std::promise<Store>>();
+  auto answer = made->get_future();
+  std::thread([=] {
+    try {
+      made->set_value(c10::make_intrusive<c10d::TCPStore>(host, options(port, timeout_s)));
+    } catch (...) {
+      made->set_exception(std::current_exception());
+    }
+  }).detach();
+  if (answer.wait_for(std::chrono::duration<double>(timeout_s)) != std::future_status::ready)
+    throw PeerError(
+        fmt::format("{}: what listens there does not answer as rank 0 of a job within {:g} s (another program holds that port), "
+                    "choose another MASTER_PORT on all ranks, or end what uses it",
+                    address, timeout_s));
+  return as_peer_error([&] { return answer.get(); });
+}
+
 }  // namespace
 
 KeyStore::KeyStore(std::unique_ptr<State> state) : state_(std::move(state)) {}
@@ -84,7 +110,7 @@ std::shared_ptr<KeyStore> KeyStore::join(std::string const& host, int port, std:
                     address, timeout_s, error.what()));
   }
   auto state = std::make_unique<State>();
-  as_peer_error([&] { state->tcp = c10::make_intrusive<c10d::TCPStore>(host, options(port, timeout_s)); });
+  state->tcp = connected_store(host, port, timeout_s, address);
   state->keys = c10::make_intrusive<c10d::PrefixStore>(prefix, state->tcp);
   return std::shared_ptr<KeyStore>(new KeyStore(std::move(state)));
 }

@@ -118,6 +118,16 @@ TEST(TcpSocketTest, APortIsOpenOnTheInterfaceThatRanksConnectToAndOnNoOther) {
   EXPECT_THROW(TcpListener("192.0.2.7"), PeerError);
 }
 
+TEST(KeyStoreTest, AProgramThatIsNoStoreIsNotWaitedForBeyondTheDeadline) {
+  TcpListener const stranger("127.0.0.1");  // its connections are taken by the kernel, and never answered
+  try {
+    KeyStore::join("127.0.0.1", stranger.port(), "job", 0.3, "MASTER_ADDR = a, MASTER_PORT = 1");
+    FAIL() << "a stranger was taken for a store";
+  } catch (PeerError const& error) {
+    EXPECT_NE(std::string(error.what()).find("MASTER_PORT = 1: what listens there does not answer as rank 0"), std::string::npos) << error.what();
+  }
+}
+
 TEST(KeyStoreTest, IsServedOnTheInterfaceOfItsAddressAlone) {
   auto const store = KeyStore::serve("localhost", 0, "job", 5);
   auto const other = KeyStore::join("127.0.0.1", store->port(), "job", 5, "rank 0");
