@@ -17,6 +17,7 @@ namespace {
 constexpr std::size_t kMostRows = 4, kColumns = 6, kMostViews = 16;
 constexpr std::int64_t kCell = 192;  // pixels
 constexpr double kClearlyBetter = 0.2;
+constexpr double kPoor = 0.5;  // pictures with their own cameras have 0.9 and more
 
 using Colour = std::array<std::uint8_t, 3>;
 using Point = std::array<double, 3>;
@@ -99,7 +100,13 @@ std::string judge(LvsmScene const& scene, std::vector<CheckView> const& views, b
   say(fmt::format("cameras of {}: outlines agree to {:.2f} (1 is best; read as OpenGL {:.2f}, inverted {:.2f}, both {:.2f})", scene.name, scores[0], scores[1],
                   scores[2], scores[3]));
   auto const best = static_cast<std::size_t>(std::max_element(scores.begin(), scores.end()) - scores.begin());
-  if (scores[best] <= scores[0] + kClearlyBetter) { return ""; }
+  bool const other = scores[best] > scores[0] + kClearlyBetter;
+  if (!other && scores[0] >= kPoor) { return ""; }
+  if (!other) {
+    return fmt::format("outlines agree with its cameras to {:.2f} alone, and no better however w2c is read (1 is best): pictures of another size than fxfycxcy is "
+                       "for, or cameras of other pictures; correct the metadata",
+                       scores[0]);
+  }
   return fmt::format("outlines agree with its cameras to {:.2f}, but to {:.2f} if w2c were {} (it must be {}), convert the poses", scores[0], scores[best],
                      to_string(kPoseReadings[best]), to_string(PoseReading::w2c_opencv));
 }

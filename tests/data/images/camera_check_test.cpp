@@ -131,5 +131,24 @@ TEST(CameraSheetTest, PosesOfAnotherConventionAreWarnedOf) {
   EXPECT_TRUE(says(to_line(report.warnings[0]), {"scene teapot_env_0", "world to camera, OpenGL or Blender axes", "convert the poses"}));
 }
 
+TEST(CameraSheetTest, IntrinsicsOfAnotherPictureSizeAreWarnedOf) {
+  if (shared_data().empty()) { GTEST_SKIP() << "no shared data beside the project"; }
+  TemporaryFolder const folder;
+  std::filesystem::create_directories(folder / "metadata");
+  auto const root = shared_data() + "/lvsm_scenes/train";
+  for (char const* part : {"images", "envmaps"}) { std::filesystem::create_directory_symlink(root + "/" + part, folder / part); }
+  auto metadata = nlohmann::json::parse(file_bytes(root + "/metadata/teapot_env_0.json"));
+  for (auto& frame : metadata["frames"])
+    for (auto& number : frame["fxfycxcy"]) { number = number.get<double>() / 2; }
+  put_bytes(folder / "metadata/teapot_env_0.json", metadata.dump());
+  IngestOptions options;
+  options.scenes = {folder.path()};
+  options.remaps = {{"/data/relit/lvsm_scenes/train", folder.path()}};
+  options.dry_run = true;
+  auto const report = ingest_lvsm(options);
+  ASSERT_EQ(report.warnings.size(), 1U);
+  EXPECT_TRUE(says(to_line(report.warnings[0]), {"scene teapot_env_0", "pictures of another size than fxfycxcy is for", "correct the metadata"}));
+}
+
 }  // namespace
 }  // namespace duoflow::data::testing
