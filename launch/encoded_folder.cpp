@@ -55,7 +55,8 @@ void remove_unfinished(std::string const& directory) {
   std::vector<fs::path> unfinished;
   for (auto const& entry : fs::directory_iterator(directory)) {
     auto const name = entry.path().filename().string();
-    if (name.starts_with("pairs-") && name.find(".h5.tmp-") != std::string::npos) unfinished.push_back(entry.path());
+    bool const temporary = name.find(".h5.tmp-") != std::string::npos || name.find(".h5.receipt.tmp-") != std::string::npos;
+    if (name.starts_with("pairs-") && temporary) unfinished.push_back(entry.path());
   }
   for (auto const& path : unfinished) fs::remove(path);
 }

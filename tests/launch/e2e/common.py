@@ -189,7 +189,8 @@ def train_arguments(objective, run, *overrides, data=None, resume="auto"):
 
 
 def metrics(run):
-    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    lines = (run / "metrics.jsonl").read_text().splitlines(keepends=True)
+    return [json.loads(line) for line in lines if line.endswith("\n")]  # a running job may be in the middle of the last one
 
 
 def checkpoint_steps(run):
