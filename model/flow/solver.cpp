@@ -90,6 +90,7 @@ at::Tensor dopri5(SolverOptions const& options, VelocityField const& field, at::
   at::Tensor velocity = field(x, t);
   for (int i = 0; i < options.most_steps; ++i) {
     Trial const trial = dopri5_trial(options, field, x, velocity, t, dt);
+    // Steps are as many as the samples need: here, and where all are done, the host waits. Edits only, no step of training.
     if (!at::isfinite(trial.error).all().item<bool>())
       throw std::runtime_error(
           "the velocity is not finite where dopri5 asks for it; look for NaN in the weights, or take fixed steps");

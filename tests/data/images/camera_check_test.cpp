@@ -6,6 +6,7 @@
 
 #include <cmath>
 #include <filesystem>
+#include <functional>
 #include <numbers>
 
 #include "data/images/image_io.h"
@@ -108,24 +109,29 @@ TEST(CameraSheetTest, RealScenesAgreeAndTheSheetIsDrawn) {
   EXPECT_EQ(sheet.width, 6 * 192);
 }
 
-TEST(CameraSheetTest, PosesOfAnotherConventionAreWarnedOf) {
-  if (shared_data().empty()) { GTEST_SKIP() << "no shared data beside the project"; }
+// What a dry run says of a real scene whose frames are changed.
+IngestReport report_of_a_teapot(std::function<void(nlohmann::json&)> const& change_frame) {
   TemporaryFolder const folder;
   std::filesystem::create_directories(folder / "metadata");
   auto const root = shared_data() + "/lvsm_scenes/train";
   for (char const* part : {"images", "envmaps"}) { std::filesystem::create_directory_symlink(root + "/" + part, folder / part); }
   auto metadata = nlohmann::json::parse(file_bytes(root + "/metadata/teapot_env_0.json"));
-  for (auto& frame : metadata["frames"]) {  // OpenGL's camera axes: y and z turned round
-    for (auto const row : {1, 2}) {
-      for (auto& number : frame["w2c"][row]) { number = -number.get<double>(); }
-    }
-  }
+  for (auto& frame : metadata["frames"]) { change_frame(frame); }
   put_bytes(folder / "metadata/teapot_env_0.json", metadata.dump());
   IngestOptions options;
   options.scenes = {folder.path()};
   options.remaps = {{"/data/relit/lvsm_scenes/train", folder.path()}};
   options.dry_run = true;
-  auto const report = ingest_lvsm(options);
+  return ingest_lvsm(options);
+}
+
+TEST(CameraSheetTest, PosesOfAnotherConventionAreWarnedOf) {
+  if (shared_data().empty()) { GTEST_SKIP() << "no shared data beside the project"; }
+  auto const report = report_of_a_teapot([](nlohmann::json& frame) {  // OpenGL's camera axes: y and z turned round
+    for (auto const row : {1, 2}) {
+      for (auto& number : frame["w2c"][row]) { number = -number.get<double>(); }
+    }
+  });
   EXPECT_TRUE(report.problems.empty());
   ASSERT_EQ(report.warnings.size(), 1U);
   EXPECT_TRUE(says(to_line(report.warnings[0]), {"scene teapot_env_0", "world to camera, OpenGL or Blender axes", "convert the poses"}));
@@ -133,19 +139,9 @@ TEST(CameraSheetTest, PosesOfAnotherConventionAreWarnedOf) {
 
 TEST(CameraSheetTest, IntrinsicsOfAnotherPictureSizeAreWarnedOf) {
   if (shared_data().empty()) { GTEST_SKIP() << "no shared data beside the project"; }
-  TemporaryFolder const folder;
-  std::filesystem::create_directories(folder / "metadata");
-  auto const root = shared_data() + "/lvsm_scenes/train";
-  for (char const* part : {"images", "envmaps"}) { std::filesystem::create_directory_symlink(root + "/" + part, folder / part); }
-  auto metadata = nlohmann::json::parse(file_bytes(root + "/metadata/teapot_env_0.json"));
-  for (auto& frame : metadata["frames"])
+  auto const report = report_of_a_teapot([](nlohmann::json& frame) {
     for (auto& number : frame["fxfycxcy"]) { number = number.get<double>() / 2; }
-  put_bytes(folder / "metadata/teapot_env_0.json", metadata.dump());
-  IngestOptions options;
-  options.scenes = {folder.path()};
-  options.remaps = {{"/data/relit/lvsm_scenes/train", folder.path()}};
-  options.dry_run = true;
-  auto const report = ingest_lvsm(options);
+  });
   ASSERT_EQ(report.warnings.size(), 1U);
   EXPECT_TRUE(says(to_line(report.warnings[0]), {"scene teapot_env_0", "pictures of another size than fxfycxcy is for", "correct the metadata"}));
 }
